@@ -1,0 +1,1 @@
+"""The harness: suites, cells, runner, store, accounting, latency, gate, command line."""

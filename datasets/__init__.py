@@ -1,0 +1,1 @@
+"""Data sets: ImageNet folders and the embedded digits, calibration lists, verification."""

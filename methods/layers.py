@@ -1,0 +1,170 @@
+"""Quantized layers: they compute as their FP forms do, and can hand out codes, scales and zero points.
+
+Accounting reads two things from any module of a quantized model: `operand_bits()`, the widths of the two operands of
+its products, and `packed_tensors()`, what of it ships at which width. Integer and binary layers of other methods
+offer the same two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitq.methods.explicit import MatMul
+from vitq.methods.quantizers import Mode, Quantizer
+
+
+class Packed(NamedTuple):
+    """A stored tensor: its name in the module, number of elements and bits an element."""
+
+    name: str
+    numel: int
+    bits: int
+
+
+@runtime_checkable
+class HasOperands(Protocol):
+    """A module that multiplies: the widths of (left or input, right or weight) in bits; 32 is floating point."""
+
+    def operand_bits(self) -> tuple[int, int]:
+        """Widths in bits."""
+
+
+@runtime_checkable
+class HasPacked(Protocol):
+    """A module that says how all of it, children included, is stored."""
+
+    def packed_tensors(self) -> list[Packed]:
+        """Stored tensors."""
+
+
+def _bits(quantizer: Quantizer | None) -> int:
+    return 32 if quantizer is None else quantizer.bits
+
+
+def _overhead(name: str, quantizer: Quantizer | None) -> list[Packed]:
+    return [] if quantizer is None else [Packed(f"{name} grid", quantizer.overhead_bits() // 32, 32)]
+
+
+class _QuantizedWeight(nn.Module):
+    """Shared by QLinear and QConv2d: a weight with its quantizer and an input quantizer, either may be None (FP)."""
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    input_quantizer: Quantizer | None
+    weight_quantizer: Quantizer | None
+
+    def _adopt(self, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None) -> None:
+        self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
+        self._cache: tuple[tuple[int, int], Tensor] | None = None
+
+    def quantized_weight(self) -> Tensor:
+        """The dequantized weight; kept between calls while neither the weight nor its grid changes, without grad."""
+        quantizer = self.weight_quantizer
+        if quantizer is None or quantizer.mode == "off":
+            return self.weight
+        if quantizer.mode != "on" or (torch.is_grad_enabled() and self.weight.requires_grad):
+            self._cache = None
+            return quantizer(self.weight)
+        key = (self.weight._version, id(getattr(quantizer, "scale", None)))
+        if self._cache is None or self._cache[0] != key:
+            self._cache = (key, quantizer(self.weight))
+        return self._cache[1]
+
+    def weight_codes(self) -> Tensor:
+        """Integer codes of the weight (int32), same shape; ValueError when the weight stays in floating point."""
+        if self.weight_quantizer is None:
+            raise ValueError("this layer's weight is not quantized")
+        return self.weight_quantizer.codes(self.weight.detach())
+
+    def operand_bits(self) -> tuple[int, int]:
+        """(input width, weight width)."""
+        return _bits(self.input_quantizer), _bits(self.weight_quantizer)
+
+    def packed_tensors(self) -> list[Packed]:
+        """Weight at its own width, grids and bias in FP32."""
+        rows = [Packed("weight", self.weight.numel(), _bits(self.weight_quantizer))]
+        rows += [] if self.bias is None else [Packed("bias", self.bias.numel(), 32)]
+        return rows + _overhead("weight", self.weight_quantizer) + _overhead("input", self.input_quantizer)
+
+
+class QLinear(_QuantizedWeight, nn.Linear):
+    """nn.Linear with quantized input and weight; the bias stays in floating point."""
+
+    @classmethod
+    def of(cls, linear: nn.Linear, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None) -> QLinear:
+        """Take over a layer's parameters."""
+        self = cls(linear.in_features, linear.out_features, bias=False, device="meta")
+        self.weight, self.bias, self.training = linear.weight, linear.bias, linear.training  # type: ignore[assignment]
+        self._adopt(weight_quantizer, input_quantizer)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[..., in] -> [..., out]."""
+        x = x if self.input_quantizer is None else self.input_quantizer(x)
+        return F.linear(x, self.quantized_weight(), self.bias)
+
+
+class QConv2d(_QuantizedWeight, nn.Conv2d):
+    """nn.Conv2d with quantized input and weight; the bias stays in floating point."""
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None) -> QConv2d:
+        """Take over a layer's parameters."""
+        self = cls(
+            conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]
+            conv.groups, bias=False, padding_mode=conv.padding_mode, device="meta",
+        )  # fmt: skip
+        self.weight, self.bias, self.training = conv.weight, conv.bias, conv.training
+        self._adopt(weight_quantizer, input_quantizer)
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, H, W] -> [B, C', H', W']."""
+        x = x if self.input_quantizer is None else self.input_quantizer(x)
+        return self._conv_forward(x, self.quantized_weight(), self.bias)
+
+
+class QMatMul(MatMul):
+    """The product of two activations, each with its own quantizer or None (FP)."""
+
+    def __init__(self, left: Quantizer | None, right: Quantizer | None) -> None:
+        super().__init__()
+        self.left, self.right = left, right
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """[..., n, k] @ [..., k, m] -> [..., n, m]."""
+        left = left if self.left is None else self.left(left)
+        right = right if self.right is None else self.right(right)
+        return left @ right
+
+    def operand_bits(self) -> tuple[int, int]:
+        """(left width, right width)."""
+        return _bits(self.left), _bits(self.right)
+
+    def packed_tensors(self) -> list[Packed]:
+        """The grids of both operands."""
+        return _overhead("left", self.left) + _overhead("right", self.right)
+
+
+def replace_modules(model: nn.Module, swap: Callable[[str, nn.Module], nn.Module | None]) -> nn.Module:
+    """Replace every module for which `swap(name, module)` gives another one, in place; returns the model."""
+    for name, module in list(model.named_modules()):
+        new = swap(name, module) if name else None
+        if new is not None:
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, new) if not leaf.isdigit() else model.get_submodule(
+                parent
+            ).__setitem__(int(leaf), new)  # type: ignore[operator]
+    return model
+
+
+def set_mode(model: nn.Module, mode: Mode) -> None:
+    """Set the mode of every quantizer in the model."""
+    for module in model.modules():
+        if isinstance(module, Quantizer):
+            module.mode = mode

@@ -1,0 +1,144 @@
+"""Quantizers: a grid of codes, how its scale is found, and its fake-quantized form.
+
+A quantizer has a mode. `off` passes its input through; `observe` shows it to the observer and passes it through;
+`calibrate` shows it, fixes the grid, then quantizes, so that what follows sees quantized inputs; `on` quantizes.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+Mode = Literal["off", "observe", "calibrate", "on"]
+
+
+def round_ste(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes through unchanged (straight-through estimator)."""
+    return x + (x.round() - x).detach()
+
+
+class Grid(Protocol):
+    """How a scale and zero point are found: shown tensors, then asked."""
+
+    def update(self, x: Tensor) -> None:
+        """Take note of a tensor."""
+
+    def grid(self, bits: int) -> tuple[Tensor, Tensor]:
+        """Scale and zero point: scalars per tensor, [C] per channel."""
+
+
+class Quantizer(nn.Module):
+    """Base of all quantizers: modes, codes and their decoding.
+
+    Subclasses give `fit` (fix the grid from what was observed), `codes`, `decode` and, where a faster or
+    differentiable form exists, `fake_quant`.
+    """
+
+    mode: Mode
+
+    def __init__(self, bits: int) -> None:
+        super().__init__()
+        self.bits = bits
+        self.mode = "off"
+
+    def observe(self, x: Tensor) -> None:
+        """Take note of a tensor that the grid must serve."""
+        raise NotImplementedError
+
+    def fit(self) -> None:
+        """Fix the grid from what was observed, and forget the observations."""
+        raise NotImplementedError
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes of x (int32), same shape."""
+        raise NotImplementedError
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """The real values that codes stand for."""
+        raise NotImplementedError
+
+    def fake_quant(self, x: Tensor) -> Tensor:
+        """decode(codes(x)); differentiable by straight-through where gradients are enabled."""
+        return self.decode(self.codes(x))
+
+    def overhead_bits(self) -> int:
+        """Bits that the scale and zero point take in a shipped model: 32 for each stored number."""
+        return 32 * sum(b.numel() for b in self.buffers())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Same shape as x; see the modes in the module's text."""
+        if self.mode == "off":
+            return x
+        if self.mode != "on":
+            self.observe(x.detach())
+            if self.mode == "observe":
+                return x
+            self.fit()
+        return self.fake_quant(x)
+
+
+class UniformQuantizer(Quantizer):
+    """Uniform grid: x_hat = (clamp(round(x/D) + z, lo, hi) - z) * D.
+
+    Asymmetric: codes 0..2^b-1. Symmetric: codes -2^(b-1)..2^(b-1)-1 and z = 0. `axis` is the channel dimension of a
+    per-channel grid, None for one grid a tensor. The zero point need not be an integer (RepQ-ViT's released code
+    averages zero points without rounding).
+    """
+
+    scale: Tensor
+    zero_point: Tensor
+
+    def __init__(self, bits: int, grid: Grid, axis: int | None = None, symmetric: bool = False, channels: int = 1):
+        super().__init__(bits)
+        self.grid, self.axis, self.symmetric = grid, axis, symmetric
+        shape = () if axis is None else (channels,)
+        self.register_buffer("scale", torch.ones(shape))
+        self.register_buffer("zero_point", torch.zeros(shape))
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """Smallest and largest code."""
+        return (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if self.symmetric else (0, 2**self.bits - 1)
+
+    def observe(self, x: Tensor) -> None:
+        """Show x to the grid's observer."""
+        self.grid.update(x)
+
+    def fit(self) -> None:
+        """Ask the observer for scale and zero point."""
+        self.set_grid(*self.grid.grid(self.bits))
+
+    def set_grid(self, scale: Tensor, zero_point: Tensor) -> None:
+        """Fix scale and zero point, both scalar or both [C]; a per-tensor grid may replace a per-channel one."""
+        self.scale = scale.detach().clone()
+        self.zero_point = zero_point.detach().clone()
+        if scale.ndim == 0:
+            self.axis = None
+
+    def _shaped(self, parameter: Tensor, x: Tensor) -> Tensor:
+        if self.axis is None or parameter.ndim == 0:
+            return parameter
+        shape = [1] * x.ndim
+        shape[self.axis] = -1
+        return parameter.view(shape)
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes (int32). With a zero point that is no integer, codes are taken relative to its rounding."""
+        scale, zero = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
+        lo, hi = self.limits
+        return (torch.clamp(torch.round(x / scale) + zero, lo, hi)).round().to(torch.int32)
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """(codes - z) * D."""
+        return (codes - self._shaped(self.zero_point, codes)) * self._shaped(self.scale, codes)
+
+    def fake_quant(self, x: Tensor) -> Tensor:
+        """Quantize and dequantize; straight-through inside the clipping range when gradients are enabled."""
+        scale, zero = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
+        lo, hi = self.limits
+        if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
+            return torch.clamp(round_ste(x / scale), lo - zero, hi - zero) * scale
+        y = x / scale
+        return y.round_().clamp_(lo - zero, hi - zero).mul_(scale)

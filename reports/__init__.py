@@ -1,0 +1,1 @@
+"""Pure functions of records and figures: verdicts, tables, plots. Needs no torch."""

@@ -1,0 +1,1 @@
+"""Tasks: load a model with its preprocessing, make batches, evaluate."""

@@ -1,0 +1,109 @@
+"""What a task offers the harness. A task knows models and data; it knows no method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+
+class BadInputError(Exception):
+    """Something the user gave cannot be used; the message is one line that says what is wrong and what to do.
+
+    The command line prints it and exits with code 2.
+    """
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """An FP model in eval mode with what belongs to its weights.
+
+    `size` [C, H, W], `mean` and `std` are the preprocessing its paper used; `expected` holds the metrics it should
+    reach in FP32 on the full data set (percent), where a source gives them; `weights_sha256` is of the weights file,
+    or of the parameters where the hub gave them.
+    """
+
+    name: str
+    model: nn.Module
+    size: tuple[int, int, int]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    weights_sha256: str | None
+    expected: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read."""
+
+    calibration: Callable[[], Iterator[Any]]
+    training: Callable[[int], Iterator[Any]] | None
+    validation: Callable[[], Iterator[Any]]
+    n_validation: int
+    sha256: str
+    subset: str | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A metric: value in percent, number of samples, standard error in percentage points (None if unknown)."""
+
+    value: float
+    n: int
+    stderr: float | None
+
+
+class Progress(Protocol):
+    """Called as `progress(phase, done, total)`; `total` 0 means unknown."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where things are on this machine: data set folders and weights folders, by name; from the site file."""
+
+    datasets: dict[str, Path] = field(default_factory=dict)
+    weights: dict[str, Path] = field(default_factory=dict)
+    hub: bool = True
+
+
+class Task(Protocol):
+    """One task; `version` changes when its metrics change for the same model."""
+
+    name: str
+    version: int
+    metrics: tuple[str, ...]
+
+    def build_model(self, name: str) -> nn.Module:
+        """The architecture without weights (random values); for accounting. BadInputError for an unknown name."""
+
+    def load_model(self, name: str, places: Places) -> LoadedModel:
+        """The FP model with its weights; BadInputError when they are missing or belong to another model."""
+
+    def open_data(
+        self, dataset: str, loaded: LoadedModel, places: Places, *, limit: int | None, seed: int, calibration: dict[str, Any]
+    ) -> Data:
+        """Open a data set; BadInputError when the folder is missing, unsorted by class or unreadable."""
+
+    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+        """Run a model on a batch, on the device of the model's parameters."""
+
+    def loss(self, output: Any, batch: Any) -> Tensor:
+        """Supervised loss, averaged over the batch."""
+
+    def distance(self, left: Any, right: Any) -> Tensor:
+        """Mean absolute difference of two outputs."""
+
+    def distill(self, student: Any, teacher: Any) -> Tensor:
+        """Distillation loss of a student against a teacher."""
+
+    def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Any:
+        """A batch of these images [B, C, H, W] (normalized space) with random labels drawn from the generator."""
+
+    def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
+        """The task's metrics on the validation data."""

@@ -1,0 +1,3 @@
+from vitq.benchmarks.cli import main
+
+main()
