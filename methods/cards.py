@@ -1,0 +1,50 @@
+"""A method's card: its paper, regime, fidelity, and every hyper-parameter with where its value comes from."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
+
+
+class Hyperparameter(BaseModel):
+    """One option: its default, the values it takes, and the source of the default."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    default: Any
+    choices: list[Any] | None = None
+    source: str
+    note: str = ""
+
+
+class Card(BaseModel):
+    """What `<method>.yaml` beside `<method>.py` says."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    title: str
+    paper: str
+    venue: str = ""
+    arxiv: str = ""
+    regime: Literal["baseline", "PTQ", "data-free", "QAT", "mixed precision"]
+    fidelity: Fidelity
+    summary: str
+    hyperparameters: list[Hyperparameter] = []
+    differences: list[str] = []
+    others_could_not_reproduce: list[str] = []
+    notes: list[str] = []
+
+
+@cache
+def all_cards() -> dict[str, Card]:
+    """Every method's card by name."""
+    folder = resources.files("vitq.methods")
+    texts = [f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=str) if f.name.endswith(".yaml")]
+    cards = [Card.model_validate(yaml.safe_load(text)) for text in texts]
+    return {card.name: card for card in cards}
