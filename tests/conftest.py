@@ -1,0 +1,19 @@
+"""Fixtures shared by all rooms' tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with reference vectors, papers and real data; it is not part of the repository."""
+    place = Path(os.environ.get("VITQ_DATA") or ROOT.parent / "shared")
+    if not (place / "vectors").is_dir():
+        pytest.skip(f"reference vectors and real data are not at {place}; set VITQ_DATA to the folder that holds them")
+    return place
