@@ -10,12 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from vitq.errors import BadInputError
 
-class BadInputError(Exception):
-    """Something the user gave cannot be used; the message is one line that says what is wrong and what to do.
-
-    The command line prints it and exits with code 2.
-    """
+__all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progress", "Task"]
 
 
 @dataclass(frozen=True)
