@@ -1,0 +1,61 @@
+"""Pictures that one method alone can draw: its module is imported only if a record of that method exists.
+
+A picture module is `vitq.reports.<name>_plots` and offers one function:
+
+    def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]
+
+`records` are the finished records of the method (or methods) that the module serves; the values of `record.files` are
+paths relative to `results`; `record.details` holds what the method measured of itself. The PNGs are written into
+`out`, which exists, under names that begin with the module's name. Where there is nothing to draw the list is empty.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from vitq.benchmarks.record import Record
+
+
+class Picture(NamedTuple):
+    """A picture of a report: the PNG, a short title, and a caption that says what is seen and from which records."""
+
+    file: Path
+    title: str
+    caption: str
+
+
+MODULES: dict[str, str] = {
+    "psaq_vit": "psaq_plots",
+    "psaq_vit_v2": "psaq_plots",
+    "pmq": "pmq_plots",
+    "i_vit": "i_vit_plots",
+    "binary_vit": "binary_vit_plots",
+}
+
+
+def draw_method_pictures(
+    records: Sequence[Record], results: Path, out: Path, modules: dict[str, str] | None = None
+) -> tuple[list[Picture], list[str]]:
+    """Draw every method's own pictures; return them with one line for each module that could not draw.
+
+    A picture that fails (a file of the record is gone, say) costs that module's pictures and is named in the report;
+    tables and verdicts do not depend on it.
+    """
+    table = MODULES if modules is None else modules
+    by_module: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "done" and record.cell.method in table:
+            by_module.setdefault(table[record.cell.method], []).append(record)
+    pictures: list[Picture] = []
+    problems: list[str] = []
+    out.mkdir(parents=True, exist_ok=True)
+    for name, of_method in sorted(by_module.items()):
+        try:
+            module = importlib.import_module(f"vitq.reports.{name}")
+            pictures.extend(module.draw(of_method, results, out))
+        except Exception as error:  # whatever a drawing raises, the report is still worth having
+            problems.append(f"{name}: no pictures, {type(error).__name__}: {error}")
+    return pictures, problems
