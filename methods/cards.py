@@ -9,6 +9,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict
 
+from vitq.methods.bits import Bits
+
 Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
 
@@ -23,11 +25,25 @@ class Hyperparameter(BaseModel):
     note: str = ""
 
 
+class Supports(BaseModel):
+    """Which widths the method has a meaning for, and why no others: read when cells are listed, without torch."""
+
+    model_config = ConfigDict(extra="forbid")
+    weights: list[int]
+    activations: list[int]
+    reason: str
+
+    def refuses(self, bits: Bits) -> str | None:
+        """The reason when these widths cannot be had, else None."""
+        return None if bits.w in self.weights and bits.a in self.activations else self.reason
+
+
 class Card(BaseModel):
-    """What `<method>.yaml` beside `<method>.py` says."""
+    """What `<method>.yaml` beside `<method>.py` says; `version` rises when the same options give other results."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
+    version: int = 1
     title: str
     paper: str
     venue: str = ""
@@ -35,6 +51,7 @@ class Card(BaseModel):
     regime: Literal["baseline", "PTQ", "data-free", "QAT", "mixed precision"]
     fidelity: Fidelity
     summary: str
+    supports: Supports = Supports(weights=list(range(1, 17)), activations=list(range(1, 17)), reason="")
     hyperparameters: list[Hyperparameter] = []
     differences: list[str] = []
     others_could_not_reproduce: list[str] = []
