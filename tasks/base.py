@@ -19,9 +19,9 @@ __all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progre
 class LoadedModel:
     """An FP model in eval mode with what belongs to its weights.
 
-    `size` [C, H, W], `mean` and `std` are the preprocessing its paper used; `expected` holds the metrics it should
-    reach in FP32 on the full data set (percent), where a source gives them; `weights_sha256` is of the weights file,
-    or of the parameters where the hub gave them.
+    `size` [C, H, W], `mean`, `std`, `crop_pct` and `interpolation` are the preprocessing its paper used; `expected`
+    holds, by data set, the metrics it should reach in FP32 on all of the validation data (percent), where a source
+    gives them; `weights_sha256` is of the weights file, or of the parameters where the hub gave them.
     """
 
     name: str
@@ -30,12 +30,19 @@ class LoadedModel:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     weights_sha256: str | None
-    expected: dict[str, float] = field(default_factory=dict)
+    expected: dict[str, dict[str, float]] = field(default_factory=dict)
+    crop_pct: float = 0.875
+    interpolation: str = "bicubic"
 
 
 @dataclass(frozen=True)
 class Data:
-    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read."""
+    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read.
+
+    `subset` and `calibration_list` are the images a limit left and the images calibrated on, one name a line (a path
+    relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
+    list. `sha256` is of the data as the data set's module says.
+    """
 
     calibration: Callable[[], Iterator[Any]]
     training: Callable[[int], Iterator[Any]] | None
@@ -43,6 +50,7 @@ class Data:
     n_validation: int
     sha256: str
     subset: str | None = None
+    calibration_list: str = ""
 
 
 @dataclass(frozen=True)
@@ -62,11 +70,16 @@ class Progress(Protocol):
 
 @dataclass(frozen=True)
 class Places:
-    """Where things are on this machine: data set folders and weights folders, by name; from the site file."""
+    """Where things are on this machine: data set folders and weights folders, by name; from the site file.
+
+    A weights entry named as a model is that model's file or its folder; any other is a folder to search. `workers`
+    processes read images (0: this one; None: one a core, at most 8).
+    """
 
     datasets: dict[str, Path] = field(default_factory=dict)
     weights: dict[str, Path] = field(default_factory=dict)
     hub: bool = True
+    workers: int | None = None
 
 
 class Task(Protocol):
