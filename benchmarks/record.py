@@ -12,7 +12,8 @@ Status = Literal["done", "failed", "oom", "unsupported"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Without constants NaN is written as null, and a line with null cannot be read back as a number.
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")
 
 
 class CellKey(_Strict):
