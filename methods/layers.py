@@ -30,8 +30,8 @@ class Packed(NamedTuple):
 class HasOperands(Protocol):
     """A module that multiplies: the widths of (left or input, right or weight) in bits; 32 is floating point."""
 
-    def operand_bits(self) -> tuple[int, int]:
-        """Widths in bits."""
+    def operand_bits(self) -> tuple[float, float]:
+        """Widths in bits; a fraction where one tensor mixes widths (the mean over its elements)."""
 
 
 @runtime_checkable
@@ -44,6 +44,10 @@ class HasPacked(Protocol):
 
 def _bits(quantizer: Quantizer | None) -> int:
     return 32 if quantizer is None else quantizer.bits
+
+
+def _mean_bits(quantizer: Quantizer | None) -> float:
+    return 32 if quantizer is None else quantizer.mean_bits
 
 
 def _overhead(name: str, quantizer: Quantizer | None) -> list[Packed]:
@@ -81,9 +85,9 @@ class _QuantizedWeight(nn.Module):
             raise ValueError("this layer's weight is not quantized")
         return self.weight_quantizer.codes(self.weight.detach())
 
-    def operand_bits(self) -> tuple[int, int]:
+    def operand_bits(self) -> tuple[float, float]:
         """(input width, weight width)."""
-        return _bits(self.input_quantizer), _bits(self.weight_quantizer)
+        return _mean_bits(self.input_quantizer), _mean_bits(self.weight_quantizer)
 
     def packed_tensors(self) -> list[Packed]:
         """Weight at its own width, grids and bias in FP32."""
@@ -142,9 +146,9 @@ class QMatMul(MatMul):
         right = right if self.right is None else self.right(right)
         return left @ right
 
-    def operand_bits(self) -> tuple[int, int]:
+    def operand_bits(self) -> tuple[float, float]:
         """(left width, right width)."""
-        return _bits(self.left), _bits(self.right)
+        return _mean_bits(self.left), _mean_bits(self.right)
 
     def packed_tensors(self) -> list[Packed]:
         """The grids of both operands."""

@@ -43,6 +43,11 @@ class Quantizer(nn.Module):
         self.bits = bits
         self.mode = "off"
 
+    @property
+    def mean_bits(self) -> float:
+        """Width averaged over a tensor's elements; only quantizers that mix widths in one tensor differ from `bits`."""
+        return self.bits
+
     def observe(self, x: Tensor) -> None:
         """Take note of a tensor that the grid must serve."""
         raise NotImplementedError
