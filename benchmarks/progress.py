@@ -1,0 +1,82 @@
+"""Progress on a terminal: one bar for the matrix, one for the running cell's phase; plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+
+from vitq.benchmarks.record import Record
+from vitq.benchmarks.runner import Listener
+
+
+@contextmanager
+def listener(console: Console) -> Iterator[Listener]:
+    """Bars on a terminal, a line a cell elsewhere."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeLeft(), console=console, transient=True) as progress:
+        yield Bars(progress)
+
+
+def outcome(record: Record) -> str:
+    """One line on how a cell ended."""
+    top = next(iter(record.metrics.items()), None)
+    seconds = sum(record.phases.values())
+    said = record.error or ""
+    if record.status == "done":
+        said = f"{top[0]} {top[1].value:.2f} %" if top else "counted"
+        if record.size is not None:
+            said += f", {record.size.packed_mb:.3f} MB"
+    return f"{record.status:<11} {record.cell.id}  {said}  ({seconds:.1f} s)"
+
+
+class Lines:
+    """A line when a cell ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.count = console, ""
+
+    def matrix(self, done: int, total: int) -> None:
+        """Remember how far the matrix is."""
+        self.count = f"[{done}/{total}]"
+
+    def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Say nothing: a log has no use for steps."""
+
+    def ended(self, record: Record) -> None:
+        """Print how the cell ended."""
+        self.console.print(f"{self.count} {outcome(record)}", markup=False, highlight=False, soft_wrap=True)
+
+
+class Bars:
+    """Two bars, with the time left of each."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.cells = progress.add_task("cells", total=None)
+        self.step = progress.add_task("", total=None, visible=False)
+        self.shown = ""
+
+    def matrix(self, done: int, total: int) -> None:
+        """Move the matrix's bar."""
+        self.progress.update(self.cells, completed=done, total=total)
+
+    def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Move the phase's bar; a new phase starts a new bar, so that the time left is its own."""
+        label = f"{cell_id} · {phase}"
+        if label != self.shown:
+            self.progress.remove_task(self.step)
+            self.step = self.progress.add_task(label, total=total or None)
+            self.shown = label
+        self.progress.update(self.step, completed=done, total=total or None)
+
+    def ended(self, record: Record) -> None:
+        """Print failures above the bars."""
+        if record.status != "done":
+            self.progress.console.print(outcome(record), markup=False, highlight=False)

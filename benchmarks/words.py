@@ -1,0 +1,48 @@
+"""Saying what is wrong with a user's words, and which right word is nearest."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`did you mean X?`, or the list of what is known."""
+    known = list(known)
+    close = difflib.get_close_matches(str(word), known, n=2, cutoff=0.5)
+    if close:
+        return f"did you mean {' or '.join(repr(w) for w in close)}?"
+    return f"known: {', '.join(known)}" if known else "nothing is known there"
+
+
+def describe(error: ValidationError, schema: type[BaseModel]) -> str:
+    """One line for the first thing pydantic found wrong: where, what, and the nearest right word."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return f"unknown key {where!r}; {nearest(str(first['loc'][-1]), _fields(schema, first['loc'][:-1]))}"
+    if first["type"] == "literal_error":
+        choices = str(first.get("ctx", {}).get("expected", ""))
+        words = [w.strip(" '") for w in choices.replace(" or ", ", ").split(",")]
+        return f"{where}: {first['input']!r} is none of {choices}; {nearest(str(first['input']), words)}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def _fields(schema: Any, path: Iterable[Any]) -> list[str]:
+    """Field names of the model that `path` leads to inside `schema`."""
+    for part in path:
+        if isinstance(part, int):
+            continue
+        annotation = schema.model_fields[part].annotation if part in getattr(schema, "model_fields", {}) else schema
+        schema = _model_in(annotation) or schema
+    return list(getattr(schema, "model_fields", {}))
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((m for m in map(_model_in, get_args(annotation)) if m), None)
