@@ -6,7 +6,7 @@ A quantizer has a mode. `off` passes its input through; `observe` shows it to th
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -88,8 +88,12 @@ class UniformQuantizer(Quantizer):
     """Uniform grid: x_hat = (clamp(round(x/D) + z, lo, hi) - z) * D.
 
     Asymmetric: codes 0..2^b-1. Symmetric: codes -2^(b-1)..2^(b-1)-1 and z = 0. `axis` is the channel dimension of a
-    per-channel grid, None for one grid a tensor. The zero point need not be an integer (RepQ-ViT's released code
-    averages zero points without rounding).
+    per-channel grid, None for one grid a tensor.
+
+    The zero point need not be an integer: RepQ-ViT's released code averages zero points without rounding. Then the
+    values inside the range are still multiples of D, and the two ends of the range, -z*D and (2^b-1-z)*D, are not:
+    2^b + 1 different values, one more than b bits hold. Their codes are 0..2^b, the ends included, with ceil(z) the
+    code of zero; `code_limits` says so, and nothing is rounded behind the reader's back.
     """
 
     scale: Tensor
@@ -104,8 +108,14 @@ class UniformQuantizer(Quantizer):
 
     @property
     def limits(self) -> tuple[int, int]:
-        """Smallest and largest code."""
+        """Smallest and largest code for an integer zero point."""
         return (-(2 ** (self.bits - 1)), 2 ** (self.bits - 1) - 1) if self.symmetric else (0, 2**self.bits - 1)
+
+    @property
+    def code_limits(self) -> tuple[int, int]:
+        """Smallest and largest code that `codes` gives: one more than `limits` where a zero point is no integer."""
+        lo, hi = self.limits
+        return lo, hi + int(bool((self.zero_point != self.zero_point.round()).any()))
 
     def observe(self, x: Tensor) -> None:
         """Show x to the grid's observer."""
@@ -130,14 +140,18 @@ class UniformQuantizer(Quantizer):
         return parameter.view(shape)
 
     def codes(self, x: Tensor) -> Tensor:
-        """Integer codes (int32). With a zero point that is no integer, codes are taken relative to its rounding."""
+        """Integer codes (int32), clamp(round(x/D) + ceil(z), lo, hi + [z is no integer])."""
         scale, zero = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
         lo, hi = self.limits
-        return (torch.clamp(torch.round(x / scale) + zero, lo, hi)).round().to(torch.int32)
+        zero_code = zero.ceil()
+        steps = torch.round(x / scale)
+        return torch.minimum((steps + zero_code).clamp_min(lo), hi + (zero_code != zero).to(x.dtype)).to(torch.int32)
 
     def decode(self, codes: Tensor) -> Tensor:
-        """(codes - z) * D."""
-        return (codes - self._shaped(self.zero_point, codes)) * self._shaped(self.scale, codes)
+        """clamp(codes - ceil(z), lo - z, hi - z) * D; for an integer zero point (codes - z) * D."""
+        scale, zero = self._shaped(self.scale, codes), self._shaped(self.zero_point, codes)
+        lo, hi = self.limits
+        return torch.clamp(codes - zero.ceil(), lo - zero, hi - zero) * scale
 
     def fake_quant(self, x: Tensor) -> Tensor:
         """Quantize and dequantize; straight-through inside the clipping range when gradients are enabled."""
@@ -145,5 +159,10 @@ class UniformQuantizer(Quantizer):
         lo, hi = self.limits
         if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
             return torch.clamp(round_ste(x / scale), lo - zero, hi - zero) * scale
-        y = x / scale
-        return y.round_().clamp_(lo - zero, hi - zero).mul_(scale)
+        step, low, high = scalar(scale), scalar(lo - zero), scalar(hi - zero)
+        return (x / step).round_().clamp_(low, high).mul_(step)  # type: ignore[call-overload]
+
+
+def scalar(x: Tensor) -> Any:
+    """A CPU tensor of one element as a number, with which torch computes faster; others as they are."""
+    return x.item() if x.numel() == 1 and x.device.type == "cpu" else x
