@@ -1,0 +1,53 @@
+"""Dyadic numbers b / 2^c: how a real ratio of scales becomes an integer multiplication and a shift (paper, Eq. 4).
+
+Every multiplier has 31 bits, so that a product with an int32 stays below 2^62; `bounds.py` has the analysis.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+MANTISSA_BITS = 31
+MAX_SHIFT = 62
+
+Rounding = Literal["nearest", "floor"]
+
+
+class Dyadic(NamedTuple):
+    """Integers b (int32) and c (int32, 0..62) of the same shape: the ratio is b / 2^c."""
+
+    multiplier: Tensor
+    shift: Tensor
+
+
+def dyadic(ratio: Tensor) -> Dyadic:
+    """DN(ratio), elementwise: |b| in [2^30, 2^31), rounded half up; the ratio is a float64 tensor of any sign.
+
+    A ratio of 2^31 and more becomes 2^31-1, which saturates every clamp of at most 31 bits just as the ratio would;
+    one below 2^-32 becomes 0, which is what it makes of every int32.
+    """
+    mantissa, exponent = torch.frexp(ratio.double().abs())
+    b = torch.floor(mantissa * 2**MANTISSA_BITS + 0.5).to(torch.int64)
+    c = MANTISSA_BITS - exponent.to(torch.int64)
+    carried = b == 2**MANTISSA_BITS
+    b, c = torch.where(carried, b // 2, b), torch.where(carried, c - 1, c)
+    b = torch.where(c < 0, 2**MANTISSA_BITS - 1, torch.where(c > MAX_SHIFT, 0, b))
+    sign = torch.where(ratio < 0, -1, 1)
+    return Dyadic((b * sign).to(torch.int32), c.clamp(0, MAX_SHIFT).to(torch.int32))
+
+
+def multiply(codes: Tensor, number: Dyadic, rounding: Rounding) -> Tensor:
+    """(b * I) >> c of int32 codes, in int64; `nearest` adds 2^(c-1) before the shift, `floor` is the paper's formula."""
+    product = codes.to(torch.int64) * number.multiplier
+    shift = number.shift.to(torch.int64)
+    if rounding == "nearest":
+        product = product + ((torch.ones_like(shift) << shift) >> 1)
+    return product >> shift
+
+
+def requantize(codes: Tensor, number: Dyadic, bits: int, rounding: Rounding) -> Tensor:
+    """Dyadic requantization to signed `bits`-bit codes (paper, Eq. 4): clamp((b * I) >> c), int64."""
+    return multiply(codes, number, rounding).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
