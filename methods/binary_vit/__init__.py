@@ -1,0 +1,198 @@
+"""BinaryViT (arXiv 2305.14730): a fully binarized ViT, reconstructed; no code of it was ever released.
+
+Weights and activations of every block, attention products included, become one bit. The baseline of the literature is
+joined by the paper's two parts: a gradient regularization scheme (GRS) that keeps latent weights away from the
+boundary of the sign, and an activation shift module (ASM) that moves every channel before its sign is taken.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitq.methods.base import Batch, Job, MethodInputError, Quantized, UnsupportedError
+from vitq.methods.binary_vit import diagnostics, packed
+from vitq.methods.binary_vit.binarize import Binarizer
+from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
+from vitq.methods.bits import Bits
+from vitq.methods.explicit import attentions, make_explicit
+from vitq.methods.layers import replace_modules
+from vitq.methods.trainer import History, Recipe, train
+
+_INSIDE_BLOCKS = re.compile(r"(^|\.)(blocks|layers|stages)\.\d+\.")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Defaults are the full recipe; the card names the source of each, and the short recipes of the suites.
+
+    `grs` and `asm` off give the paper's baseline. `grs_weight` is GRS's pull at the end of training, in units of a
+    row's mean absolute gradient; it grows linearly from 0. `distillation` trains on the FP model's outputs, without it
+    on labels. 0 epochs binarize without training.
+    """
+
+    grs: bool = True
+    asm: bool = True
+    grs_weight: float = 4.0
+    distillation: bool = True
+    epochs: int = 300
+    lr: float = 5e-4
+    weight_decay: float = 0.0
+    warmup_epochs: float = 0.0
+    min_lr: float = 0.0
+    clip_norm: float | None = None
+
+    def recipe(self) -> Recipe:
+        """What of the options the trainer needs."""
+        return Recipe(
+            self.epochs, self.lr, self.weight_decay, self.warmup_epochs, self.min_lr, clip_norm=self.clip_norm
+        )
+
+
+def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
+    """Only W1A1 has a meaning."""
+    return None if (bits.w, bits.a) == (1, 1) else f"BinaryViT is binary: it has W1A1 alone, not {bits}"
+
+
+def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:
+    """The training form: block linears and attention products binary; patch embedding, norms and head stay FP.
+
+    Raises UnsupportedError for other widths than W1A1 and for a model without attention that is known.
+    """
+    reason = unsupported(bits, options)
+    if reason is not None:
+        raise UnsupportedError(reason)
+    make_explicit(model)
+    found = attentions(model)
+    if not found:
+        raise UnsupportedError("BinaryViT needs a transformer: this model has no attention that can be made explicit")
+    for attention in found.values():
+        _binarize_products(attention, options.asm)
+
+    def swap(name: str, module: nn.Module) -> nn.Module | None:
+        inside = type(module) is nn.Linear and _INSIDE_BLOCKS.search(name)
+        return BinaryLinear.of(module, options.asm) if inside else None  # type: ignore[arg-type]
+
+    return replace_modules(model, swap)
+
+
+def _binarize_products(attention: Any, asm: bool) -> None:
+    heads, device = attention.num_heads, attention.qkv.weight.device
+    width = attention.qkv.out_features // (3 * heads)
+    attention.qk = BinaryMatMul.query_key(heads, width, asm).to(device)
+    attention.av = BinaryMatMul.attention_value(heads, width, asm).to(device)
+
+
+def quantize(job: Job, options: Options) -> Quantized:
+    """Binarize, train, pack; the packed model is an artifact that `load` reads back."""
+    if job.training is None and options.epochs:
+        raise MethodInputError("binary_vit trains, and the task has no training data: give some, or set epochs to 0")
+    teacher = copy.deepcopy(job.model).eval().requires_grad_(False)
+    model = prepare(job.model, job.bits, options).requires_grad_(True)
+    calibrate(model, job)
+    before = diagnostics.weight_histogram(model)
+    history = _Training(job, options, model, teacher).run() if options.epochs else []
+    details = {
+        "training": history,
+        "weights": {"before": before, "after": diagnostics.weight_histogram(model)},
+        "flipped_share": [row["flipped_share"] for row in history],
+        "activation_means": _channel_means(model, job),
+    }
+    file = job.artifacts / "binary_vit.safetensors"
+    packed.save(packed.pack(model.requires_grad_(False)), file, options)
+    return Quantized(model, details, {"model": file}, exec="xnor-sim")
+
+
+def load(model: nn.Module, path: Path) -> nn.Module:
+    """The packed model saved at `path`, from the FP architecture it came from, whose own weights do not matter.
+
+    Raises MethodInputError when the file is no such model or belongs to another architecture.
+    """
+    tensors, options = packed.read(path)
+    device = next(model.parameters()).device
+    packed.pack(prepare(model, Bits(1, 1), Options(**options)))
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise MethodInputError(
+            f"{path} belongs to another architecture: {str(error).splitlines()[1].strip()}"
+        ) from error
+    return model.to(device)
+
+
+def calibrate(model: nn.Module, job: Job) -> None:
+    """Start the scale of every binarizer from the first calibration batch (BiT), in the order of the model."""
+    for module in model.modules():
+        if isinstance(module, Binarizer):
+            module.calibrating = True
+    batch = next(iter(job.calibration()), None)
+    if batch is None:
+        raise MethodInputError("binary_vit starts its scales from a calibration batch: the calibration set is empty")
+    with torch.no_grad():
+        job.forward(model.eval(), batch)
+
+
+def _channel_means(model: nn.Module, job: Job) -> dict[str, Any]:
+    with torch.no_grad(), diagnostics.ChannelMeans(model) as means:
+        job.forward(model.eval(), next(iter(job.calibration())))
+    return means.summary()
+
+
+class _Training:
+    """One training run: what happens at the start of an epoch, the loss, and what an epoch's row holds."""
+
+    def __init__(self, job: Job, options: Options, model: nn.Module, teacher: nn.Module) -> None:
+        self.job, self.options, self.model, self.teacher = job, options, model, teacher
+        self.signs: dict[str, Tensor] = {}
+        self.every = max(1, options.epochs // 20)
+
+    def run(self) -> History:
+        """Train, with a checkpoint that goes when training has ended."""
+        checkpoint = self.job.artifacts / "training.pt"
+        history = train(
+            self.model,
+            self.options.recipe(),
+            self.batches,
+            self.loss,
+            seed=self.job.seed,
+            checkpoint=checkpoint,
+            progress=self.job.progress,
+            on_epoch=self.on_epoch,
+        )
+        checkpoint.unlink(missing_ok=True)
+        return history
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """The epoch's batches; sets GRS's pull for it and remembers the signs it starts from."""
+        pull = self.options.grs_weight * epoch / max(1, self.options.epochs - 1) if self.options.grs else 0.0
+        for module in self.model.modules():
+            if isinstance(module, BinaryLinear):
+                module.pull = pull
+        self.signs = diagnostics.weight_signs(self.model)
+        assert self.job.training is not None
+        return self.job.training(epoch)
+
+    def loss(self, student: nn.Module, batch: Batch) -> Tensor:
+        """Against the teacher's outputs (ReActNet's distributional loss), or against labels."""
+        output = self.job.forward(student, batch)
+        if not self.options.distillation:
+            return self.job.loss(output, batch)
+        with torch.no_grad():
+            target = self.job.forward(self.teacher, batch)
+        return self.job.distill(output, target)
+
+    def on_epoch(self, epoch: int, model: nn.Module) -> dict[str, float]:
+        """Share of signs that flipped, and the task's metrics every twentieth of the run and at its end."""
+        row = {"flipped_share": diagnostics.flipped_share(self.signs, diagnostics.weight_signs(model))}
+        last = epoch == self.options.epochs - 1
+        if self.job.validate is not None and (last or epoch % self.every == 0):
+            with torch.no_grad():
+                row |= self.job.validate(model)
+        return row

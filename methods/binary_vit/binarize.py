@@ -1,0 +1,159 @@
+"""Binarizers: what becomes one bit, and the gradient that flows through it.
+
+A binarizer gives codes (-1 and +1, or 0 and 1), whose products with other codes are exact integers in float32 in any
+order of summation; scales are applied to the products. So the packed form (`packed.py`), which counts bits, computes
+the very same numbers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vitq.methods.layers import Packed
+from vitq.methods.quantizers import round_ste
+
+
+def sign(x: Tensor) -> Tensor:
+    """+1 where x >= 0, else -1: unlike torch.sign never 0, which takes no bit."""
+    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+
+class _ActivationSign(torch.autograd.Function):
+    """sign(x), with the gradient of a * sign(x) ~ a * F(x / a) taken over a.
+
+    F is piecewise quadratic, F'(u) = 2 + 2u on [-1, 0], 2 - 2u on (0, 1], else 0 (Liu et al. 2018, eq. 6).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor) -> Tensor:
+        ctx.save_for_backward(x, scale)
+        return sign(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        x, scale = ctx.saved_tensors
+        return grad * (2 - 2 * (x / scale).abs()).clamp(min=0) / scale, None
+
+
+class _WeightSign(torch.autograd.Function):
+    """sign(W - row mean), with the gradient of row_scale * sign(W - row mean) taken over row_scale, and GRS."""
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, row_scale: Tensor, pull: float) -> Tensor:
+        centred = weight - weight.mean(dim=1, keepdim=True)
+        ctx.save_for_backward(centred, row_scale)
+        ctx.pull = pull
+        return sign(centred)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        centred, row_scale = ctx.saved_tensors
+        grad = grad / row_scale * (centred.abs() <= 1)
+        if ctx.pull:
+            to_mode = centred / row_scale - sign(centred)
+            grad = grad + ctx.pull * grad.abs().mean(dim=1, keepdim=True) * to_mode
+        return grad, None, None
+
+
+def weight_sign(weight: Tensor, row_scale: Tensor, pull: float = 0.0) -> Tensor:
+    """Signs of W - mean(W) a row, W [out, in], row_scale [out, 1].
+
+    Gradient: the clipped straight-through estimator of W^ = row_scale * sign(W - mean), dW^/dW = 1 on [-1, 1], else 0
+    (XNOR-Net; BiT). With `pull` > 0 the gradient regularization scheme adds to the gradient g of a row
+    pull * mean|g| * ((W - mean) / row_scale - sign(W - mean)): a force to the nearer of the two modes +-row_scale,
+    strongest at the boundary, measured in the row's own gradients so that it needs no tuning to the loss or its scale.
+    """
+    return _WeightSign.apply(weight, row_scale, pull)  # type: ignore[no-any-return]
+
+
+class Binarizer(nn.Module):
+    """Base: a learnable positive scale (kept as its logarithm), `bits`, and codes `low` and 1 for them."""
+
+    low: float
+    log_scale: nn.Parameter
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(1))
+        self.calibrating = False
+
+    def scale(self) -> Tensor:
+        """The positive scale a, [1]; exp of what is learned, so that steps are relative and the sign is safe."""
+        return self.log_scale.exp()
+
+    def bits(self, x: Tensor) -> Tensor:
+        """Bool, same shape: which code x gets."""
+        raise NotImplementedError
+
+    def packed_tensors(self) -> list[Packed]:
+        """What of this binarizer ships."""
+        return [Packed("activation scale", 1, 32)]
+
+    def _calibrate(self, level: Tensor) -> None:
+        with torch.no_grad():
+            self.log_scale.copy_(level.mean().clamp(min=1e-6).log().reshape(1))
+        self.calibrating = False
+
+
+class SignBinarizer(Binarizer):
+    """Activations to -1 and +1, after the activation shift module (ASM) where there is one.
+
+    The shift of channel c of an input is shift_c + adapt_c * (mean of channel c over the input's tokens): a learnable
+    threshold (ReActNet's RSign) and a part that follows the input, since the abstract calls the module adaptive. With
+    adapt = -1 and shift = 0 every channel of every input is centred.
+
+    `channels` is the shape of the parameters: (C,) for [B, ..., C], (heads, 1, d) for [B, heads, N, d].
+    """
+
+    low = -1.0
+
+    def __init__(self, channels: tuple[int, ...], asm: bool) -> None:
+        super().__init__()
+        self.channels = channels
+        self.shift = nn.Parameter(torch.zeros(channels)) if asm else None
+        self.adapt = nn.Parameter(torch.zeros(channels)) if asm else None
+
+    def shifted(self, x: Tensor) -> Tensor:
+        """x plus its channel shifts, same shape."""
+        if self.shift is None or self.adapt is None:
+            return x
+        tokens = tuple(range(len(self.channels), x.ndim - 1)) if len(self.channels) == 1 else (-2,)
+        return x + (self.shift + self.adapt * x.mean(dim=tokens, keepdim=True))
+
+    def bits(self, x: Tensor) -> Tensor:
+        """Which of x, shifted, is at least 0."""
+        return self.shifted(x) >= 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """-1 or +1, same shape."""
+        x = self.shifted(x)
+        if self.calibrating:
+            self._calibrate(x.abs())
+        return _ActivationSign.apply(x, self.scale())  # type: ignore[no-any-return]
+
+    def packed_tensors(self) -> list[Packed]:
+        """Scale, and two numbers a channel with ASM."""
+        asm = [] if self.shift is None else [Packed("shift", 2 * self.shift.numel(), 32)]
+        return super().packed_tensors() + asm
+
+
+class ProbabilityBinarizer(Binarizer):
+    """Attention probabilities to 0 and 1: round(clip(p / a, 0, 1)) with a learnable a, started at twice the mean (BiT).
+
+    The gradient is the straight-through estimator of a * round(clip(p / a, 0, 1)) in p and in a.
+    """
+
+    low = 0.0
+
+    def bits(self, x: Tensor) -> Tensor:
+        """Which of x is above a / 2."""
+        return x / self.scale() > 0.5
+
+    def forward(self, x: Tensor) -> Tensor:
+        """0 or 1, same shape."""
+        if self.calibrating:
+            self._calibrate(2 * x)
+        return round_ste((x / self.scale()).clamp(0, 1))
