@@ -1,0 +1,117 @@
+"""What must hold before a record and a figure may be compared; each condition that fails is a printed reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitq.benchmarks.record import Record
+from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure, MethodOptions, method_options
+
+
+def paper_model(record: Record) -> str:
+    """The papers' name of the record's model; its own where no paper has one."""
+    return str(record.details.get("paper_name") or record.cell.model)
+
+
+def row_of(figure: Figure, record: Record) -> bool:
+    """Whether the record is of the figure's row: method, task, model, widths, and every option that makes a row.
+
+    A count depends on the options that the figure names alone: how a softmax is computed moves no byte. Data, weights,
+    recipe and hardware are not looked at: where they differ the figure is not comparable, and says so.
+    """
+    cell = record.cell
+    if (figure.cell_method, figure.task, figure.bits) != (cell.method, cell.task, cell.bits):
+        return False
+    if figure.model and figure.model != paper_model(record):
+        return False
+    known = method_options().get(cell.method, MethodOptions()).rows
+    names = set(figure.options) if figure.counted else {*known, *figure.options}
+    return all(cell.options.get(name, known.get(name)) == figure.options.get(name, known.get(name)) for name in names)
+
+
+def why_not_comparable(figure: Figure, run: Sequence[Record]) -> list[str]:
+    """The reasons, in one order; none means that numbers may be compared.
+
+    Counts (size, operations) need nothing but the architecture. Latency is bound to its hardware. Accuracy needs the
+    figure's whole data set, the same weights and preprocessing (seen in the FP32 metric of the same run), the same
+    scope, and the figure's recipe.
+    """
+    if figure.counted:
+        return []
+    if figure.metric in TIMED:
+        return _hardware(figure, run[0])
+    reasons = [*_data(figure, run[0]), *_recipe(figure, run[0])]
+    for record in run:
+        reasons += [reason for reason in _samples_and_weights(figure, record) if reason not in reasons]
+    return reasons
+
+
+def _data(figure: Figure, record: Record) -> list[str]:
+    cell = record.cell
+    reasons = []
+    if cell.dataset != figure.dataset:
+        reasons.append(f"other data: {cell.dataset}, the figure is of {figure.dataset}")
+    if cell.limit is not None:
+        reasons.append(f"a subset: --limit {cell.limit}")
+    if cell.scope != "model":
+        reasons.append(f"only the {cell.scope} is quantized")
+    return reasons
+
+
+def _samples_and_weights(figure: Figure, record: Record) -> list[str]:
+    metric = figure.metric if figure.metric in ACCURACY else "top1"
+    measured, fp32 = record.metrics.get(metric), record.fp32.get(metric)
+    if measured is None:
+        return [f"the record has no {metric}"]
+    reasons = []
+    full = FULL_SIZE[figure.dataset]
+    if record.cell.dataset == figure.dataset and measured.n != full:
+        reasons.append(f"a subset: {measured.n:,} of {full:,} images")
+    if fp32 is None or figure.fp_value is None:
+        which = "record" if fp32 is None else "figure"
+        reasons.append(f"the {which} has no FP32 {metric}, so weights and preprocessing cannot be checked")
+    elif round(abs(fp32.value - figure.fp_value), 4) > figure.fp_tolerance and record.cell.dataset == figure.dataset:
+        reasons.append(
+            f"other weights or preprocessing: FP32 {metric} is {fp32.value:.2f}, the figure's is {figure.fp_value:g}"
+        )
+    return reasons
+
+
+def _recipe(figure: Figure, record: Record) -> list[str]:
+    """Every setting of the figure, every option that is recipe, and every option that nobody has placed."""
+    cell = record.cell
+    known = method_options().get(cell.method, MethodOptions())
+    options = {**known.rows, **cell.options}
+    matters = all(options.get(name) == value for name, value in known.recipe_for.items())
+    wanted = {**(known.recipe if matters else {}), **figure.settings}
+    has = {**known.recipe, **cell.options, **{f"calibration.{k}": v for k, v in cell.calibration.items()}}
+    reasons = [_unlike(name, want, has) for name, want in wanted.items() if not _allowed(want, has.get(name))]
+    strange = sorted(set(cell.options) - set(known.rows) - set(known.recipe) - set(figure.settings))
+    if strange:
+        reasons.append(f"options {', '.join(strange)} are not placed in figures/methods.yaml")
+    return reasons
+
+
+def _allowed(want: Any, value: Any) -> bool:
+    return value in want if isinstance(want, list) else bool(value == want)
+
+
+def _unlike(name: str, want: Any, has: Mapping[str, Any]) -> str:
+    if name == "epochs" and has.get(name) == 0:
+        return "a post-training run (epochs 0), the figure is after training"
+    if name not in has:
+        return f"the record does not say {name}, the figure's is {_words(want)}"
+    return f"other settings: {name} {_words(has[name])}, the figure's is {_words(want)}"
+
+
+def _words(value: Any) -> str:
+    return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _hardware(figure: Figure, record: Record) -> list[str]:
+    origin = record.provenance
+    here = origin.gpu or origin.cpu or origin.machine or "unknown hardware"
+    if figure.hardware.lower() in (origin.gpu or "").lower():
+        return []
+    return [f"other hardware: {here}, the figure is of {figure.hardware}"]

@@ -1,0 +1,98 @@
+"""The report of a results folder: `report.md` with its tables and pictures, and the tables as CSV."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitq.benchmarks.record import Record
+from vitq.reports import tables
+from vitq.reports.figure import Figure
+from vitq.reports.pictures import Picture, draw_method_pictures
+from vitq.reports.verdicts import compare
+
+
+def write_report(
+    records: Sequence[Record], figures: Sequence[Figure], results: Path, out: Path, title: str = "Report"
+) -> Path:
+    """Write `report.md`, `results.csv`, `compare.csv` and the PNGs into `out`, which is made; returns `report.md`.
+
+    `results` is the folder that the records' files are relative to. Any records will do, none at all included.
+    """
+    from vitq.reports import plots
+
+    out.mkdir(parents=True, exist_ok=True)
+    records = tables.order(records)
+    comparisons = compare(records, figures)
+    (out / "results.csv").write_text(tables.results_table(records, "csv"), encoding="utf-8")
+    (out / "compare.csv").write_text(tables.compare_table(comparisons, "csv"), encoding="utf-8")
+    drawn = [*plots.accuracy_against_size(records, out), *plots.measured_against_reported(comparisons, out)]
+    of_methods, problems = draw_method_pictures(records, results, out)
+    sections = {
+        title: _what_was_run(records),
+        "Results": tables.results_table(records),
+        "Against the papers": tables.compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
+        "Variants side by side": tables.ablation_table(records),
+        "Over seeds": tables.seeds_table(records),
+        "Warnings and failures": _troubles(records, problems),
+        "Pictures": _gallery([*drawn, *of_methods], out),
+    }
+    text = "\n\n".join(f"{'#' if name == title else '##'} {name}\n\n{body}" for name, body in sections.items())
+    path = out / "report.md"
+    path.write_text(text + "\n", encoding="utf-8")
+    return path
+
+
+def _what_was_run(records: Sequence[Record]) -> str:
+    """Cells by status, then each machine and set of versions that records come from; several are listed one by one."""
+    if not records:
+        return "No records: nothing was run."
+    statuses = Counter(record.status for record in records)
+    lines = [
+        f"{len(records)} cells: " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) + "."
+    ]
+    origins = Counter(_origin(record) for record in records)
+    lines += [f"- {count} on {origin}" for origin, count in sorted(origins.items())]
+    commands = sorted({r.provenance.command for r in records if r.provenance.command})
+    lines += [f"- command: `{command}`" for command in commands]
+    if any(record.fidelity == "reconstruction" for record in records):
+        lines += ["", tables.RECONSTRUCTION]
+    return "\n".join([lines[0], "", *lines[1:]])
+
+
+def _origin(record: Record) -> str:
+    origin = record.provenance
+    commit = (
+        f", commit {origin.git_commit[:10]}{' with local changes' if origin.git_dirty else ''}"
+        if origin.git_commit
+        else ""
+    )
+    versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.packages.items()))
+    device = ", ".join(part for part in (origin.machine, origin.cpu, origin.gpu) if part) or "a machine without a name"
+    return (
+        f"{device}; vitq {origin.vitq}{commit}"
+        + (f"; Python {origin.python}" if origin.python else "")
+        + (f"; {versions}" if versions else "")
+    )
+
+
+def _troubles(records: Sequence[Record], problems: Sequence[str]) -> str:
+    lines = []
+    for record in records:
+        name = record.cell.id
+        if record.status != "done":
+            first = next(iter((record.error or "no reason given").splitlines()), "")
+            lines.append(f"- {record.status}: `{name}`: {first}")
+        lines += [f"- warning: `{name}`: {' '.join(text.split())}" for text in record.warnings]
+    lines += [f"- picture: {problem}" for problem in problems]
+    return "\n".join(lines) or "None."
+
+
+def _gallery(pictures: Sequence[Picture], out: Path) -> str:
+    parts = []
+    for picture in pictures:
+        file = picture.file.resolve()
+        place = file.relative_to(out.resolve()) if file.is_relative_to(out.resolve()) else file
+        parts.append(f"### {picture.title}\n\n![{picture.title}]({place.as_posix()})\n\n{picture.caption}")
+    return "\n\n".join(parts) or "Nothing to draw."

@@ -1,0 +1,128 @@
+"""Verdicts: each figure beside what the records measured, or the reason why the two cannot be compared.
+
+A measurement is rounded to the figure's printed precision and may differ by the row's tolerance. Sampling error is no
+part of it: a comparable run evaluates the very images that the paper did, so what remains is the spread of re-runs.
+What must hold before numbers are compared is in `conditions`; whatever fails there makes a figure `not-comparable`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+from vitq.benchmarks.record import Record
+from vitq.reports.conditions import paper_model, row_of, why_not_comparable
+from vitq.reports.figure import Figure
+from vitq.reports.measured import Measured, measure
+
+Verdict = Literal["reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run"]
+VERDICTS: tuple[Verdict, ...] = ("reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run")
+
+
+class Comparison(NamedTuple):
+    """A figure (None: no paper has one) with the runs that measure it; `stderr` is over seeds, else over samples."""
+
+    figure: Figure | None
+    verdict: Verdict
+    reason: str
+    records: tuple[Record, ...] = ()
+    measured: float | None = None
+    stderr: float | None = None
+
+    @property
+    def difference(self) -> float | None:
+        """Measured less reported, at the printed precision; None where one of them is missing."""
+        if self.figure is None or self.measured is None:
+            return None
+        return round(round(self.measured, self.figure.decimals) - self.figure.value, self.figure.decimals)
+
+
+Run = tuple[Record, ...]
+"""Records of one cell that differ in nothing but the seed."""
+
+
+def compare(records: Iterable[Record], figures: Sequence[Figure]) -> list[Comparison]:
+    """A verdict for every figure, then `no-figure` for each run that no figure speaks of.
+
+    Seeds of one cell are compared by their mean. A figure that several runs measure (a subset beside the whole set)
+    has a comparison with each.
+    """
+    runs = group_seeds(records)
+    found: list[Comparison] = []
+    spoken_for: set[str] = set()
+    for figure in figures:
+        matching = [run for run in runs if row_of(figure, run[0])]
+        done = [run for run in matching if run[0].status == "done"]
+        spoken_for.update(r.fingerprint for run in matching for r in run if not (figure.counted and r.metrics))
+        found.extend(_once([_compared(figure, run, runs) for run in done]) or [_not_run(figure, matching)])
+    return found + [
+        Comparison(None, "no-figure", _no_figure(run[0]), run)
+        for run in runs
+        if run[0].status == "done" and run[0].fingerprint not in spoken_for
+    ]
+
+
+def group_seeds(records: Iterable[Record]) -> list[Run]:
+    """Runs in order of their first record's id; of two records of one cell the last one counts."""
+    groups: dict[str, dict[str, Record]] = {}
+    for record in latest(records):
+        key = record.cell.model_dump(exclude={"id", "seed"})
+        text = json.dumps([key, record.status, record.weights_sha256], sort_keys=True, default=str)
+        groups.setdefault(text, {})[record.cell.id] = record
+    runs = [tuple(sorted(group.values(), key=lambda r: (r.cell.seed, r.cell.id))) for group in groups.values()]
+    return sorted(runs, key=lambda run: (run[0].cell.id, run[0].cell.dataset, run[0].cell.limit or 0, run[0].status))
+
+
+def latest(records: Iterable[Record]) -> list[Record]:
+    """The last record of each fingerprint, so that a cell that failed and was run again counts once."""
+    return list({record.fingerprint: record for record in records}.values())
+
+
+def _compared(figure: Figure, run: Run, runs: Sequence[Run]) -> Comparison:
+    measured = measure(figure, run, runs)
+    reasons = why_not_comparable(figure, run)
+    if isinstance(measured, str):
+        return Comparison(figure, "not-comparable", "; ".join([*reasons, measured]), run)
+    if reasons:
+        return Comparison(figure, "not-comparable", "; ".join(reasons), run, measured.value, measured.stderr)
+    verdict, reason = judge(figure, measured)
+    return Comparison(figure, verdict, reason, run, measured.value, measured.stderr)
+
+
+def judge(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
+    """The verdict of a measurement that is comparable, and the tolerance it rests on."""
+    rounded = round(measured.value, figure.decimals)
+    slack = figure.tolerance + 1e-9
+    allowed = f"tolerance {figure.tolerance:g}: {figure.tolerance_reason}"
+    if abs(rounded - figure.value) <= slack:
+        return "reproduced", allowed + (f"; others measured {figure.others}" if figure.disputed else "")
+    if figure.disputed_low is not None and figure.disputed_high is not None:
+        if figure.disputed_low - slack <= rounded <= figure.disputed_high + slack:
+            return "disputed", f"others could not reproduce it either, they measured {figure.others}; {allowed}"
+        allowed = f"others measured {figure.others}; {allowed}"
+    return ("above" if rounded > figure.value else "below"), allowed
+
+
+def _not_run(figure: Figure, matching: Sequence[Run]) -> Comparison:
+    """No finished run: say what became of those that were tried."""
+    tried = [record for run in matching for record in run]
+    if tried:
+        first = next(iter((tried[0].error or "").splitlines()), "")
+        return Comparison(figure, "not-run", f"{tried[0].status}: {first}" if first else tried[0].status, tuple(tried))
+    return Comparison(figure, "not-run", figure.condition if "no such method" in figure.condition else "no such cell")
+
+
+def _once(comparisons: list[Comparison]) -> list[Comparison]:
+    """Counts need no data, so runs on several data sets give one and the same comparison: keep the first."""
+    figure = comparisons[0].figure if comparisons else None
+    if figure is None or not figure.counted:
+        return comparisons
+    kept = {(c.verdict, c.measured, c.reason): c for c in reversed(comparisons)}
+    return list(reversed(kept.values()))
+
+
+def _no_figure(record: Record) -> str:
+    cell = record.cell
+    variant = f", variant {cell.variant}" if cell.variant else ""
+    return f"no source reports {cell.method} at {cell.bits} on {paper_model(record)}{variant}"
