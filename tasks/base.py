@@ -65,7 +65,8 @@ class Measured:
 class Progress(Protocol):
     """Called as `progress(phase, done, total)`; `total` 0 means unknown."""
 
-    def __call__(self, phase: str, done: int, total: int) -> None: ...
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Tell where a phase is."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,14 @@ class Task(Protocol):
         """The FP model with its weights; BadInputError when they are missing or belong to another model."""
 
     def open_data(
-        self, dataset: str, loaded: LoadedModel, places: Places, *, limit: int | None, seed: int, calibration: dict[str, Any]
+        self,
+        dataset: str,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: dict[str, Any],
     ) -> Data:
         """Open a data set; BadInputError when the folder is missing, unsorted by class or unreadable."""
 

@@ -1,0 +1,55 @@
+"""Lists of images, and choices from them that depend on names and a seed alone."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Item:
+    """One labelled image: its path relative to the data set's folder (or its index), and its class index."""
+
+    path: str
+    label: int
+
+
+def rank(seed: int, path: str) -> str:
+    """Where a seed puts a name: sha256 of "<seed>:<path>", the same on every machine and Python."""
+    return hashlib.sha256(f"{seed}:{path}".encode()).hexdigest()
+
+
+def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """`count` items in the order of their rank, a pure function of seed and names; a smaller draw is a prefix."""
+    return sorted(items, key=lambda item: rank(seed, item.path))[:count]
+
+
+def quotas(sizes: dict[int, int], count: int, seed: int) -> dict[int, int]:
+    """How many of each class make `count` in proportion, by largest remainder; each is within 1 of its exact share.
+
+    Classes with equal remainders are taken by the seed's rank of their index.
+    """
+    total = sum(sizes.values())
+    floors = {label: count * size // total for label, size in sizes.items()}
+    left = count - sum(floors.values())
+    order = sorted(sizes, key=lambda label: (-(count * sizes[label] % total), rank(seed, str(label))))
+    return {label: floors[label] + (label in order[:left]) for label in sizes}
+
+
+def stratified(items: Sequence[Item], count: int, seed: int) -> list[Item]:
+    """A subset of `count` items with the classes in proportion, chosen by the seed, in the order of `items`."""
+    if count >= len(items):
+        return list(items)
+    by_class: dict[int, list[Item]] = defaultdict(list)
+    for item in items:
+        by_class[item.label].append(item)
+    share = quotas({label: len(members) for label, members in by_class.items()}, count, seed)
+    chosen = {item for label, members in by_class.items() for item in draw(members, share[label], seed)}
+    return [item for item in items if item in chosen]
+
+
+def as_text(items: Sequence[Item]) -> str:
+    """One path a line; a calibration list that can be read back."""
+    return "".join(f"{item.path}\n" for item in items)
