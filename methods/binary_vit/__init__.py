@@ -35,7 +35,8 @@ class Options:
 
     `grs` and `asm` off give the paper's baseline. `grs_weight` is GRS's pull at the end of training, in units of a
     row's mean absolute gradient; it grows linearly from 0. `distillation` trains on the FP model's outputs, without it
-    on labels. 0 epochs binarize without training.
+    on labels. The task's metrics are taken every `validate_every` epochs and at the end. 0 epochs binarize without
+    training.
     """
 
     grs: bool = True
@@ -48,6 +49,7 @@ class Options:
     warmup_epochs: float = 0.0
     min_lr: float = 0.0
     clip_norm: float | None = None
+    validate_every: int = 10
 
     def recipe(self) -> Recipe:
         """What of the options the trainer needs."""
@@ -151,7 +153,6 @@ class _Training:
     def __init__(self, job: Job, options: Options, model: nn.Module, teacher: nn.Module) -> None:
         self.job, self.options, self.model, self.teacher = job, options, model, teacher
         self.signs: dict[str, Tensor] = {}
-        self.every = max(1, options.epochs // 20)
 
     def run(self) -> History:
         """Train, with a checkpoint that goes when training has ended."""
@@ -189,10 +190,10 @@ class _Training:
         return self.job.distill(output, target)
 
     def on_epoch(self, epoch: int, model: nn.Module) -> dict[str, float]:
-        """Share of signs that flipped, and the task's metrics every twentieth of the run and at its end."""
+        """Share of signs that flipped, and the task's metrics when they are due."""
         row = {"flipped_share": diagnostics.flipped_share(self.signs, diagnostics.weight_signs(model))}
         last = epoch == self.options.epochs - 1
-        if self.job.validate is not None and (last or epoch % self.every == 0):
+        if self.job.validate is not None and (last or (epoch + 1) % self.options.validate_every == 0):
             with torch.no_grad():
                 row |= self.job.validate(model)
         return row

@@ -18,7 +18,7 @@ from vitq.methods.quantizers import round_ste
 
 def sign(x: Tensor) -> Tensor:
     """+1 where x >= 0, else -1: unlike torch.sign never 0, which takes no bit."""
-    return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+    return (x >= 0).to(x.dtype).mul_(2).sub_(1)
 
 
 class _ActivationSign(torch.autograd.Function):
@@ -35,7 +35,8 @@ class _ActivationSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         x, scale = ctx.saved_tensors
-        return grad * (2 - 2 * (x / scale).abs()).clamp(min=0) / scale, None
+        slope = x.abs().mul_(-2 / scale**2).add_(2 / scale).clamp_(min=0)  # F'(x / a) / a
+        return slope.mul_(grad), None
 
 
 class _WeightSign(torch.autograd.Function):
