@@ -26,7 +26,7 @@ def measure(
     runs: int = 20,
     warmup: int = 3,
     threads: int = 1,
-    device: torch.device | None = None,
+    device: torch.device | str | None = None,
 ) -> list[LatencyRow]:
     """Time every form on `example` [B, ...]: `warmup` calls each, then `runs` rounds in which each form runs once.
 
@@ -39,7 +39,7 @@ def measure(
         raise ValueError(f"latency needs the form {BASELINE!r} as baseline, got {', '.join(forms) or 'none'}")
     if runs < 1 or warmup < 0 or threads < 1 or len(example) < 1:
         raise ValueError("latency needs at least one run, one thread and one example, and a warm-up of 0 or more")
-    device = example.device if device is None else device
+    device = example.device if device is None else torch.device(device)
     example = example.to(device)
     samples: dict[str, list[float]] = {name: [] for name in forms}
     with _quiet(threads), torch.inference_mode():
