@@ -152,11 +152,11 @@ def report(suite_name: str, results: Path | None, site: Path | None, out: Path |
 
 def gate(suite_name: str, baseline: Path, results: Path | None, site: Path | None, tolerance: float) -> int:
     """`vitq gate`: 0 good, 1 regression, 4 nothing was compared."""
-    from vitq.benchmarks.gate import Policy
+    from vitq.benchmarks.gate import Policy, read_baseline
     from vitq.benchmarks.gate import gate as gate_records
 
     _, current = _open(suite_name, results, site)
-    result = gate_records(read_records(baseline), current, Policy(tolerance=tolerance))
+    result = gate_records(read_baseline(baseline), current, Policy(tolerance=tolerance))
     print(result.render())
     return result.exit_code
 
