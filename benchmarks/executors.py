@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
@@ -99,14 +100,14 @@ def _serve(order: Order, connection: Connection, work: Work | None) -> None:
     threading.Thread(target=_end_with_driver, daemon=True).start()
     if work is None:
         from vitq.benchmarks.worker import work_on as work
-    result = work(order, lambda *told: connection.send(told))
-    connection.send(result)
-    connection.close()
+    try:
+        connection.send(work(order, lambda *told: connection.send(told)))
+        connection.close()
+    except BrokenPipeError:  # the driver is gone, and with it everyone who could want the record
+        os._exit(1)
 
 
 def _end_with_driver() -> None:
-    import os
-
     driver = multiprocessing.parent_process()
     if driver is not None:
         driver.join()

@@ -27,8 +27,9 @@ from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
 from vitq.methods.options import make_options
 from vitq.methods.registry import load as load_method
-from vitq.tasks.base import Data, LoadedModel, Measured, Places, Task
+from vitq.tasks.base import Data, LoadedModel, Measured, Task
 from vitq.tasks.names import model_entry
+from vitq.tasks.places import Places
 from vitq.tasks.registry import load as load_task
 
 
@@ -70,8 +71,7 @@ class Bench:
     @cached_property
     def places(self) -> Places:
         """Where data and weights are."""
-        site = self.order.site
-        return Places(datasets=site.datasets, weights=site.weights, hub=site.hub)
+        return self.order.site.places()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:

@@ -16,7 +16,9 @@ from vitq.benchmarks.suite import Suite
 from vitq.datasets.identity import data_identity
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.tasks.names import task_version, weights_identity
+from vitq.tasks.names import model_entry, task_version
+from vitq.tasks.places import Places
+from vitq.tasks.weight_files import weights_identity
 
 
 def plan(
@@ -26,15 +28,14 @@ def plan(
     provenance = collect(command)
     threads = site.threads or suite.threads or max(1, (os.cpu_count() or 1) // jobs)
     accounting = suite.mode == "accounting"
-    weights = {m: None if accounting else weights_identity(m, site.weights, site.hub) for m in {c.model for c in cells}}
-    data = {d: None if accounting else data_identity(d, site.datasets) for d in {c.dataset for c in cells}}
+    weights, data = ({}, {}) if accounting else _identities(cells, site.places())
     kind = "none" if accounting else device.partition(":")[0]
     orders = []
     for cell in cells:
         mark = fingerprint(
             cell,
-            weights=weights[cell.model],
-            data=data[cell.dataset],
+            weights=weights.get(cell.model),
+            data=data.get(cell.dataset),
             vitq=__version__,
             method_version=all_cards()[cell.method].version,
             task_version=task_version(cell.task),
@@ -43,6 +44,13 @@ def plan(
         latency = suite.latency if jobs == 1 else None
         orders.append(Order(cell, mark, site, folder, provenance, latency, accounting, threads, device))
     return orders
+
+
+def _identities(cells: Sequence[CellKey], places: Places) -> tuple[dict[str, str], dict[str, str]]:
+    """Weights by model and data by data set, each identified once."""
+    weights = {m: weights_identity(model_entry(m), places) for m in dict.fromkeys(c.model for c in cells)}
+    data = {d: data_identity(d, places.datasets) for d in dict.fromkeys(c.dataset for c in cells)}
+    return weights, data
 
 
 def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:

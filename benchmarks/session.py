@@ -106,16 +106,14 @@ def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Pat
 def verify(suite_name: str, site: Path | None, sample: int, device: str) -> int:
     """`vitq verify`: 0 when every check holds, 2 otherwise."""
     from vitq.datasets.verify import Check
-    from vitq.tasks.base import Places
     from vitq.tasks.registry import load
 
     suite, place = load_suite(suite_name), load_site(site)
     check_device(device)
-    places = Places(datasets=place.datasets, weights=place.weights, hub=place.hub)
     checks: list[Check] = []
     for entry in suite.tasks:
         task = load(entry.task)
-        checks += task.verify(entry.models, entry.dataset, places, sample=sample, device=device)
+        checks += task.verify(entry.models, entry.dataset, place.places(), sample=sample, device=device)
     for check in checks:
         print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
     return 0 if all(check.ok for check in checks) else 2

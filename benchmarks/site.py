@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from vitq.benchmarks.words import describe
 from vitq.errors import BadInputError
+from vitq.tasks.places import Places
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -22,6 +23,7 @@ class Site(BaseModel):
 
     `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
     its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all cores by default).
+    `workers`: processes that read images (0: none but the cell's own).
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -30,7 +32,12 @@ class Site(BaseModel):
     weights: dict[str, Path] = Field(default_factory=dict)
     hub: bool = True
     threads: int | None = Field(default=None, ge=1)
+    workers: int | None = Field(default=None, ge=0)
     source: Path | None = Field(default=None, exclude=True)
+
+    def places(self) -> Places:
+        """What a task is told of it."""
+        return Places(self.datasets, self.weights, self.hub, self.workers)
 
 
 def load_site(path: Path | None = None) -> Site:

@@ -75,7 +75,8 @@ class Store:
             return False
         with self.path.open("rb") as file:
             lines = [line for line in file if fingerprint.encode() in line]
-        return any(is_finished(record) for record in parse_records(b"".join(lines), self.path))
+        records = parse_records(b"".join(lines), self.path)
+        return any(is_finished(r) for r in records if r.fingerprint == fingerprint)
 
     def _repair(self) -> None:
         """Move a last line without its newline to `records.broken`; the lock is held."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from vitq.errors import BadInputError
+from vitq.tasks.places import Places
 
 __all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progress", "Task"]
 
@@ -67,20 +67,6 @@ class Progress(Protocol):
 
     def __call__(self, phase: str, done: int, total: int) -> None:
         """Tell where a phase is."""
-
-
-@dataclass(frozen=True)
-class Places:
-    """Where things are on this machine: data set folders and weights folders, by name; from the site file.
-
-    A weights entry named as a model is that model's file or its folder; any other is a folder to search. `workers`
-    processes read images (0: this one; None: one a core, at most 8).
-    """
-
-    datasets: dict[str, Path] = field(default_factory=dict)
-    weights: dict[str, Path] = field(default_factory=dict)
-    hub: bool = True
-    workers: int | None = None
 
 
 class Task(Protocol):

@@ -22,9 +22,9 @@ from vitq.datasets import digits, imagenet
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.images import Batch, Counted, Preprocessing, mix, read_batches, seed_of
 from vitq.datasets.listing import as_text, stratified
-from vitq.tasks import weights
+from vitq.tasks import weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress
-from vitq.tasks.names import ModelEntry, dataset_names, model_entry, unknown
+from vitq.tasks.names import TASK_VERSIONS, ModelEntry, dataset_names, model_entry, unknown
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "VisionTransformer": VisionTransformer,
@@ -38,7 +38,7 @@ class Classification:
     """The task; see `vitq.tasks.base.Task` for what each function promises."""
 
     name = "classification"
-    version = 1
+    version = TASK_VERSIONS["classification"]
     metrics: tuple[str, ...] = ("top1", "top5")
 
     def build_model(self, name: str) -> nn.Module:
@@ -51,13 +51,13 @@ class Classification:
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights: from a file (site file, or packaged), else from the hub by its pinned tag."""
         entry = model_entry(name)
-        path = weights.find(entry, places)
+        path = weight_files.find(entry, places)
         if path is not None:
             model, digest = self._from_file(entry, path)
         elif entry.hub and places.hub:
             model, digest = _from_hub(entry)
         else:
-            raise weights.missing(entry, places)
+            raise weight_files.missing(entry, places)
         how = entry.preprocessing
         return LoadedModel(
             name=name, model=model, size=how.size, mean=how.mean, std=how.std, weights_sha256=digest,

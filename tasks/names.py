@@ -15,6 +15,8 @@ from vitq.errors import BadInputError
 
 TASKS = {"classification": "vitq.tasks.classification"}
 """Task name to the module that offers `TASK`."""
+TASK_VERSIONS = {"classification": 1}
+"""Rises when a task's metrics change for the same model; part of every fingerprint."""
 DATASETS = {"digits": "classification", "imagenet-1k": "classification", "imagenet-proxy": "classification"}
 """Data set name to its task."""
 
@@ -132,6 +134,11 @@ def model_names(task: str | None = None) -> list[str]:
 def task_names() -> list[str]:
     """Names of all tasks."""
     return list(TASKS)
+
+
+def task_version(name: str) -> int:
+    """Version of a task's metrics."""
+    return TASK_VERSIONS[name]
 
 
 def dataset_names(task: str | None = None) -> list[str]:
