@@ -1,0 +1,167 @@
+"""Patch similarity and its entropy: what PSAQ-ViT generates images by (arXiv 2203.02250, section 3.2).
+
+A transformer's attention answers a real image with patches that differ and a noise image with patches that are alike.
+The diversity of patch similarities is measured by their differential entropy, estimated by a Gaussian kernel density.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from vitq.methods.explicit import ExplicitWindowAttention, attentions
+
+DropToken = Literal["first", "class"]
+"""`first`: token 0 of every attention, as in the released code, Swin's windows included; `class`: class tokens only."""
+
+LOG_OFFSET = 1e-4
+_FAR = 8.0  # kernels further than 8*sqrt(2) bandwidths are cut there: exp(-64) is below any float32 sum's last bit
+_CHUNK = {"cpu": 2**18, "cuda": 2**25}  # kernel values held at once: about a second-level cache, and 128 MB on a GPU
+
+
+def patch_similarity(attention_output: Tensor, drop_first: bool = True) -> Tensor:
+    """Cosine similarity of all pairs of patches, [B, H, N, d] -> [B, N', N'] (equation 6).
+
+    `attention_output` is softmax(..)·V per head; it is averaged over heads, and token 0 is left out if `drop_first`.
+    """
+    u = attention_output.mean(1)[:, int(drop_first) :]
+    u = u / u.norm(dim=-1, keepdim=True).clamp_min(1e-8)
+    return u @ u.transpose(-2, -1)
+
+
+def density_grid(similarity: Tensor, points: int = 10) -> Tensor:
+    """`points` evenly spaced positions from the smallest to the largest similarity of the batch, detached."""
+    low, high = torch.aminmax(similarity.detach())
+    return low + (high - low) * torch.linspace(0, 1, points, device=low.device, dtype=low.dtype)
+
+
+def kernel_density(similarity: Tensor, grid: Tensor, bandwidth: float = 0.01) -> Tensor:
+    """Gaussian kernel density of each image's similarities at the grid's points, [B, N', N'] -> [B, points].
+
+    f(x) = mean over i, j of exp(-(x - G_ij)^2 / 2h^2) / (sqrt(2 pi) h) (equation 7). G is taken to be symmetric.
+    """
+    chunks = [density for _, density, _, _ in _kernel_chunks(similarity.detach(), grid, bandwidth)]
+    return torch.cat(chunks)
+
+
+def differential_entropy(density: Tensor, grid: Tensor) -> Tensor:
+    """Mean over images of the trapezoid integral of -(f + 1e-4) log(f + 1e-4), [B, points] -> scalar (equation 8)."""
+    f = density + LOG_OFFSET
+    return torch.trapezoid(-f * f.log(), grid, dim=-1).mean()
+
+
+def similarity_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int = 10) -> Tensor:
+    """Differential entropy of a layer's patch similarities [B, N', N'] (symmetric), a differentiable scalar.
+
+    The same value and gradient as `differential_entropy` of the plain kernel density under autograd, which would build
+    and keep several tensors of B x N'^2 x points. Here each pair is evaluated once, a cache-sized chunk at a time, and
+    the gradient with respect to G is formed from the same kernel values; what is kept is one tensor of G's size.
+    """
+    entropy: Tensor = _SimilarityEntropy.apply(similarity, bandwidth, points)
+    return entropy
+
+
+class PatchEntropy:
+    """Context in which every forward pass of a model adds up the entropies of its attention modules' similarities."""
+
+    def __init__(self, model: nn.Module, bandwidth: float, points: int, drop_token: DropToken) -> None:
+        self.model, self.bandwidth, self.points, self.drop_token = model, bandwidth, points, drop_token
+        self._entropies: list[Tensor] = []
+        self._handles: list[Any] = []
+
+    def __enter__(self) -> PatchEntropy:
+        for attention in attentions(self.model).values():
+            drop = self.drop_token == "first" or not isinstance(attention, ExplicitWindowAttention)
+            drop = drop and not (self.drop_token == "class" and getattr(self.model, "cls_token", 0) is None)
+            self._handles.append(attention.get_submodule("av").register_forward_hook(self._hook(drop)))
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+        self._entropies.clear()
+
+    def _hook(self, drop_first: bool) -> Any:
+        def add(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            similarity = patch_similarity(output, drop_first)
+            self._entropies.append(similarity_entropy(similarity, self.bandwidth, self.points))
+
+        return add
+
+    def take(self) -> Tensor:
+        """The sum over layers since the last call, a scalar."""
+        total = torch.stack(self._entropies).sum()
+        self._entropies.clear()
+        return total
+
+
+class _SimilarityEntropy(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, similarity: Tensor, bandwidth: float, points: int) -> Tensor:
+        grid = density_grid(similarity, points)
+        total = similarity.new_zeros(())
+        gradient = torch.empty_like(similarity) if ctx.needs_input_grad[0] else None
+        for images, density, distance, kernel in _kernel_chunks(similarity, grid, bandwidth):
+            total += differential_entropy(density, grid) * density.shape[0]
+            if gradient is not None:
+                slope = _entropy_slope(density, grid) / similarity.shape[0]
+                gradient[images] = _similarity_gradient(slope, distance, kernel, bandwidth, similarity.shape[-1])
+        ctx.save_for_backward(gradient)
+        return total / similarity.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, None, None]:
+        (gradient,) = ctx.saved_tensors
+        return (None if gradient is None else gradient * grad_outputs[0]), None, None
+
+
+def _kernel_chunks(similarity: Tensor, grid: Tensor, h: float) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
+    """For a few images at a time: density [b, K], and distances and kernels [b, K, pairs] of pairs i <= j.
+
+    Distances are (x - G_ij) / (sqrt(2) h), kernels exp(-distance^2). The last two are buffers, overwritten by the next.
+    """
+    n = similarity.shape[-1]
+    upper, _, multiplicity = _pairs(n, similarity.device)
+    weights = multiplicity.to(similarity.dtype) / (n * n * math.sqrt(2 * math.pi) * h)
+    size = max(1, _CHUNK.get(similarity.device.type, _CHUNK["cuda"]) // (len(upper) * len(grid)))
+    flat = (similarity.flatten(1), grid.view(1, -1, 1) / (math.sqrt(2) * h))
+    distances = similarity.new_empty(min(size, len(similarity)), len(grid), len(upper))
+    kernels, zero = torch.empty_like(distances), similarity.new_zeros(())
+    for start in range(0, len(similarity), size):
+        images = slice(start, min(start + size, len(similarity)))
+        b = images.stop - start
+        pairs = flat[0][images].index_select(1, upper).mul_(1 / (math.sqrt(2) * h)).unsqueeze(1)
+        distance = torch.sub(flat[1], pairs, out=distances[:b]).clamp_(-_FAR, _FAR)
+        kernel = torch.addcmul(zero, distance, distance, value=-1, out=kernels[:b]).exp_()
+        yield images, kernel @ weights, distance, kernel
+
+
+def _entropy_slope(density: Tensor, grid: Tensor) -> Tensor:
+    """d(integral)/d(density): -(log(f + 1e-4) + 1) times the trapezoid weight of each point, [b, K]."""
+    steps = grid.diff()
+    trapezoid = torch.cat([steps[:1], steps[1:] + steps[:-1], steps[-1:]]) / 2
+    return -((density + LOG_OFFSET).log() + 1) * trapezoid
+
+
+def _similarity_gradient(slope: Tensor, distance: Tensor, kernel: Tensor, h: float, n: int) -> Tensor:
+    """d(entropy)/dG [b, n, n] from d(entropy)/df [b, K]: df/dG_ij = kernel * (x - G_ij) / (n^2 sqrt(2 pi) h^3)."""
+    scaled = (slope * (math.sqrt(2) / (n * n * math.sqrt(2 * math.pi) * h * h))).unsqueeze(1)
+    pairs = (scaled @ distance.mul_(kernel)).squeeze(1)
+    return pairs.index_select(1, _pairs(n, slope.device)[1]).view(-1, n, n)
+
+
+@lru_cache(maxsize=16)
+def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Of a symmetric n x n matrix: flat places of pairs i <= j, the pair at every place, how often a pair occurs."""
+    rows, columns = torch.triu_indices(n, n, device=device)
+    pair = torch.empty(n, n, dtype=torch.long, device=device)
+    number = torch.arange(len(rows), device=device)
+    pair[rows, columns] = pair[columns, rows] = number
+    return rows * n + columns, pair.flatten(), 2.0 - (rows == columns).float()
