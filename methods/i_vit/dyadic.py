@@ -5,6 +5,7 @@ Every multiplier has 31 bits, so that a product with an int32 stays below 2^62; 
 
 from __future__ import annotations
 
+import math
 from typing import Literal, NamedTuple
 
 import torch
@@ -51,3 +52,37 @@ def multiply(codes: Tensor, number: Dyadic, rounding: Rounding) -> Tensor:
 def requantize(codes: Tensor, number: Dyadic, bits: int, rounding: Rounding) -> Tensor:
     """Dyadic requantization to signed `bits`-bit codes (paper, Eq. 4): clamp((b * I) >> c), int64."""
     return multiply(codes, number, rounding).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+class Affine(NamedTuple):
+    """I-LayerNorm's gamma and beta as integers: out = (I * multiplier + bias) >> shift; int32 [C], int64 [C], int32 []."""
+
+    multiplier: Tensor
+    bias: Tensor
+    shift: Tensor
+
+
+def affine(slope: Tensor, offset: Tensor) -> Affine:
+    """slope * I + offset, both float64 [C] in units of the output code, with one shift for all channels.
+
+    The largest slope takes 31 bits, unless an offset of 2^61 / 2^shift or more asks for a smaller shift. Slopes may be
+    zero or negative. What saturates here lies beyond every clamp of the output.
+    """
+    room = [float(MAX_SHIFT)]
+    for values, bits in ((slope, MANTISSA_BITS), (offset, 61)):
+        top = float(values.abs().max())
+        room += [bits - math.frexp(top)[1]] if top > 0 else []
+    shift = max(int(min(room)), 0)
+    b = torch.round(slope.double() * 2.0**shift).clamp(-(2**MANTISSA_BITS - 1), 2**MANTISSA_BITS - 1)
+    limit = 2.0**61 - 2**10  # the largest float64 steps below the limit stay below it as integers
+    bias = torch.round(offset.double() * 2.0**shift).clamp(-limit, limit)
+    return Affine(b.to(torch.int32), bias.to(torch.int64), torch.tensor(shift, dtype=torch.int32, device=slope.device))
+
+
+def affine_requantize(codes: Tensor, constants: Affine, bits: int, rounding: Rounding) -> Tensor:
+    """clamp((I * b + beta) >> c) of codes [..., C] below 2^30, int64."""
+    total = codes.to(torch.int64) * constants.multiplier + constants.bias
+    shift = constants.shift.to(torch.int64)
+    if rounding == "nearest":
+        total = total + ((torch.ones_like(shift) << shift) >> 1)
+    return (total >> shift).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)

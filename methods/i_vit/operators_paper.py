@@ -28,7 +28,7 @@ def unit(scale: float) -> int:
     return min(max(round(1.0 / scale), 1), UNIT_LIMIT)
 
 
-def shift_exp(codes: Tensor, one: int, shift: int) -> Tensor:
+def shift_exp(codes: Tensor, one: int | Tensor, shift: int) -> Tensor:
     """ShiftExp (Eq. 9-13): exp(S*I) of I <= 0 as integers of scale S/2^shift.
 
     I_p = I + (I>>1) - (I>>4) replaces log2(e) by 1.4375; I_p = -q*I_0 - r' with 0 <= r' < I_0; 2^(-r'*S) is replaced
@@ -47,13 +47,13 @@ def int_div(numerator: Tensor, denominator: Tensor, bits: int) -> Tensor:
     return ((factor * numerator) >> (DIVISION_BITS - (bits - 1))).clamp(max=2 ** (bits - 1) - 1)
 
 
-def shiftmax(codes: Tensor, one: int, bits: int = 8) -> Tensor:
+def shiftmax(codes: Tensor, one: int | Tensor, bits: int = 8) -> Tensor:
     """Shiftmax over the last dimension (Algorithm 1): codes of scale S to probabilities of scale 1/2^(bits-1)."""
     exponential = shift_exp(codes - codes.amax(-1, keepdim=True), one, SOFTMAX_SHIFT)
     return int_div(exponential, exponential.sum(-1, keepdim=True), bits)
 
 
-def shift_gelu(codes: Tensor, one: int, bits: int = 8) -> Tensor:
+def shift_gelu(codes: Tensor, one: int | Tensor, bits: int = 8) -> Tensor:
     """ShiftGELU, x * sigmoid(1.702 x) (Algorithm 2): codes of scale S to codes of scale S/2^(bits-1).
 
     I_p = I + (I>>1) + (I>>3) + (I>>4) replaces 1.702 by 1.6875. The maximum over the last dimension is taken with 0:

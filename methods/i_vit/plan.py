@@ -1,0 +1,66 @@
+"""Which form every operator takes: the arithmetic, what replaces an operator in an ablation, and the code widths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from vitq.methods.i_vit.dyadic import Rounding
+
+Arithmetic = Literal["paper", "release"]
+Operator = Literal["weights", "activations", "softmax", "gelu", "layernorm", "residual"]
+OPERATORS: tuple[Operator, ...] = ("weights", "activations", "softmax", "gelu", "layernorm", "residual")
+SoftmaxKind = Literal["shiftmax", "polynomial", "log_int"]
+GeluKind = Literal["shift", "polynomial"]
+NormKind = Literal["integer", "l1"]
+
+RESIDUAL_GRID_BITS = 20
+"""Width of the grid over the observed range of the residual stream in the paper's arithmetic, held in INT32."""
+RESIDUAL_BITS = 24
+"""Where those codes saturate: 16 times the observed range, and I-LayerNorm's sums of squares still fit int64."""
+
+
+@dataclass(frozen=True)
+class Width:
+    """Codes that saturate at `bits` bits on a grid that spends `grid` bits on the observed range."""
+
+    grid: int
+    bits: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The arithmetic, the operators that take the paper's form within `release`, and the ablations."""
+
+    arithmetic: Arithmetic = "paper"
+    paper_operators: frozenset[str] = frozenset()
+    softmax: SoftmaxKind = "shiftmax"
+    gelu: GeluKind = "shift"
+    layernorm: NormKind = "integer"
+    rounding: Rounding = "nearest"
+    softmax_bits: int | None = None
+
+    def paper(self, operator: Operator) -> bool:
+        """Whether an operator takes the paper's form."""
+        return self.arithmetic == "paper" or operator in self.paper_operators
+
+    def probability_bits(self, swin: bool) -> int:
+        """Width of the softmax output: 8 in the paper and in Swin, 16 in the released ViT and DeiT."""
+        if self.softmax == "log_int":
+            return 16
+        return self.softmax_bits or (8 if swin or self.paper("softmax") else 16)
+
+    @property
+    def activation(self) -> Width:
+        """INT8 activations."""
+        return Width(8, 8)
+
+    @property
+    def residual(self) -> Width:
+        """The residual stream: INT32 in the paper, 16 bits in the released code."""
+        return Width(RESIDUAL_GRID_BITS, RESIDUAL_BITS) if self.paper("residual") else Width(16, 16)
+
+    @property
+    def branch(self) -> Width | None:
+        """What enters a residual sum: INT32 accumulators in the paper, requantized to 16 bits in the released code."""
+        return None if self.paper("residual") else Width(16, 16)
