@@ -42,6 +42,7 @@ class Calibration(_Strict):
     batch: int = Field(default=32, ge=1)
     seed: int = 0
     list: str = "seeded"
+    split: str | None = None
     train_batch: int = Field(default=64, ge=1)
     augment: Literal["none", "light", "full"] = "light"
 
@@ -144,6 +145,7 @@ def parse_suite(text: str, shown: str) -> Suite:
         mark = getattr(error, "problem_mark", None)
         line = f" line {mark.line + 1}" if mark else ""
         raise BadInputError(f"{shown}{line} is not YAML: {getattr(error, 'problem', error)}") from None
+    all_cards()  # a broken card must not be taken for a fault of the suite
     if not isinstance(raw, dict):
         raise BadInputError(f"{shown} is not a suite: it must be a mapping with name, tasks, methods and bits")
     try:
