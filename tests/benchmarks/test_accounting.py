@@ -6,6 +6,7 @@ import csv
 import functools
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import timm
@@ -17,11 +18,14 @@ from torch import nn
 from vitq.benchmarks.accounting import Account, account
 from vitq.benchmarks.macs import count_macs, explicit_copy, meta_copy
 from vitq.benchmarks.sizes import Stored, parameter_count, stored_tensors
+from vitq.methods import binary_vit
 from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
 from vitq.methods.explicit import MatMul, make_explicit
 from vitq.methods.layers import Packed, QConv2d, QLinear, QMatMul, replace_modules
 from vitq.methods.observers import MinMax
 from vitq.methods.quantizers import UniformQuantizer
+from vitq.methods.registry import load
 
 SIZE = (3, 224, 224)
 TIMM = {
@@ -36,6 +40,7 @@ FIGURES |= {"swin_small": "Swin-S", "vit_small": "DeiT-S", "vit_base": "DeiT-B"}
 ENDS = ("patch_embed", "head")
 
 
+@functools.cache
 def build(name: str) -> nn.Module:
     with torch.device("meta"):
         return timm.create_model(TIMM[name], pretrained=False).eval()
@@ -94,8 +99,8 @@ def uniform(model: nn.Module, bits: int, ends: int | None) -> nn.Module:
 @functools.cache
 def counted(name: str, form: str) -> Account:
     model = build(name)
-    quantized = model if form == "fp32" else binarize(model)
-    return account(model, quantized, SIZE, Bits(1, 1) if form == "binary" else Bits(32, 32))
+    quantized = binarize(model) if form == "binary" else model
+    return account(model, quantized, SIZE, {"binary": Bits(1, 1), "fp32": Bits(32, 32), "int8": Bits(8, 8)}[form])
 
 
 @functools.cache
@@ -143,8 +148,7 @@ def test_i_vit_sizes_by_its_own_convention(shared: Path) -> None:
         rows = [r for r in csv.DictReader(file) if (r["method"], r["metric"]) == ("i_vit", "model_size_mb")]
     assert len(rows) == 7
     for row in rows:
-        model = build(FIGURES[row["model"]])
-        conventions = account(model, model, SIZE, Bits(8, 8)).size.conventions
+        conventions = counted(FIGURES[row["model"]], "int8").size.conventions
         assert conventions["params_x_bits"] == float(row["value"]), row
         assert conventions["params_x_32"] == float(row["fp_value"]), row
 
@@ -189,10 +193,17 @@ def test_explicit_and_fused_forms_have_the_same_macs(name: str) -> None:
         assert macs == (explicit.get(path, below)), path
 
 
-def small(**changes: int) -> nn.Module:
+def small() -> nn.Module:
     torch.manual_seed(0)
-    shape = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 2, "num_heads": 3, "num_classes": 10}
-    return timm.models.VisionTransformer(**(shape | changes)).eval()
+    shape: dict[str, Any] = {
+        "img_size": 32,
+        "patch_size": 8,
+        "embed_dim": 48,
+        "depth": 2,
+        "num_heads": 3,
+        "num_classes": 10,
+    }
+    return timm.models.VisionTransformer(**shape).eval()
 
 
 def test_macs_of_one_block_by_hand() -> None:
@@ -299,3 +310,31 @@ def test_a_module_that_speaks_for_its_subtree_is_not_counted_twice() -> None:
             return [Packed("codes", 64, 2)]
 
     assert sum(s.bytes for s in stored_tensors(nn.Sequential(Wrapper(), nn.Linear(2, 2)))) == 16 + 24
+
+
+BITS = {"fp32": Bits(32, 32), "binary_vit": Bits(1, 1), "i_vit": Bits(8, 8)}
+
+
+@pytest.mark.parametrize("method", sorted(all_cards()))
+def test_every_method_is_counted_without_data_on_the_meta_device(method: str) -> None:
+    module, bits = load(method), BITS.get(method, Bits(4, 4))
+    model = build("DeiT-T")
+    prepared = module.prepare(meta_copy(model), bits, module.Options())
+    result = account(model, prepared, SIZE, bits)
+    products = [row for row in result.layers if row.macs]
+    assert len(products) == 1 + 12 * 6 + 1
+    assert all(row.right_bits <= 32 for row in products)
+    blocks = [row for row in products if row.path.startswith("blocks") and row.kind == "linear"]
+    assert {row.right_bits for row in blocks} == {bits.w}
+    assert result.size.packed_mb >= result.size.conventions["block_weights"]
+    assert result.size.packed_mb < result.size.fp32_mb * (bits.w / 32 + 0.15)
+
+
+def test_the_binary_method_itself_gives_the_ratios_of_the_paper() -> None:
+    model, module = build("DeiT-S"), binary_vit
+    result = account(model, module.prepare(meta_copy(model), Bits(1, 1), module.Options()), SIZE, Bits(1, 1))
+    size, operations = result.size.conventions, result.operations.conventions
+    assert round(size["model_size_ratio"], 2) == 16.18
+    assert round(size["model_size_ratio_every_parameter"], 1) == 14.9
+    assert size["model_size_ratio_packed"] < size["model_size_ratio_every_parameter"]
+    assert (round(operations["ops_ratio"], 1), round(operations["ops_ratio_mixed_units"], 1)) == (35.6, 17.8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import statistics
 from collections import Counter
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,7 +86,7 @@ def test_a_gpu_is_waited_for_before_and_after_each_timed_call(monkeypatch: pytes
     ],
 )
 def test_what_cannot_be_measured_is_an_error(
-    forms: dict[str, latency.Form], example: Tensor, options: dict[str, int]
+    forms: dict[str, latency.Form], example: Tensor, options: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="latency needs"):
         measure(forms, example, **options)
