@@ -87,7 +87,9 @@ def _recipe(figure: Figure, record: Record) -> list[str]:
     wanted = {**(known.recipe if matters else {}), **figure.settings}
     has = {**known.recipe, **cell.options, **{f"calibration.{k}": v for k, v in cell.calibration.items()}}
     reasons = [_unlike(name, want, has) for name, want in wanted.items() if not _allowed(want, has.get(name))]
-    strange = sorted(set(cell.options) - set(known.rows) - set(known.recipe) - set(figure.settings))
+    strange = sorted(
+        set(cell.options) - set(known.rows) - set(known.recipe) - set(figure.options) - set(figure.settings)
+    )
     if strange:
         reasons.append(f"options {', '.join(strange)} are not placed in figures/methods.yaml")
     return reasons

@@ -10,11 +10,11 @@ from typing import NamedTuple
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
 from vitq.benchmarks.record import Record
-from vitq.reports.figure import ACCURACY
+from vitq.reports.figure import ACCURACY, Figure
 from vitq.reports.measured import over_seeds
 from vitq.reports.pareto import pareto_front
 from vitq.reports.pictures import Picture
@@ -120,25 +120,30 @@ def _panel(axes: Axes, points: Sequence[Point], key: tuple[str, str, str]) -> No
     axes.set_xlabel("packed size, MB (log scale)")
     axes.set_ylabel(f"{metric.replace('top1', 'top-1 accuracy')}, %")
     axes.margins(x=0.14, y=0.16)
-    _name(axes, front)
+    axes.set_ylim(top=min(axes.get_ylim()[1], 112))
+    axes.yaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], prune="upper" if axes.get_ylim()[1] > 110 else None))
+    _write_names(axes, [(p.size, p.accuracy, p.label) for p in front])
 
 
-def _name(axes: Axes, points: Sequence[Point]) -> None:
-    """Name points above their left shoulder, each label lowered or raised until it covers no earlier one."""
+def _write_names(axes: Axes, names: Sequence[tuple[float, float, str]]) -> None:
+    """Name points beside them: the first of several places that is inside the axes and covers no earlier label.
+
+    A name that has no free place is left out; the table holds it.
+    """
     taken: list[Bbox] = []
     inside = axes.get_window_extent()
-    for point in sorted(points, key=lambda p: p.size):
-        for right, up in ((-6, 8), (6, -8), (-6, 22), (6, -24), (-6, 38)):
+    for x, y, label in sorted(names):
+        for right, up in ((-7, 8), (8, -8), (-7, 22), (8, -24), (-7, 38), (8, -40)):
             text = axes.annotate(
-                point.label,
-                (point.size, point.accuracy),
+                label,
+                (x, y),
                 (right, up),
                 textcoords="offset points",
                 fontsize=7,
                 color="#333333",
                 ha="right" if right < 0 else "left",
                 va="bottom" if up > 0 else "top",
-                zorder=4,
+                zorder=5,
             )
             box = text.get_window_extent()
             if box.x0 >= inside.x0 and box.x1 <= inside.x1 and not any(box.overlaps(other) for other in taken):
@@ -164,9 +169,65 @@ def measured_against_reported(comparisons: Sequence[Comparison], out: Path) -> l
     axes.legend(handles=handles, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=8)
     caption = (
         "The line is equality. Hollow: not comparable, for the reason in the table. Ringed: the figure is disputed, "
-        "and the bar is what others measured."
+        "and the bar is what others measured. The next picture names the figures that could be compared."
     )
-    return [Picture(save(canvas, out / "measured_against_reported.png"), "Measured against reported", caption)]
+    first = Picture(save(canvas, out / "measured_against_reported.png"), "Measured against reported", caption)
+    return [first, *_differences(shown, out)]
+
+
+def _figure_label(figure: Figure) -> str:
+    return f"{figure.method}{f'[{figure.variant}]' if figure.variant else ''} {figure.model} {figure.bits}"
+
+
+def _differences(shown: Sequence[Comparison], out: Path) -> list[Picture]:
+    """One row a comparable figure: measured less reported, over the tolerance it is judged by."""
+    rows = [c for c in shown if c.verdict != "not-comparable" and c.figure]
+    if not rows:
+        return []
+    rows.sort(key=lambda c: (c.records[0].cell.method, _figure_label(c.figure), c.figure.table) if c.figure else ())
+    canvas, axes = plt.subplots(figsize=(7.0, 1.2 + 0.24 * len(rows)))
+    clean(axes)
+    axes.axvline(0, color="#888888", linewidth=1, zorder=1)
+    for place, comparison in enumerate(rows):
+        _difference(axes, comparison, place)
+    axes.set_xscale("symlog", linthresh=1, linscale=1.5)
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    axes.set_yticks(range(len(rows)), [_row_label(c.figure) for c in rows if c.figure], fontsize=7)
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    reach = [1.3 * v for c in rows if c.figure for v in (c.difference or 0.0, c.figure.tolerance, -c.figure.tolerance)]
+    axes.set_xlim(min(reach), max(reach))
+    axes.set_xlabel("measured less reported, points (linear within 1, logarithmic beyond)")
+    caption = (
+        "Figures that could be compared. Grey band: the tolerance of the row. Filled: reproduced; hollow: above or "
+        "below. Red: a disputed figure, the bar is what others measured."
+    )
+    return [Picture(save(canvas, out / "differences.png"), "Measured less reported, figure by figure", caption)]
+
+
+def _row_label(figure: Figure) -> str:
+    kind = {"primary": "paper", "restated": "restated"}.get(figure.evidence, figure.evidence)
+    table = f", {figure.table}" if figure.table and kind in ("paper", "restated") else ""
+    return f"{_figure_label(figure)} {figure.metric}  ({kind}{table})"
+
+
+def _difference(axes: Axes, comparison: Comparison, place: int) -> None:
+    figure, difference = comparison.figure, comparison.difference
+    if figure is None or difference is None:
+        return
+    axes.barh(place, 2 * figure.tolerance, left=-figure.tolerance, height=0.7, color="#E4E4E4", zorder=1)
+    if figure.disputed_low is not None and figure.disputed_high is not None:
+        ends = [figure.disputed_low - figure.value, figure.disputed_high - figure.value]
+        axes.plot(ends, [place] * 2, color="#B00020", linewidth=2.5, marker="|", markersize=7, zorder=2)
+    colour, marker = look(comparison.records[0].cell.method)
+    axes.plot(
+        difference,
+        place,
+        marker=marker,
+        color="#B00020" if comparison.verdict == "disputed" else colour,
+        markerfacecolor=colour if comparison.verdict == "reproduced" else "white",
+        markersize=6,
+        zorder=3,
+    )
 
 
 def _compared(axes: Axes, comparison: Comparison) -> None:
@@ -191,9 +252,6 @@ def _compared(axes: Axes, comparison: Comparison) -> None:
         axes.plot([figure.value], [measured], marker="o", markersize=15, color="#B00020", fillstyle="none", zorder=4)
         ends = (figure.disputed_low, figure.disputed_high)
         axes.plot([figure.value] * 2, ends, color="#B00020", marker="_", markersize=9, linewidth=2, zorder=2)
-    if comparison.verdict in ("above", "below", "disputed"):
-        label = f"{figure.model} {figure.bits}" + (f"\n{figure.variant}" if figure.variant else "")
-        axes.annotate(label, (figure.value, measured), (9, -4), textcoords="offset points", fontsize=7, va="top")
 
 
 def _identity(axes: Axes, shown: Sequence[Comparison]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -202,24 +203,44 @@ def seeds_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
 
 
 def ablation_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
-    """Variants of a method side by side: one row a variant, one column a bit width, for methods with several rows."""
+    """Variants side by side: one row a variant, one column a bit width, for methods with several variants.
+
+    A table a method, but a single one as CSV.
+    """
+    rows = _variant_rows(records)
+    widths = sorted({key for row in rows for key in row if key not in _VARIANT_KEYS}, key=_by_width)
+    rows = [{key: row.get(key, "") for key in (*_VARIANT_KEYS, *widths)} for row in rows]
+    if fmt == "csv" or not rows:
+        return render(rows, fmt)
+    methods = dict.fromkeys(row["method"] for row in rows)
+    return "\n\n".join(render([r for r in rows if r["method"] == m], fmt, right=widths) for m in methods)
+
+
+_VARIANT_KEYS = ("method", "data", "model", "variant")
+
+
+def _by_width(bits: str) -> tuple[int, ...]:
+    return tuple(int(digits) for digits in re.findall(r"\d+", bits))
+
+
+def _variant_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for run in group_seeds(records):
         cell = run[0].cell
         name = PRIMARY.get(cell.task, ("top1",))[0]
         metrics = [r.metrics[name] for r in run if name in r.metrics]
-        if run[0].status != "done" or not metrics:
-            continue
-        data = cell.dataset + (f" (limit {cell.limit})" if cell.limit else "")
-        several = over_seeds([m.value for m in metrics])
-        text = with_error(metrics[0]) if len(metrics) == 1 else f"{several.value:.2f} ± {several.stderr:.2f} (seeds)"
-        groups[marked(run[0]), data, cell.model][cell.variant or "default"][cell.bits] = text
-    rows = []
-    for (method, data, model), variants in sorted(groups.items()):
-        if len(variants) > 1:
-            for variant in sorted(variants, key=lambda v: (v != "default", v)):
-                rows.append({"method": method, "data": data, "model": model, "variant": variant, **variants[variant]})
-    return render(rows, fmt, right=tuple(sorted({key for row in rows for key in row} - {"method", "data", "model"})))
+        if run[0].status == "done" and metrics:
+            data = cell.dataset + (f" (limit {cell.limit})" if cell.limit else "")
+            mean = over_seeds([m.value for m in metrics])
+            seeds = f"{mean.value:.2f} ± {mean.stderr or 0:.2f} ({len(metrics)} seeds)"
+            text = with_error(metrics[0]) if len(metrics) == 1 else seeds
+            groups[marked(run[0]), data, cell.model][cell.variant or "default"][cell.bits] = text
+    return [
+        dict(zip(_VARIANT_KEYS, (*key, variant), strict=True)) | variants[variant]
+        for key, variants in sorted(groups.items())
+        if len(variants) > 1
+        for variant in sorted(variants, key=lambda v: (v != "default", v))
+    ]
 
 
 def layers_table(record: Record, results: Path, fmt: Format = "markdown") -> str:
@@ -228,3 +249,51 @@ def layers_table(record: Record, results: Path, fmt: Format = "markdown") -> str
     rows: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     shown = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
     return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"))
+
+
+def record_view(record: Record, fmt: Format = "plain") -> str:
+    """Everything a record holds but its samples: one row a fact, then metrics, latency, phases and where it is from."""
+    cell, origin = record.cell, record.provenance
+    facts: dict[str, Any] = {
+        **{"cell": cell.id, "status": record.status, "error": record.error, "fidelity": record.fidelity},
+        **{"data": cell.dataset, "limit": cell.limit, "scope": cell.scope, "seed": cell.seed},
+        **{f"option {name}": value for name, value in sorted(cell.options.items())},
+        **{f"calibration {name}": value for name, value in sorted(cell.calibration.items())},
+        **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
+        **{f"FP32 {name}": f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.fp32.items())},
+        **_counts(record),
+        "latency ms": latency_text(record),
+        **{f"seconds {name}": f"{seconds:.2f}" for name, seconds in record.phases.items()},
+        "peak memory MB": f"{record.peak_memory_mb:.0f}" if record.peak_memory_mb is not None else None,
+        **{f"warning {number}": text for number, text in enumerate(record.warnings, start=1)},
+        **{f"file {name}": path for name, path in sorted(record.files.items())},
+        **{f"detail {name}": _short(value) for name, value in sorted(record.details.items())},
+        **{"weights sha256": record.weights_sha256, "data sha256": record.data_sha256},
+        **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
+        "fingerprint": record.fingerprint,
+    }
+    rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
+    table = render(rows, fmt)
+    return f"{table}\n\n{RECONSTRUCTION}" if record.fidelity == "reconstruction" else table
+
+
+def _counts(record: Record) -> dict[str, str]:
+    counts: dict[str, str] = {}
+    if record.size:
+        size = record.size
+        counts |= {
+            "parameters": f"{size.params:,}",
+            "FP32 MB": f"{size.fp32_mb:.3f}",
+            "packed MB": f"{size.packed_mb:.3f}",
+        }
+        counts |= {f"size by {name}": f"{value:.4g}" for name, value in sorted(size.conventions.items())}
+    if record.operations:
+        ops = record.operations
+        counts |= {"MACs": f"{ops.macs:,}", "BitOPs": f"{ops.bitops:,}", "OPs": f"{ops.ops:,.0f}"}
+        counts |= {f"operations by {name}": f"{value:.4g}" for name, value in sorted(ops.conventions.items())}
+    return counts
+
+
+def _short(value: Any, width: int = 160) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, default=str)
+    return text if len(text) <= width else f"{text[: width - 4]} ..."
