@@ -114,7 +114,9 @@ def _judge_cell(old: Record, new: Record | None, policy: Policy) -> list[GateRow
     differing = [name for name, value in _inputs(old).items() if _inputs(new).get(name) != value]
     if differing:
         return [row._replace(verdict="not-comparable", note=f"other {', '.join(differing)}")]
-    return list(judge(old, new, policy))
+    # A run resumes: without a new version the very record of the baseline is found again, and that proves nothing.
+    again = [row._replace(quantity="a new run", note="the record is the baseline's own")] if old == new else []
+    return [*judge(old, new, policy), *again]
 
 
 def _inputs(record: Record) -> dict[str, Any]:

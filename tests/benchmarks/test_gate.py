@@ -184,6 +184,12 @@ def test_a_cell_that_failed_before_cannot_make_the_gate_good() -> None:
     assert gate([failed, *BASELINE[1:]], BASELINE).exit_code == 0
 
 
+def test_a_baseline_compared_with_itself_is_good_but_says_that_nothing_was_run() -> None:
+    result = gate(BASELINE, BASELINE)
+    assert result.exit_code == 0
+    assert "a new run not compared: the record is the baseline's own (5x)" in result.render()
+
+
 def test_empty_runs_compare_nothing() -> None:
     assert gate([], []).exit_code == 4
     assert gate(BASELINE, []).exit_code == 4
