@@ -32,13 +32,16 @@ class SharedRunner(VirtualEnvRunner):
 
     @staticmethod
     def id() -> str:
+        """Name of the runner in tox.ini."""
         return "shared"
 
     @property
     def cache(self) -> Info:
+        """What tox remembers of the environment, without its name."""
         return _NamelessInfo(self.env_dir)
 
 
 @impl
 def tox_register_tox_env(register: ToxEnvRegister) -> None:
+    """Offer the runner to tox.ini."""
     register.add_run_env(SharedRunner)

@@ -52,9 +52,7 @@ def _rows(suite: Suite) -> Iterator[tuple[MethodEntry, TaskEntry, str]]:
                     yield entry, task, model
 
 
-def _cell(
-    suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: str, seed: int, card: Card
-) -> CellKey:
+def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: str, seed: int, card: Card) -> CellKey:
     named = entry.method + (f"[{entry.variant}]" if entry.variant else "")
     defaults = {h.name: h.default for h in card.hyperparameters}
     accounting = suite.mode == "accounting"
@@ -82,7 +80,7 @@ def _no_twins(cells: list[CellKey], suite: str) -> None:
 
 
 def fingerprint(cell: CellKey, **identities: str | int | None) -> str:
-    """sha256 of every input: the cell without its label, identities of weights and data, versions, device and threads."""
+    """sha256 of all inputs: the cell less its label, identities of weights and data, versions and device."""
     key = cell.model_dump(exclude={"id", "variant"}) | identities | {"schema": SCHEMA_VERSION}
     return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -24,11 +24,11 @@ app = typer.Typer(
 )
 
 SuiteArgument = Annotated[str, typer.Argument(help="A suite that ships (vitq list suites) or a .yaml file.")]
-SiteOption = Annotated[Optional[Path], typer.Option("--site", help="Site file; default $VITQ_SITE, then ./vitq.toml.")]
+SiteOption = Annotated[Path | None, typer.Option("--site", help="Site file; default $VITQ_SITE, then ./vitq.toml.")]
 ResultsOption = Annotated[
-    Optional[Path], typer.Option("--results", "-o", help="Results folder; default a folder of the suite's name.")
+    Path | None, typer.Option("--results", "-o", help="Results folder; default a folder of the suite's name.")
 ]
-PickOption = Annotated[Optional[str], typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
+PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
 
 
@@ -67,12 +67,11 @@ def verify(
     suite: SuiteArgument = "smoke",
     site: SiteOption = None,
     sample: Annotated[int, typer.Option(help="Images to read and to score of a large data set.", min=1)] = 256,
-    device: DeviceOption = "cpu",
 ) -> int:
-    """Check data and weights before hours are spent: counts, classes, readable images, shapes, sha256, FP32 accuracy."""
+    """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
     from vitq.benchmarks import session
 
-    return session.verify(suite, site, sample, device)
+    return session.verify(suite, site, sample)
 
 
 @app.command()
@@ -80,8 +79,8 @@ def verify(
 def run(
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
-    limit: Annotated[Optional[int], typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1)] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells and what is finished; run nothing.")] = False,
+    limit: Annotated[int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1)] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells; run nothing.")] = False,
     device: DeviceOption = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
     jobs: Annotated[int, typer.Option(help="Cells at once; above 1 no latency is measured.", min=1)] = 1,
@@ -117,7 +116,7 @@ def report(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
-    out: Annotated[Optional[Path], typer.Option("--out", help="Folder for the report; default <results>/report.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report; default <results>/report.")] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
     from vitq.benchmarks import session

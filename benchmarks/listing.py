@@ -21,7 +21,10 @@ def listing(what: str, suite: str, k: str | None) -> str:
 
 
 def _methods() -> str:
-    rows = [(c.name, c.title, c.regime, c.fidelity, f"arXiv {c.arxiv}" if c.arxiv else "", c.summary) for c in all_cards().values()]
+    rows = [
+        (c.name, c.title, c.regime, c.fidelity, f"arXiv {c.arxiv}" if c.arxiv else "", c.summary)
+        for c in all_cards().values()
+    ]
     return tabulate(rows, ["method", "title", "regime", "fidelity", "paper", "what"], maxcolwidths=[None] * 5 + [60])
 
 

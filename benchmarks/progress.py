@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,6 +22,19 @@ def listener(console: Console) -> Iterator[Listener]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeLeft(), console=console, transient=True) as progress:
         yield Bars(progress)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+    """One bar for the phases of a task in this process; silent where there is no terminal."""
+    if not console.is_terminal:
+        yield lambda *_: None
+        return
+    with Progress(
+        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeLeft(), console=console, transient=True
+    ) as progress:
+        bar = progress.add_task("")
+        yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
 
 
 def outcome(record: Record) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from vitq.benchmarks.cells import Refusal, expand, picker
 from vitq.benchmarks.executors import EXECUTORS
 from vitq.benchmarks.order import Order
 from vitq.benchmarks.plan import check_device, plan, results_folder
-from vitq.benchmarks.progress import listener
+from vitq.benchmarks.progress import listener, phases
 from vitq.benchmarks.record import CellKey, Record
 from vitq.benchmarks.runner import run as run_matrix
 from vitq.benchmarks.site import load_site
@@ -103,20 +102,26 @@ def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Pat
     return folder, list({record.fingerprint: record for record in records}.values())
 
 
-def verify(suite_name: str, site: Path | None, sample: int, device: str) -> int:
-    """`vitq verify`: 0 when every check holds, 2 otherwise."""
-    from vitq.datasets.verify import Check
+def verify(suite_name: str, site: Path | None, sample: int) -> int:
+    """`vitq verify`: 0 when every check holds, 2 otherwise; a suite that only counts needs no check."""
     from vitq.tasks.registry import load
+    from vitq.tasks.verify import verify_classification
 
     suite, place = load_suite(suite_name), load_site(site)
-    check_device(device)
-    checks: list[Check] = []
+    if suite.mode == "accounting":
+        print(f"suite {suite.name} uses neither data nor weights: there is nothing to check")
+        return 0
+    good = True
     for entry in suite.tasks:
-        task = load(entry.task)
-        checks += task.verify(entry.models, entry.dataset, place.places(), sample=sample, device=device)
-    for check in checks:
-        print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
-    return 0 if all(check.ok for check in checks) else 2
+        with phases(Console(stderr=True)) as progress:
+            checks = verify_classification(
+                load(entry.task), entry.models, entry.dataset, place.places(), progress=progress, sample=sample,
+                calibration=suite.calibration.model_dump(),
+            )  # fmt: skip
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
+            good &= check.ok
+    return 0 if good else 2
 
 
 def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
@@ -127,15 +132,8 @@ def compare(suite_name: str, results: Path | None, site: Path | None, everything
 
     _, records = _open(suite_name, results, site)
     comparisons = compare_all(records, load_figures())
-    shown = comparisons if everything else [c for c in comparisons if c.verdict != "not-run"]
-    if shown:
-        print(compare_table(shown, "plain"))
-    counts: dict[str, int] = {}
-    for row in comparisons:
-        counts[row.verdict] = counts.get(row.verdict, 0) + 1
-    print(", ".join(f"{n} {verdict}" for verdict, n in sorted(counts.items())))
-    compared = sum(counts.get(v, 0) for v in ("reproduced", "above", "below", "disputed"))
-    return 0 if compared else 4
+    print(compare_table(comparisons, "plain", everything))
+    return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
 
 def report(suite_name: str, results: Path | None, site: Path | None, out: Path | None) -> int:
@@ -170,7 +168,7 @@ def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, 
         file = record.files.get("layers")
         if file is None or not (folder / file).is_file():
             raise BadInputError(f"the record of {record.cell.id} has no per-layer table in {folder}")
-        print(layers_table(json.loads((folder / file).read_text())))
+        print(layers_table(record, folder, "plain"))
     return 0
 
 
@@ -180,6 +178,8 @@ def _one(records: Sequence[Record], wanted: str, folder: Path) -> Record:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadInputError(f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in records])}")
+        raise BadInputError(
+            f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in records])}"
+        )
     some = ", ".join(r.cell.id for r in found[:4])
     raise BadInputError(f"{wanted!r} fits {len(found)} records ({some}, ...): give a whole id or a fingerprint")

@@ -22,7 +22,7 @@ class Site(BaseModel):
     """One machine. Relative paths are taken from the site file's folder.
 
     `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
-    its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all cores by default).
+    its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
     `workers`: processes that read images (0: none but the cell's own).
     """
 

@@ -160,6 +160,8 @@ def read_records(path: Path) -> list[Record]:
     """Records of a file, or of the `records.jsonl` in a folder, without touching it; BadInputError when unreadable."""
     file = path / "records.jsonl" if path.is_dir() else path
     if not file.is_file():
-        raise BadInputError(f"no records at {path}: give a results folder or a records.jsonl, as `vitq run` writes them")
+        raise BadInputError(
+            f"no records at {path}: give a results folder or a records.jsonl, as `vitq run` writes them"
+        )
     data = file.read_bytes()
     return list(parse_records(data[: data.rfind(b"\n") + 1], file))

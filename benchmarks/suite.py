@@ -129,11 +129,16 @@ def load_suite(name: str) -> Suite:
     """A shipped suite by name, or a YAML file by path; raises BadInputError that names the line at fault."""
     path = Path(name)
     if name in shipped_suites():
-        text, shown = (resources.files("vitq.benchmarks") / "suites" / f"{name}.yaml").read_text("utf-8"), f"suite {name}"
+        text, shown = (
+            (resources.files("vitq.benchmarks") / "suites" / f"{name}.yaml").read_text("utf-8"),
+            f"suite {name}",
+        )
     elif path.suffix in (".yaml", ".yml") and path.is_file():
         text, shown = path.read_text(encoding="utf-8"), name
     else:
-        raise BadInputError(f"no suite is called {name!r}; {nearest(name, shipped_suites())} A suite file ends in .yaml")
+        raise BadInputError(
+            f"no suite is called {name!r}; {nearest(name, shipped_suites())} A suite file ends in .yaml"
+        )
     return parse_suite(text, shown)
 
 

@@ -79,7 +79,10 @@ def test_an_unreadable_expression_is_said_so(expression):
         picker(expression)
 
 
-@given(st.recursive(st.sampled_from(["a", "b", "c"]), lambda t: st.tuples(st.sampled_from(["and", "or"]), t, t)), st.text("abc"))
+@given(
+    st.recursive(st.sampled_from(["a", "b", "c"]), lambda t: st.tuples(st.sampled_from(["and", "or"]), t, t)),
+    st.text("abc"),
+)
 def test_expressions_mean_what_python_means(tree, text):
     def write(node, leaf):
         return leaf(node) if isinstance(node, str) else f"({write(node[1], leaf)} {node[0]} {write(node[2], leaf)})"

@@ -91,10 +91,14 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_is_finished(tmp_path):
         pytest.skip("mounting a small tmpfs needs root")
     try:
         store, names = Store(disk / "results"), []
-        with pytest.raises(BadInputError, match="disk of .* is full"):
+
+        def fill() -> None:
             for i in range(200):
                 store.append(record(f"r{i}", error="x" * 500))
                 names.append(f"r{i}")
+
+        with pytest.raises(BadInputError, match=r"disk of .* is full"):
+            fill()
         assert names
         assert [r.fingerprint for r in read_records(disk / "results")] == names
     finally:
