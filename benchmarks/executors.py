@@ -10,10 +10,9 @@ from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from vitq.benchmarks.order import Event, Finished, Order, Progressed
+from vitq.benchmarks.order import Event, Finished, Order, Progressed, Send
 from vitq.benchmarks.record import Record
 
-Send = Callable[[str, int, int], None]
 Work = Callable[[Order, Send], Finished]
 
 
@@ -98,13 +97,18 @@ def _lost(order: Order, code: int | None) -> Record:
 def _serve(order: Order, connection: Connection, work: Work | None) -> None:
     """Body of a worker process: do the order, tell the driver; end when the driver is gone."""
     threading.Thread(target=_end_with_driver, daemon=True).start()
-    if work is None:
-        from vitq.benchmarks.worker import work_on as work
     try:
-        connection.send(work(order, lambda *told: connection.send(told)))
+        connection.send((work or _cell_work())(order, lambda phase, done, total: connection.send((phase, done, total))))
         connection.close()
     except BrokenPipeError:  # the driver is gone, and with it everyone who could want the record
         os._exit(1)
+
+
+def _cell_work() -> Work:
+    """What real cells do; imported in the worker, because the driver does without torch."""
+    from vitq.benchmarks.worker import work_on
+
+    return work_on
 
 
 def _end_with_driver() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tabulate import tabulate
 
 from vitq.benchmarks.cells import expand, picker
@@ -14,7 +16,12 @@ from vitq.tasks.names import model_entries
 
 def listing(what: str, suite: str, k: str | None) -> str:
     """A table of methods, models, suites or cells; BadInputError for anything else."""
-    tables = {"methods": _methods, "models": _models, "suites": _suites, "cells": lambda: _cells(suite, k)}
+    tables: dict[str, Callable[[], str]] = {
+        "methods": _methods,
+        "models": _models,
+        "suites": _suites,
+        "cells": lambda: _cells(suite, k),
+    }
     if what not in tables:
         raise BadInputError(f"cannot list {what!r}; {nearest(what, tables)}")
     return tables[what]()
@@ -45,7 +52,7 @@ def _suites() -> str:
 
 def _cells(suite: str, k: str | None) -> str:
     cells, refused = expand(load_suite(suite))
-    pick = picker(k) if k else lambda _: True
+    pick: Callable[[str], bool] = picker(k) if k else lambda _: True
     lines = [c.id for c in cells if pick(c.id)]
     lines += [f"{r.id}  left out: {r.reason}" for r in refused if pick(r.id)]
     return "\n".join(lines)

@@ -18,9 +18,8 @@ from torch import nn
 
 from vitq.benchmarks.accounting import LayerRow, account
 from vitq.benchmarks.cells import fingerprint
-from vitq.benchmarks.executors import Send
 from vitq.benchmarks.latency import measure
-from vitq.benchmarks.order import Order
+from vitq.benchmarks.order import Order, Send
 from vitq.benchmarks.record import LatencyRow, Metric
 from vitq.methods.base import InputSpec, Job, Method, Quantized
 from vitq.methods.bits import Bits

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from vitq.benchmarks.record import CellKey, Provenance, Record
 from vitq.benchmarks.site import Site
@@ -51,6 +52,12 @@ class Finished:
     record: Record | None
     bad_input: str | None = None
     fatal: str | None = None
+
+
+class Send(Protocol):
+    """Tells the driver of a phase: `send(phase, done, total)`, `total` 0 where it is unknown."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None: ...
 
 
 Event = Progressed | Finished

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
+from vitq.benchmarks.order import Send
 from vitq.benchmarks.record import Record
 from vitq.benchmarks.runner import Listener
 
@@ -25,14 +26,13 @@ def listener(console: Console) -> Iterator[Listener]:
 
 
 @contextmanager
-def phases(console: Console) -> Iterator[Callable[[str, int, int], None]]:
+def phases(console: Console) -> Iterator[Send]:
     """One bar for the phases of a task in this process; silent where there is no terminal."""
     if not console.is_terminal:
-        yield lambda *_: None
+        yield lambda phase, done, total: None  # noqa: ARG005
         return
-    with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeLeft(), console=console, transient=True
-    ) as progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeLeft())
+    with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("")
         yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
 

@@ -15,9 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitq.benchmarks.executors import Send
 from vitq.benchmarks.measure import Bench, quantize_and_measure
-from vitq.benchmarks.order import Finished, Order
+from vitq.benchmarks.order import Finished, Order, Send
 from vitq.benchmarks.record import Record
 from vitq.errors import BadInputError
 from vitq.methods.base import MethodInputError, UnsupportedError
