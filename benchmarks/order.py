@@ -57,7 +57,8 @@ class Finished:
 class Send(Protocol):
     """Tells the driver of a phase: `send(phase, done, total)`, `total` 0 where it is unknown."""
 
-    def __call__(self, phase: str, done: int, total: int) -> None: ...
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Tell."""
 
 
 Event = Progressed | Finished

@@ -58,7 +58,7 @@ class Size(_Strict):
 
 
 class Operations(_Strict):
-    """Operations of one forward pass of one image: MACs (attention products included), BitOPs, OPs = BOPs/64 + FLOPs."""
+    """Operations of one forward pass of one image: MACs with attention products, BitOPs, OPs = BOPs/64 + FLOPs."""
 
     macs: int
     bitops: int
@@ -67,10 +67,10 @@ class Operations(_Strict):
 
 
 class LatencyRow(_Strict):
-    """Latency of one execution form. `exec`: fp32, fake-quant, int8-kernel:<runtime>, integer-only:<runtime>, xnor:<runtime>.
+    """Latency of one execution form.
 
-    A fake-quant row says what an evaluation costs; it is never a speed-up. Samples are milliseconds a batch, measured
-    in turn with the FP32 model's.
+    `exec`: fp32, fake-quant, int8-kernel:<runtime>, integer-only:<runtime> or xnor:<runtime>. A fake-quant row
+    says what an evaluation costs; it is never a speed-up. Samples are milliseconds a batch, measured in turn with the FP32 model's.
     """
 
     exec: str
