@@ -100,13 +100,22 @@ def _unit(scale: float) -> tuple[int, ...]:
     return (paper.unit(scale),)
 
 
+def _gelu_unit(scale: float) -> tuple[int, ...]:
+    one = paper.unit(scale)
+    return one, paper.gelu_shift(one)
+
+
+def _shift_gelu(codes: Tensor, constants: Constants, bits: int) -> Tensor:
+    return paper.shift_gelu(codes, constants[0], constants[1], bits)
+
+
 SOFTMAX = {
     "shiftmax": IntegerOperator(_unit, lambda x, c, bits: paper.shiftmax(x, c[0], bits), lambda _, b: 2.0 ** (1 - b)),
     "polynomial": IntegerOperator(exp_constants, polynomial_softmax, lambda _, bits: 2.0 ** (1 - bits)),
     "log_int": IntegerOperator(exp_constants, log_int_softmax, lambda _, bits: 2.0 ** (1 - bits)),
 }
 GELU = {
-    "shift": IntegerOperator(_unit, lambda x, c, b: paper.shift_gelu(x, c[0], b), lambda s, b: s * 2.0 ** (1 - b)),
+    "shift": IntegerOperator(_gelu_unit, _shift_gelu, lambda scale, bits: scale * 2.0 ** (1 - bits)),
     "polynomial": IntegerOperator(gelu_constants, polynomial_gelu, polynomial_gelu_scale),
 }
 

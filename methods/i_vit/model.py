@@ -199,6 +199,17 @@ class Network(nn.Module):
     input: nn.Module
     output: nn.Module
 
+    def __init__(self, plan: Plan) -> None:
+        super().__init__()
+        self.plan = plan
+
+    def logits_scale(self) -> Tensor:
+        """The scale of the classifier's INT32 output, in the paper's arithmetic."""
+        head = self.head.fc if isinstance(self.head, _Head) else self.head
+        assert isinstance(head, nodes.Linear)
+        assert head.out is not None
+        return head.out.scale
+
     def run(self, x: Flow) -> Flow:
         """The network from the quantized image to the logits; integers to integers in the integer form."""
         raise TypeError(f"{type(self).__name__} is no network of its own")
@@ -218,7 +229,7 @@ class IntegerViT(Network):
     """ViT and DeiT with a class token."""
 
     def __init__(self, model: VisionTransformer, plan: Plan, drop_path: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(plan)
         _refuse(model)
         device = model.patch_embed.proj.weight.device
         self.input = nodes.Input(plan, device)
@@ -309,7 +320,7 @@ class IntegerSwin(Network):
     """Swin with average pooling."""
 
     def __init__(self, model: SwinTransformer, plan: Plan, drop_path: float = 0.0) -> None:
-        super().__init__()
+        super().__init__(plan)
         if model.head.global_pool.pool_type != "avg":
             raise UnsupportedError("I-ViT serves Swin with average pooling")
         device = model.patch_embed.proj.weight.device

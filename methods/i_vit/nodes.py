@@ -415,14 +415,16 @@ class Pool(Node):
     def __init__(self, plan: Plan, device: torch.device) -> None:
         super().__init__()
         self.out = Output(plan.activation, plan, device)
+        self.count = 0
 
     def forward(self, x: Scaled) -> Scaled:
         """[B, H, W, C] -> [B, C]."""
         self.note(x)
+        self.count = math.prod(x.value.shape[1:3])
         if not self.out.paper:
             return self.out(Scaled(x.value.mean((1, 2)), x.scale))  # type: ignore[no-any-return]
-        count = math.prod(x.value.shape[1:3])
-        return self.out(Scaled((x.value / x.scale).sum((1, 2)) * (x.scale / count), x.scale / count))  # type: ignore[no-any-return]
+        scale = x.scale / self.count
+        return self.out(Scaled((x.value / x.scale).sum((1, 2)) * scale, scale))  # type: ignore[no-any-return]
 
     def packed_tensors(self) -> list[Packed]:
         """One dyadic number."""

@@ -12,8 +12,8 @@ from torch.nn.functional import pad
 
 SOFTMAX_SHIFT = 15
 """N of ShiftExp within Shiftmax; the paper says only "sufficiently large", the value is the released code's."""
-GELU_SHIFT = 23
-"""N of ShiftExp within ShiftGELU, likewise."""
+GELU_EXP_BITS = 43
+"""Bits of ShiftGELU's largest exponential, I_0 << N: as many as leave IntDiv's quotient 18 bits of its own."""
 DIVISION_BITS = 62
 """M of IntDiv: the largest for which floor(2^M/b) * a with a <= b fits int64."""
 UNIT_LIMIT = 2**23
@@ -28,7 +28,15 @@ def unit(scale: float) -> int:
     return min(max(round(1.0 / scale), 1), UNIT_LIMIT)
 
 
-def shift_exp(codes: Tensor, one: int | Tensor, shift: int) -> Tensor:
+def gelu_shift(one: int) -> int:
+    """N of ShiftExp within ShiftGELU: 43 bits less those of I_0, so that exp(-29) is still not 0 at I_0 = 16.
+
+    The released code's 23 makes a row whose largest input exceeds 9 lose the sign of its other inputs.
+    """
+    return GELU_EXP_BITS - one.bit_length()
+
+
+def shift_exp(codes: Tensor, one: int | Tensor, shift: int | Tensor) -> Tensor:
     """ShiftExp (Eq. 9-13): exp(S*I) of I <= 0 as integers of scale S/2^shift.
 
     I_p = I + (I>>1) - (I>>4) replaces log2(e) by 1.4375; I_p = -q*I_0 - r' with 0 <= r' < I_0; 2^(-r'*S) is replaced
@@ -42,7 +50,8 @@ def shift_exp(codes: Tensor, one: int | Tensor, shift: int) -> Tensor:
 
 
 def int_div(numerator: Tensor, denominator: Tensor, bits: int) -> Tensor:
-    """IntDiv (Eq. 14): (floor(2^M/b) * a) >> (M-(k-1)) of 0 <= a <= b, b >= 1; scale 1/2^(k-1), clamped to k bits."""
+    """IntDiv (Eq. 14): (floor(2^M/b) * a) >> (M-(k-1)) of 0 <= a <= b; scale 1/2^(k-1), clamped to k bits; 0/0 is 0."""
+    denominator = denominator.clamp(min=1)
     factor = torch.div(torch.full_like(denominator, 2**DIVISION_BITS), denominator, rounding_mode="floor")
     return ((factor * numerator) >> (DIVISION_BITS - (bits - 1))).clamp(max=2 ** (bits - 1) - 1)
 
@@ -53,16 +62,17 @@ def shiftmax(codes: Tensor, one: int | Tensor, bits: int = 8) -> Tensor:
     return int_div(exponential, exponential.sum(-1, keepdim=True), bits)
 
 
-def shift_gelu(codes: Tensor, one: int | Tensor, bits: int = 8) -> Tensor:
+def shift_gelu(codes: Tensor, one: int | Tensor, shift: int | Tensor, bits: int = 8) -> Tensor:
     """ShiftGELU, x * sigmoid(1.702 x) (Algorithm 2): codes of scale S to codes of scale S/2^(bits-1).
 
     I_p = I + (I>>1) + (I>>3) + (I>>4) replaces 1.702 by 1.6875. The maximum over the last dimension is taken with 0:
-    ShiftExp is defined for I <= 0, and -max(I_p) would be positive in a row of negative values.
+    ShiftExp is defined for I <= 0, and -max(I_p) would be positive in a row of negative values. `shift` is N. Where a
+    row's maximum is so large that both exponentials vanish the sigmoid is 0.
     """
     scaled = codes + (codes >> 1) + (codes >> 3) + (codes >> 4)
     largest = scaled.amax(-1, keepdim=True).clamp(min=0)
-    numerator = shift_exp(scaled - largest, one, GELU_SHIFT)
-    return codes * int_div(numerator, numerator + shift_exp(-largest, one, GELU_SHIFT), bits)
+    numerator = shift_exp(scaled - largest, one, shift)
+    return codes * int_div(numerator, numerator + shift_exp(-largest, one, shift), bits)
 
 
 def bit_length(value: Tensor) -> Tensor:
