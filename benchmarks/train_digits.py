@@ -26,10 +26,10 @@ from vitq.tasks.base import Data, LoadedModel, Measured, Places, Task
 from vitq.tasks.names import model_entry
 
 RECIPES = {
-    "digits_vit": Recipe(epochs=120, lr=1e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
-    "digits_swin": Recipe(epochs=120, lr=2e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
+    "digits_vit": Recipe(epochs=80, lr=1e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
+    "digits_swin": Recipe(epochs=80, lr=1.5e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
 }
-BATCH = 64
+BATCH = 32
 SEED = 0
 
 

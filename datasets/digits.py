@@ -79,14 +79,15 @@ def calibration(spec: Calibration) -> list[Item]:
 def batches(chosen: Sequence[Item], batch: int) -> Iterator[Batch]:
     """Pixels [B, 3, 32, 32] in 0..1 and labels [B], in order; the last batch may be smaller."""
     pixels, labels = images([int(item.path) for item in chosen])
-    return zip(pixels.split(batch), labels.split(batch), strict=True)
+    return ((pixels[i : i + batch], labels[i : i + batch]) for i in range(0, len(labels), batch))
 
 
 def training_batches(batch: int, seed: int, augment: bool) -> Iterator[Batch]:
     """One epoch of the training split, shuffled and jittered by the seed."""
     generator = torch.Generator().manual_seed(seed)
     pixels, labels = images(splits()["train"])
-    for chosen in torch.randperm(len(labels), generator=generator).split(batch):
+    order = torch.randperm(len(labels), generator=generator)
+    for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
         yield jitter(pixels[chosen], generator) if augment else pixels[chosen], labels[chosen]
 
 
@@ -95,6 +96,11 @@ def images(indices: list[int]) -> tuple[Tensor, Tensor]:
     scans, labels = _scans()
     large = interpolate(scans[indices].unsqueeze(1), size=(SIZE, SIZE), mode="bilinear", align_corners=False)
     return large.repeat(1, 3, 1, 1), labels[indices]
+
+
+def count() -> int:
+    """Scans that scikit-learn ships."""
+    return len(_scans()[1])
 
 
 def sha256() -> str:
@@ -108,11 +114,11 @@ def sha256() -> str:
 def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
     """Turn, scale and shift each image [N, 3, 32, 32] at random; the background stays 0.
 
-    Uniform: +-12 degrees, a scale of 0.88 to 1.12, a shift of +-3 pixels (three quarters of a scan's pixel).
+    Uniform: +-15 degrees, a scale of 0.9 to 1.1, a shift of +-2 pixels (half a scan's pixel).
     """
     n = pixels.shape[0]
     u = torch.rand(n, 4, generator=generator) * 2 - 1
-    angle, scale, shift = u[:, 0] * math.radians(12), 1 + 0.12 * u[:, 1], u[:, 2:] * (2 * 3 / SIZE)
+    angle, scale, shift = u[:, 0] * math.radians(15), 1 + 0.1 * u[:, 1], u[:, 2:] * (2 * 2 / SIZE)
     cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
     theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
     return grid_sample(pixels, affine_grid(theta, list(pixels.shape), align_corners=False), align_corners=False)

@@ -21,7 +21,9 @@ def data_identity(name: str, places: Mapping[str, Path]) -> str:
         text = resources.files("vitq.datasets").joinpath("digits_splits.json").read_bytes()
         return hashlib.sha256(text).hexdigest()
     if name not in places:
-        raise BadInputError(f'no folder is known for {name}: add {name} = "/path/to/it" under [datasets] in the site file')
+        raise BadInputError(
+            f'no folder is known for {name}: add {name} = "/path/to/it" under [datasets] in the site file'
+        )
     root = places[name]
     if not root.is_dir():
         raise BadInputError(f"data set folder {root} is not there: correct {name} under [datasets] in the site file")

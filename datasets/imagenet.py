@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
-from timm.data import ImageNetInfo
+from timm.data.imagenet_info import ImageNetInfo
 
 from vitq.datasets.calibration import Calibration, read_list
 from vitq.datasets.listing import Item, draw
@@ -24,14 +24,13 @@ from vitq.errors import BadInputError
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 ATTRIBUTION = "ATTRIBUTION.csv"
-FULL_VALIDATION = 50_000
-"""Images in ILSVRC-2012 val."""
 
 
 @cache
 def classes() -> dict[str, int]:
     """Synset to class index of ImageNet-1k, 1000 of them."""
-    return {synset: index for index, synset in enumerate(ImageNetInfo("imagenet-1k").label_names())}
+    names = ImageNetInfo("imagenet-1k").label_names()  # type: ignore[no-untyped-call]
+    return {synset: index for index, synset in enumerate(names)}
 
 
 def listing(root: Path, split: str) -> list[Item]:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import create_transform
 from timm.data.mixup import Mixup
+from timm.data.transforms_factory import create_transform
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
@@ -48,27 +48,24 @@ class Preprocessing:
         return scaled.sub(mean).div_(std)
 
 
-def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Any]:
+def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Tensor]:
     """timm's transform up to uint8 pixels [C, H, W].
 
     `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is timm's training
     recipe for ViTs (random resized crop, flip, colour jitter, RandAugment rand-m9-mstd0.5-inc1), which I-ViT's
     fine-tuning uses too.
     """
-    common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
+    common: dict[str, Any] = {"interpolation": how.interpolation, "use_prefetcher": True}
     if augment == "full":
-        return create_transform(  # type: ignore[no-any-return]
-            how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", use_prefetcher=True, **common
-        )
-    plain = create_transform(how.size, is_training=False, crop_pct=how.crop_pct, use_prefetcher=True, **common)
-    if augment != "light":
-        return plain  # type: ignore[no-any-return]
+        chosen = create_transform(how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", **common)
+    else:
+        chosen = create_transform(how.size, is_training=False, crop_pct=how.crop_pct, **common)
 
-    def flipped(image: Image.Image) -> Any:
-        pixels = plain(image)
-        return np.ascontiguousarray(pixels[:, :, ::-1]) if random.random() < 0.5 else pixels
+    def change(image: Image.Image) -> Tensor:
+        pixels = torch.as_tensor(chosen(image))
+        return pixels.flip(-1) if augment == "light" and random.random() < 0.5 else pixels
 
-    return flipped
+    return change
 
 
 def seed_of(*parts: object) -> int:
@@ -134,14 +131,14 @@ class _Files(Dataset[Any]):
     """Pixels and label of each item, its random choices seeded by `seed` and the item's own name."""
 
     def __init__(
-        self, root: Path, items: Sequence[Item], change: Callable[[Image.Image], Any], seed: int | None
+        self, root: Path, items: Sequence[Item], change: Callable[[Image.Image], Tensor], seed: int | None
     ) -> None:
         self.root, self.items, self.change, self.seed = root, list(items), change, seed
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __getitem__(self, index: int) -> tuple[Any, int] | Unreadable:
+    def __getitem__(self, index: int) -> tuple[Tensor, int] | Unreadable:
         item = self.items[index]
         image = try_decode(self.root, item)
         if isinstance(image, Unreadable):
@@ -152,12 +149,12 @@ class _Files(Dataset[Any]):
             return self.change(image), item.label
 
 
-def _collate(samples: list[tuple[Any, int] | Unreadable]) -> Batch | list[Unreadable]:
+def _collate(samples: list[tuple[Tensor, int] | Unreadable]) -> Batch | list[Unreadable]:
     bad = [sample for sample in samples if isinstance(sample, Unreadable)]
     if bad:
         return bad
     good = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    return torch.from_numpy(np.stack([pixels for pixels, _ in good])), torch.tensor([label for _, label in good])
+    return torch.stack([pixels for pixels, _ in good]), torch.tensor([label for _, label in good])
 
 
 def unreadable(root: Path, bad: Sequence[Unreadable]) -> BadInputError:
@@ -189,7 +186,12 @@ def read_batches(
     wanted = default_workers() if workers is None else workers
     files = _Files(root, items, transform(how, augment), seed)
     loader = DataLoader(
-        files, batch_size=batch, shuffle=False, num_workers=min(wanted, len(items) // 16), collate_fn=_collate
+        files,
+        batch_size=batch,
+        shuffle=False,
+        num_workers=min(wanted, len(items) // 16),
+        collate_fn=_collate,
+        generator=torch.Generator(),  # else every pass draws from the global generator
     )
     for content in loader:
         if isinstance(content, list) and isinstance(content[0], Unreadable):
@@ -205,7 +207,7 @@ def mix(batch: Batch, classes: int, seed: int) -> Batch:
     """
     images, labels = batch
     even = len(images) - len(images) % 2
-    mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=classes)
+    mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=classes)  # type: ignore[no-untyped-call]
     with seeded(seed):
         mixed, weights = mixup(images[:even].clone(), labels[:even])
     return mixed, weights.float()

@@ -1,0 +1,110 @@
+"""Checks of a data set before hours are spent: counts, classes, and images that can be read."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vitq.datasets import digits, imagenet
+from vitq.datasets.images import Unreadable, default_workers, try_decode
+from vitq.datasets.listing import Item, draw
+from vitq.errors import BadInputError
+
+SMALL = 2000
+"""Up to so many images, every one is read; of more, a seeded sample."""
+FULL_COUNTS = {"val": 50_000, "train": 1_281_167}
+"""Images of ILSVRC-2012, all 1000 classes of them in both splits."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: what, whether it is as it should be, and one line that says what was found."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+Tell = Callable[[str, int, int], None]
+
+
+def verify_digits() -> list[Check]:
+    """The three splits of the digits share no scan, hold every scan, and every class is in each."""
+    splits = digits.splits()
+    members = [index for split in splits.values() for index in split]
+    labels = {split: {item.label for item in digits.items(split)} for split in splits}
+    counts = ", ".join(f"{split} {len(indices)}" for split, indices in splits.items())
+    disjoint = len(set(members)) == len(members) == digits.count()
+    return [
+        Check("digits: splits", disjoint, counts if disjoint else f"{counts}: scans are missing or in two splits"),
+        Check(
+            "digits: classes",
+            all(len(found) == digits.CLASSES for found in labels.values()),
+            ", ".join(f"{split} {len(found)}" for split, found in labels.items()),
+        ),
+    ]
+
+
+def verify_folder(dataset: str, root: Path, sample: int, tell: Tell, workers: int | None = None) -> list[Check]:
+    """Checks of an ImageNet-like folder: counts and classes of both splits, ATTRIBUTION.csv if any, readable files."""
+    checks, listed = [], {}
+    for split in ("val", "train"):
+        try:
+            listed[split] = imagenet.listing(root, split)
+            checks.append(_counts(dataset, split, listed[split]))
+        except BadInputError as error:
+            checks.append(Check(f"{dataset}: {split}", False, str(error)))
+    if (root / imagenet.ATTRIBUTION).is_file() and len(listed) == 2:
+        checks.append(_attribution(dataset, root, [item for items in listed.values() for item in items]))
+    for split, items in listed.items():
+        checks.append(_readable(f"{dataset}: {split} files", root, items, sample, tell, workers))
+    return checks
+
+
+def _counts(dataset: str, split: str, items: Sequence[Item]) -> Check:
+    sizes = Counter(item.label for item in items)
+    message = f"{len(items)} images, {len(sizes)} of {len(imagenet.classes())} classes"
+    if dataset != "imagenet-1k":
+        return Check(f"{dataset}: {split}", bool(items), message)
+    wrong = [synset for synset, index in imagenet.classes().items() if split == "val" and sizes[index] != 50]
+    if wrong:
+        first = f"{wrong[0]} with {sizes[imagenet.classes()[wrong[0]]]}"
+        message += f"; {len(wrong)} classes have not 50 images, the first is {first}"
+    elif len(items) != FULL_COUNTS[split]:
+        message += f"; ILSVRC-2012 has {FULL_COUNTS[split]}"
+    complete = len(items) == FULL_COUNTS[split] and len(sizes) == len(imagenet.classes())
+    return Check(f"{dataset}: {split}", complete and not wrong, message)
+
+
+def _attribution(dataset: str, root: Path, items: Sequence[Item]) -> Check:
+    """Every file that ATTRIBUTION.csv lists is there with its sha256 and class, and no other."""
+    name, found = f"{dataset}: {imagenet.ATTRIBUTION}", {item.path: item.label for item in items}
+    with (root / imagenet.ATTRIBUTION).open(newline="", encoding="utf-8") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    for path, row in rows.items():
+        if path not in found:
+            return Check(name, False, f"{path} is listed but not there")
+        if found[path] != int(row["class_index"]):
+            return Check(name, False, f"{path} lies in class {found[path]}, listed as {row['class_index']}")
+        if hashlib.sha256((root / path).read_bytes()).hexdigest() != row["sha256"]:
+            return Check(name, False, f"{path} has not the sha256 listed: fetch it again")
+    extra = sorted(set(found) - set(rows))
+    return Check(name, not extra, f"{extra[0]} is not listed" if extra else f"all {len(rows)} files as listed")
+
+
+def _readable(name: str, root: Path, items: Sequence[Item], sample: int, tell: Tell, workers: int | None) -> Check:
+    chosen = list(items) if len(items) <= SMALL else draw(items, sample, seed=0)
+    bad: list[Unreadable] = []
+    with ThreadPoolExecutor(max(1, default_workers() if workers is None else workers)) as pool:
+        for done, image in enumerate(pool.map(lambda item: try_decode(root, item), chosen), start=1):
+            tell(name, done, len(chosen))
+            if isinstance(image, Unreadable):
+                bad.append(image)
+    if bad:
+        return Check(name, False, f"{len(bad)} of {len(chosen)} cannot be read: {bad[0].path} ({bad[0].reason})")
+    return Check(name, True, f"{len(chosen)} of {len(items)} read")

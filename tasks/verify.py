@@ -1,0 +1,84 @@
+"""What `vitq verify` asks of classification: the data set, each model's weights, and its FP32 accuracy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vitq.datasets.verify import Check, verify_digits, verify_folder
+from vitq.tasks.base import BadInputError, LoadedModel, Measured, Places, Progress, Task
+
+__all__ = ["Check", "verify_classification"]
+
+STDERRS = 3
+"""How many standard errors below what is expected an accuracy may lie."""
+
+
+def verify_classification(
+    task: Task,
+    models: Sequence[str],
+    dataset: str,
+    places: Places,
+    *,
+    progress: Progress,
+    sample: int = 256,
+    calibration: Mapping[str, Any] | None = None,
+) -> list[Check]:
+    """Check a data set and the models to run on it.
+
+    `sample` is how many files of a large data set are read, and on how many images FP32 accuracy is measured (the
+    digits: on all). An accuracy fails more than three standard errors below what the model is expected to have; where
+    no source says, more than three above chance is wanted. Nothing raises: what is wrong is a check that is not ok.
+    """
+    checks = _data_checks(dataset, places, sample, progress)
+    readable = all(check.ok for check in checks)
+    for name in models:
+        try:
+            loaded = task.load_model(name, places)
+        except BadInputError as error:
+            checks.append(Check(f"{name}: weights", False, str(error)))
+            continue
+        checks.append(Check(f"{name}: weights", True, f"every tensor fits, sha256 {loaded.weights_sha256}"))
+        if readable:
+            checks.append(_accuracy(task, loaded, dataset, places, sample, dict(calibration or {}), progress))
+    return checks
+
+
+def _data_checks(dataset: str, places: Places, sample: int, progress: Progress) -> list[Check]:
+    if dataset == "digits":
+        return verify_digits()
+    if dataset not in places.datasets:
+        return [Check(dataset, False, f"the folder of {dataset} is not known: name it in the site file, [datasets]")]
+    return verify_folder(dataset, places.datasets[dataset], sample, progress, places.workers)
+
+
+def _accuracy(
+    task: Task,
+    loaded: LoadedModel,
+    dataset: str,
+    places: Places,
+    sample: int,
+    calibration: dict[str, Any],
+    progress: Progress,
+) -> Check:
+    name, limit = f"{loaded.name}: FP32 accuracy", None if dataset == "digits" else sample
+    try:
+        data = task.open_data(dataset, loaded, places, limit=limit, seed=0, calibration=calibration)
+        measured = task.evaluate(loaded.model, data, progress)["top1"]
+    except BadInputError as error:
+        return Check(name, False, str(error))
+    return judge(name, measured, loaded.expected.get(dataset, {}).get("top1"), int(loaded.model.num_classes))  # type: ignore[arg-type]
+
+
+def judge(name: str, measured: Measured, expected: float | None, classes: int) -> Check:
+    """Hold a measured accuracy against the expected one, or against chance where none is known (percent)."""
+    reference = 100 / classes if expected is None else expected
+    error = math.sqrt(reference * (100 - reference) / measured.n)
+    text = f"top-1 {measured.value:.2f} on {measured.n} images"
+    if expected is None:
+        bound = reference + STDERRS * error
+        return Check(name, measured.value > bound, f"{text}; no figure to hold it against, chance is {reference:.2f}")
+    ok = measured.value >= reference - STDERRS * error
+    said = f"{text}, expected {expected:.2f} (standard error {error:.2f})"
+    return Check(name, ok, said if ok else f"{said}: wrong weights, preprocessing or labels")
