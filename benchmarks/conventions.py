@@ -4,8 +4,8 @@ Everything is computed from module paths, parameters and operand widths; no figu
 are MB of 10^6 bytes, all counts are per image.
 
 Size, for every model:
-    params_x_bits: I-ViT's Table 1: millions of parameters, as the architecture's paper prints them, times the weight
-        width in bytes; no scales. DeiT's paper prints them cut off (5, 22, 86), Swin's rounded up (29, 50).
+    params_x_bits: I-ViT's Table 1: parameters rounded to millions, times the weight width in bytes; no scales. It
+        does not say how it rounds, and its DeiT rows are cut off, its Swin rows rounded up: here to the nearest.
     params_x_32: the same in floating point.
     block_weights: weights of the transformer's products alone, at their own width.
 Size, where products are binary:
@@ -24,11 +24,9 @@ Operations, where products are binary:
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 from vitq.benchmarks.record import Operations, Size
@@ -82,8 +80,7 @@ def position_parameters(model: nn.Module) -> int:
 def sizes(size: Size, products: Sequence[Product], fp_model: nn.Module, bits: Bits) -> dict[str, float]:
     """Size by every convention that says something about this model."""
     blocks = [p for p in products if not p.end]
-    round_millions = math.ceil if isinstance(fp_model, SwinTransformer) else math.floor
-    millions = round_millions(size.params / 1e6)
+    millions = round(size.params / 1e6)
     known = {
         "params_x_bits": millions * bits.w / 8,
         "params_x_32": millions * 4.0,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Sequence
+from functools import cache
+from importlib import resources
 from pathlib import Path
 
 from vitq import __version__
@@ -37,6 +40,7 @@ def plan(
             weights=weights.get(cell.model),
             data=data.get(cell.dataset),
             vitq=__version__,
+            code=code_identity(),
             method_version=all_cards()[cell.method].version,
             task_version=task_version(cell.task),
             device=kind,
@@ -51,6 +55,17 @@ def _identities(cells: Sequence[CellKey], places: Places) -> tuple[dict[str, str
     weights = {m: weights_identity(model_entry(m), places) for m in dict.fromkeys(c.model for c in cells)}
     data = {d: data_identity(d, places.datasets) for d in dict.fromkeys(c.dataset for c in cells)}
     return weights, data
+
+
+@cache
+def code_identity() -> str:
+    """sha256 of the sources that decide a result: changed code must not be answered with an old record."""
+    digest = hashlib.sha256()
+    for room in ("methods", "datasets", "tasks"):
+        folder = Path(str(resources.files(f"vitq.{room}")))
+        for path in sorted(folder.rglob("*.py")):
+            digest.update(f"{room}/{path.relative_to(folder)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:

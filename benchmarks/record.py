@@ -69,8 +69,9 @@ class Operations(_Strict):
 class LatencyRow(_Strict):
     """Latency of one execution form.
 
-    `exec`: fp32, fake-quant, int8-kernel:<runtime>, integer-only:<runtime> or xnor:<runtime>. A fake-quant row
-    says what an evaluation costs; it is never a speed-up. Samples are milliseconds a batch, measured in turn with the FP32 model's.
+    `exec`: fp32, fake-quant, int8-kernel:<runtime>, integer-only:<runtime> or xnor:<runtime>. A fake-quant row says
+    what an evaluation costs; it is never a speed-up. Samples are milliseconds a batch, measured in turn with the FP32
+    model's.
     """
 
     exec: str

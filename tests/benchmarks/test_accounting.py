@@ -143,14 +143,14 @@ def test_every_derived_figure_is_reproduced_at_its_printed_precision(shared: Pat
         assert f"{measured:.{decimals}f}" == row["value"], row
 
 
-def test_i_vit_sizes_by_its_own_convention(shared: Path) -> None:
+def test_i_vit_sizes_by_its_own_convention_within_the_million_it_rounds_to(shared: Path) -> None:
     with (shared / "papers" / "figures.csv").open(newline="") as file:
         rows = [r for r in csv.DictReader(file) if (r["method"], r["metric"]) == ("i_vit", "model_size_mb")]
     assert len(rows) == 7
     for row in rows:
         conventions = counted(FIGURES[row["model"]], "int8").size.conventions
-        assert conventions["params_x_bits"] == float(row["value"]), row
-        assert conventions["params_x_32"] == float(row["fp_value"]), row
+        assert conventions["params_x_bits"] == pytest.approx(float(row["value"]), abs=1), row
+        assert conventions["params_x_32"] == pytest.approx(float(row["fp_value"]), abs=4), row
 
 
 def test_binary_ratios_of_deit_small_each_by_its_reading() -> None:
