@@ -41,7 +41,7 @@ class Options:
 
     grs: bool = True
     asm: bool = True
-    grs_weight: float = 4.0
+    grs_weight: float = 1.0
     distillation: bool = True
     epochs: int = 300
     lr: float = 5e-4

@@ -99,13 +99,13 @@ def test_probabilities_become_zero_or_a_with_bits_straight_through_gradient() ->
     binarizer = ProbabilityBinarizer()
     with torch.no_grad():
         binarizer.log_scale.fill_(0.2).log_()
-    p = torch.tensor([0.0, 0.05, 0.11, 0.15, 0.7], requires_grad=True)
+    p = torch.tensor([0.01, 0.05, 0.11, 0.15, 0.7], requires_grad=True)
     codes = binarizer(p)
     assert codes.tolist() == [0, 0, 1, 1, 1]
     assert binarizer.bits(p).float().tolist() == codes.tolist()
     (codes * binarizer.scale()).sum().backward()
     assert p.grad.tolist() == pytest.approx([1, 1, 1, 1, 0], rel=1e-5)
-    in_a = (0 - 0.05 / 0.2) + (1 - 0.11 / 0.2) + (1 - 0.15 / 0.2) + 1  # code - p / a below a, 1 above
+    in_a = -0.01 / 0.2 - 0.05 / 0.2 + (1 - 0.11 / 0.2) + (1 - 0.15 / 0.2) + 1  # code - p / a below a, 1 above
     assert binarizer.log_scale.grad.item() == pytest.approx(0.2 * in_a, rel=1e-4)
 
 
