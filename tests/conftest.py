@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+# `python -m pytest` puts the root on the path, where the folder `datasets` would hide the package of that name
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 
