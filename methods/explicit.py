@@ -68,6 +68,13 @@ def attentions(model: nn.Module) -> dict[str, nn.Module]:
     return {name: m for name, m in model.named_modules() if isinstance(m, (ExplicitAttention, ExplicitWindowAttention))}
 
 
+def _heads(qkv: Tensor, heads: int) -> tuple[Tensor, Tensor, Tensor]:
+    """[B, N, 3*C] -> q, k and v, each [B, heads, N, C/heads]; contiguous, so that products copy nothing."""
+    b, n, _ = qkv.shape
+    q, k, v = qkv.reshape(b, n, 3, heads, -1).permute(2, 0, 3, 1, 4).contiguous().unbind(0)
+    return q, k, v
+
+
 @adapter(Attention)
 class ExplicitAttention(Attention):
     """timm's Attention with named products; the scale is applied after Q·K^T."""
@@ -81,7 +88,7 @@ class ExplicitAttention(Attention):
         if is_causal or self.gate is not None:
             raise ValueError("explicit attention serves neither causal nor gated attention")
         b, n, _ = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, self.head_dim).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = _heads(self.qkv(x), self.num_heads)
         q, k = self.q_norm(q), self.k_norm(k)
         logits = self.logits(self.qk(q, k.transpose(-2, -1)) * self.scale)
         if attn_mask is not None:
@@ -102,7 +109,7 @@ class ExplicitWindowAttention(WindowAttention):
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """[windows*B, N, C] -> [windows*B, N, C]; `mask` [windows, N, N] is 0 or -100."""
         b, n, _ = x.shape
-        q, k, v = self.qkv(x).reshape(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+        q, k, v = _heads(self.qkv(x), self.num_heads)
         logits = self.logits(self.qk(q * self.scale, k.transpose(-2, -1)))
         logits = self.bias_add(logits, self.bias(self._get_rel_pos_bias()))
         if mask is not None:

@@ -8,7 +8,7 @@ offer the same two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -54,6 +54,10 @@ def _overhead(name: str, quantizer: Quantizer | None) -> list[Packed]:
     return [] if quantizer is None else [Packed(f"{name} grid", quantizer.overhead_bits() // 32, 32)]
 
 
+def _same(one: list[tuple[Tensor, int]], other: list[tuple[Tensor, int]]) -> bool:
+    return len(one) == len(other) and all(a is b and v == w for (a, v), (b, w) in zip(one, other, strict=True))
+
+
 class _QuantizedWeight(nn.Module):
     """Shared by QLinear and QConv2d: a weight with its quantizer and an input quantizer, either may be None (FP)."""
 
@@ -64,7 +68,7 @@ class _QuantizedWeight(nn.Module):
 
     def _adopt(self, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None) -> None:
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
-        self._cache: tuple[tuple[int, int], Tensor] | None = None
+        self._cache: tuple[list[tuple[Tensor, int]], Tensor] | None = None
 
     def quantized_weight(self) -> Tensor:
         """The dequantized weight; kept between calls while neither the weight nor its grid changes, without grad."""
@@ -74,10 +78,16 @@ class _QuantizedWeight(nn.Module):
         if quantizer.mode != "on" or (torch.is_grad_enabled() and self.weight.requires_grad):
             self._cache = None
             return quantizer(self.weight)
-        key = (self.weight._version, id(getattr(quantizer, "scale", None)))
-        if self._cache is None or self._cache[0] != key:
-            self._cache = (key, quantizer(self.weight))
+        stamp = [(t, -1 if t.is_inference() else t._version) for t in (self.weight, *quantizer.buffers())]
+        if self._cache is None or not _same(self._cache[0], stamp):
+            # a tensor made in inference mode could not be used where gradients are enabled later
+            with torch.inference_mode(False), torch.no_grad():
+                self._cache = (stamp, quantizer(self.weight))
         return self._cache[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the cached weight out of copies and files."""
+        return {**self.__dict__, "_cache": None}
 
     def weight_codes(self) -> Tensor:
         """Integer codes of the weight (int32), same shape; ValueError when the weight stays in floating point."""
@@ -172,3 +182,11 @@ def set_mode(model: nn.Module, mode: Mode) -> None:
     for module in model.modules():
         if isinstance(module, Quantizer):
             module.mode = mode
+
+
+def grids(model: nn.Module) -> dict[str, Quantizer]:
+    """Every quantizer of the model by its path, in module order; `codes`, `decode` and their buffers serve exporters.
+
+    Paths end in `weight_quantizer` and `input_quantizer` of a layer, or `left` and `right` of a product.
+    """
+    return {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}

@@ -56,7 +56,8 @@ class LogQuantizer(Quantizer):
         return torch.stack(parts).double().sum()
 
     def _log_codes(self, x: Tensor, scale: Tensor) -> Tensor:
-        return (x / scalar(scale)).log2_().mul_(-self.steps).round_().clamp_(*self.code_limits)
+        y: Tensor = (x / scalar(scale)).log2_().mul_(-self.steps).round_()
+        return y.clamp_(*self.code_limits)
 
     def _decode(self, codes: Tensor, scale: Tensor) -> Tensor:
         """Decode float codes in place."""

@@ -61,7 +61,7 @@ def chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Cut x [rows, n] into pieces of about CHUNK elements along its outermost dimension; (the piece's rows, piece)."""
     by_rows = x.shape[0] > 1 and x.stride(0) > x.stride(1)
     size = max(1, CHUNK // max(1, x.shape[1 if by_rows else 0]))
-    for i, part in enumerate(x.split(size, 0 if by_rows else 1)):
+    for i, part in enumerate(torch.split(x, size, 0 if by_rows else 1)):
         yield (slice(i * size, i * size + part.shape[0]) if by_rows else slice(None)), part
 
 

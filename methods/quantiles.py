@@ -30,7 +30,7 @@ def extremes(x: Tensor, k: int, largest: bool) -> Tensor:
     if size < 4:
         return x.topk(k, dim=1, largest=largest).values
     whole = n // size * size
-    blocks = x[:, :whole].unflatten(1, (-1, size))
+    blocks = x[:, :whole].view(rows, whole // size, size)
     bounds = blocks.amax(2) if largest else blocks.amin(2)
     chosen = bounds.topk(k, dim=1, largest=largest, sorted=False).indices
     found = blocks.gather(1, chosen[:, :, None].expand(rows, k, size)).flatten(1)

@@ -160,7 +160,8 @@ class UniformQuantizer(Quantizer):
         if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
             return torch.clamp(round_ste(x / scale), lo - zero, hi - zero) * scale
         step, low, high = scalar(scale), scalar(lo - zero), scalar(hi - zero)
-        return (x / step).round_().clamp_(low, high).mul_(step)  # type: ignore[call-overload]
+        y: Tensor = (x / step).round_().clamp_(low, high).mul_(step)
+        return y
 
 
 def scalar(x: Tensor) -> Any:
