@@ -53,7 +53,7 @@ def compare(records: Iterable[Record], figures: Sequence[Figure]) -> list[Compar
     spoken_for: set[str] = set()
     for figure in figures:
         matching = [run for run in runs if row_of(figure, run[0])]
-        done = [run for run in matching if run[0].status == "done"]
+        done = [run for run in matching if run[0].status == "done" and (figure.counted or _evaluated(run))]
         spoken_for.update(r.fingerprint for run in matching for r in run if not (figure.counted and r.metrics))
         found.extend(_once([_compared(figure, run, runs) for run in done]) or [_not_run(figure, matching)])
     return found + [
@@ -104,11 +104,17 @@ def judge(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
     return ("above" if rounded > figure.value else "below"), allowed
 
 
+def _evaluated(run: Run) -> bool:
+    """Whether anything but size and operations was measured; the accounting suite evaluates nothing."""
+    return bool(run[0].metrics or run[0].latency or run[0].cell.dataset != "none")
+
+
 def _not_run(figure: Figure, matching: Sequence[Run]) -> Comparison:
     """No finished run: say what became of those that were tried."""
     tried = [record for run in matching for record in run]
     if tried:
-        first = next(iter((tried[0].error or "").splitlines()), "")
+        counted = "only size and operations were counted" if tried[0].status == "done" else ""
+        first = next(iter((tried[0].error or counted).splitlines()), "")
         return Comparison(figure, "not-run", f"{tried[0].status}: {first}" if first else tried[0].status, tuple(tried))
     return Comparison(figure, "not-run", figure.condition if "no such method" in figure.condition else "no such cell")
 

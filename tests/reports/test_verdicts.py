@@ -113,6 +113,11 @@ def test_not_run_says_what_became_of_it(record: Make, figure: Make, changes: dic
     assert of_figures(compare([record(bits="W6A6")], [figure()])).verdict == "not-run"
 
 
+def test_accounting_alone_runs_no_accuracy_figure(record: Make, figure: Make) -> None:
+    found = only(compare([record(None, fp32=None, dataset="none")], [figure()]))
+    assert (found.verdict, found.reason) == ("not-run", "done: only size and operations were counted")
+
+
 def test_a_cell_that_failed_and_was_run_again_counts_once(record: Make, figure: Make) -> None:
     good = record(69.0)
     failed = record(None, status="failed", error="killed", fingerprint=good.fingerprint)
