@@ -27,15 +27,20 @@ def draw(items: Sequence[Item], count: int, seed: int) -> list[Item]:
 
 
 def quotas(sizes: dict[int, int], count: int, seed: int) -> dict[int, int]:
-    """How many of each class make `count` in proportion, by largest remainder; each is within 1 of its exact share.
+    """How many of each class make `count` in proportion, each within 1 of its exact share.
 
-    Classes with equal remainders are taken by the seed's rank of their index.
+    Systematic sampling (Madow, 1949): classes lie end to end in the order of their rank, and every total / count steps
+    from a seeded start one image is due. A class of few images is taken as often as its share says, where rounding to
+    the largest remainder would take the large classes alone.
     """
-    total = sum(sizes.values())
-    floors = {label: count * size // total for label, size in sizes.items()}
-    left = count - sum(floors.values())
-    order = sorted(sizes, key=lambda label: (-(count * sizes[label] % total), rank(seed, str(label))))
-    return {label: floors[label] + (label in order[:left]) for label in sizes}
+    total, before = sum(sizes.values()), 0
+    start = int(rank(seed, "start"), 16) % total
+    share = {}
+    for label in sorted(sizes, key=lambda label: rank(seed, str(label))):
+        after = before + sizes[label]
+        share[label] = (count * after + start) // total - (count * before + start) // total
+        before = after
+    return share
 
 
 def stratified(items: Sequence[Item], count: int, seed: int) -> list[Item]:

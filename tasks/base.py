@@ -41,7 +41,7 @@ class Data:
 
     `subset` and `calibration_list` are the images a limit left and the images calibrated on, one name a line (a path
     relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
-    list. `sha256` is of the data as the data set's module says.
+    list. `sha256` is of all of the validation data, as the data set's module says.
     """
 
     calibration: Callable[[], Iterator[Any]]

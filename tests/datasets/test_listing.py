@@ -58,3 +58,10 @@ def test_seeds_differ_and_the_draw_never_changes() -> None:
 def test_balanced_classes_get_equal_shares() -> None:
     chosen = stratified(make(dict.fromkeys(range(10), 50)), 100, 3)
     assert Counter(item.label for item in chosen) == dict.fromkeys(range(10), 10)
+
+
+def test_small_classes_are_taken_as_often_as_their_share_says() -> None:
+    sizes = dict.fromkeys(range(40), 1) | dict.fromkeys(range(40, 60), 4)
+    shares = [quotas(sizes, 30, seed) for seed in range(400)]
+    small = sum(share[label] for share in shares for label in range(40)) / len(shares)
+    assert abs(small - 30 * 40 / 120) < 0.5
