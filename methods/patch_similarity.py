@@ -32,7 +32,8 @@ def patch_similarity(attention_output: Tensor, drop_first: bool = True) -> Tenso
     """
     u = attention_output.mean(1)[:, int(drop_first) :]
     u = u / u.norm(dim=-1, keepdim=True).clamp_min(1e-8)
-    return u @ u.transpose(-2, -1)
+    similarity: Tensor = u @ u.transpose(-2, -1)
+    return similarity
 
 
 def density_grid(similarity: Tensor, points: int = 10) -> Tensor:
@@ -125,21 +126,21 @@ class _SimilarityEntropy(torch.autograd.Function):
 def _kernel_chunks(similarity: Tensor, grid: Tensor, h: float) -> Iterator[tuple[slice, Tensor, Tensor, Tensor]]:
     """For a few images at a time: density [b, K], and distances and kernels [b, K, pairs] of pairs i <= j.
 
-    Distances are (x - G_ij) / (sqrt(2) h), kernels exp(-distance^2). The last two are buffers, overwritten by the next.
+    Distances are x - G_ij, kernels exp(-distance^2 / 2h^2). The last two are buffers, overwritten by the next.
     """
     n = similarity.shape[-1]
     upper, _, multiplicity = _pairs(n, similarity.device)
     weights = multiplicity.to(similarity.dtype) / (n * n * math.sqrt(2 * math.pi) * h)
     size = max(1, _CHUNK.get(similarity.device.type, _CHUNK["cuda"]) // (len(upper) * len(grid)))
-    flat = (similarity.flatten(1), grid.view(1, -1, 1) / (math.sqrt(2) * h))
+    flat, far = similarity.flatten(1), _FAR * math.sqrt(2) * h
     distances = similarity.new_empty(min(size, len(similarity)), len(grid), len(upper))
     kernels, zero = torch.empty_like(distances), similarity.new_zeros(())
     for start in range(0, len(similarity), size):
         images = slice(start, min(start + size, len(similarity)))
         b = images.stop - start
-        pairs = flat[0][images].index_select(1, upper).mul_(1 / (math.sqrt(2) * h)).unsqueeze(1)
-        distance = torch.sub(flat[1], pairs, out=distances[:b]).clamp_(-_FAR, _FAR)
-        kernel = torch.addcmul(zero, distance, distance, value=-1, out=kernels[:b]).exp_()
+        pairs = flat[images].index_select(1, upper).unsqueeze(1)
+        distance = torch.sub(grid.view(1, -1, 1), pairs, out=distances[:b]).clamp_(-far, far)
+        kernel = torch.addcmul(zero, distance, distance, value=-0.5 / h**2, out=kernels[:b]).exp_()
         yield images, kernel @ weights, distance, kernel
 
 
@@ -152,7 +153,7 @@ def _entropy_slope(density: Tensor, grid: Tensor) -> Tensor:
 
 def _similarity_gradient(slope: Tensor, distance: Tensor, kernel: Tensor, h: float, n: int) -> Tensor:
     """d(entropy)/dG [b, n, n] from d(entropy)/df [b, K]: df/dG_ij = kernel * (x - G_ij) / (n^2 sqrt(2 pi) h^3)."""
-    scaled = (slope * (math.sqrt(2) / (n * n * math.sqrt(2 * math.pi) * h * h))).unsqueeze(1)
+    scaled = (slope / (n * n * math.sqrt(2 * math.pi) * h**3)).unsqueeze(1)
     pairs = (scaled @ distance.mul_(kernel)).squeeze(1)
     return pairs.index_select(1, _pairs(n, slope.device)[1]).view(-1, n, n)
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import Batch, Output, UnsupportedError
+from vitq.methods.base import Batch, MethodInputError, Output, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import MatMul, attentions, make_explicit
 from vitq.methods.layers import Packed, QConv2d, QLinear, replace_modules, set_mode
@@ -66,6 +66,13 @@ class NodeLinear(QLinear):
     """A linear layer whose input comes from a node, so that it is on an activation grid already (or floating point)."""
 
     input_bits: int
+
+    @classmethod
+    def fed(cls, linear: nn.Linear, bits: int, input_bits: int) -> NodeLinear:
+        """Take over a layer's parameters; its input has `input_bits`."""
+        self = cast(NodeLinear, cls.of(linear, weight_quantizer(bits, linear.out_features), None))
+        self.input_bits = input_bits
+        return self
 
     def operand_bits(self) -> tuple[float, float]:
         """(input width, weight width)."""
@@ -124,9 +131,7 @@ def quantize_nodes(model: nn.Module, bits: Bits, skip: Iterable[str] = ()) -> nn
 
     def swap(name: str, module: nn.Module) -> nn.Module | None:
         if type(module) is nn.Linear:
-            linear = NodeLinear.of(module, weight_quantizer(bits.w, module.out_features), None)
-            linear.input_bits = after_gelu if _ends(name, "mlp.fc2") else bits.a  # type: ignore[attr-defined]
-            return linear
+            return NodeLinear.fed(module, bits.w, after_gelu if _ends(name, "mlp.fc2") else bits.a)
         if type(module) is nn.Conv2d:
             return NodeConv2d.of(module, weight_quantizer(bits.w, module.out_channels), ActivationQuantizer(bits.a))
         if type(module) is MatMul:
@@ -167,12 +172,17 @@ def calibrate(
 ) -> dict[str, tuple[float, float]]:
     """Range every quantizer in full precision over the batches, freeze the ranges, switch everything on.
 
-    Returns the range [min, max] of each residual sum by name, whether it is quantized or not.
+    Returns the range [min, max] of each residual sum by name, whether it is quantized or not. Raises MethodInputError
+    where there is no batch.
     """
     set_mode(model, "observe")
+    seen = 0
     with _residual_ranges(model) as ranges, torch.no_grad():
         for batch in batches:
             forward(model, batch)
+            seen += 1
+    if not seen:
+        raise MethodInputError("the calibration set is empty: give images to take ranges from")
     for module in model.modules():
         if isinstance(module, Quantizer):
             module.fit()
