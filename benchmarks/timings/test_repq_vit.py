@@ -16,6 +16,7 @@ import pytest
 import timm
 import torch
 from torch import Tensor, nn
+
 from vitq.methods import repq_vit
 from vitq.methods.base import InputSpec, Job
 from vitq.methods.bits import Bits
@@ -61,6 +62,7 @@ def compare(benchmark: Any, fp32: Callable[[], object], other: Callable[[], obje
 
 
 def test_calibration_and_reparameterization(benchmark: Any, setting: tuple[nn.Module, Tensor]) -> None:
+    """Both passes of `quantize`, at most 6 FP32 forward passes."""
     model, images = setting
     copies = [copy.deepcopy(model) for _ in range(ROUNDS + 1)]
 
@@ -73,6 +75,7 @@ def test_calibration_and_reparameterization(benchmark: Any, setting: tuple[nn.Mo
 
 
 def test_fake_quant_forward(benchmark: Any, setting: tuple[nn.Module, Tensor]) -> None:
+    """An evaluation forward, at most 1.5 times FP32's."""
     model, images = setting
     quantized = repq_vit.quantize(job(copy.deepcopy(model), images), repq_vit.Options()).model
 

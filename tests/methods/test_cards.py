@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, get_args, get_type_hints
 
 import pytest
+
 from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
 from vitq.methods.registry import UnknownMethodError, load

@@ -10,6 +10,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
+
 from vitq.methods.explicit import MatMul, attentions, make_explicit
 
 MODELS = {

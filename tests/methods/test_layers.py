@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+
 from vitq.methods.explicit import MatMul
 from vitq.methods.layers import QConv2d, QLinear, QMatMul, grids, replace_modules, set_mode
 from vitq.methods.observers import PercentileMSE

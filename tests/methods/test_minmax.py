@@ -9,6 +9,7 @@ import pytest
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
 from vitq.methods import fp32, minmax
 from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits

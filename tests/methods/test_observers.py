@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from vitq.methods.base import MethodInputError
 from vitq.methods.observers import PERCENTILES, MinMax, PercentileMSE, affine_grid, uniform_error
 from vitq.methods.quantiles import rows_of, tail_quantiles

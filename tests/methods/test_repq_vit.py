@@ -12,6 +12,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
 from vitq.methods import repq_vit
 from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
@@ -165,13 +166,22 @@ def test_wide_grids_come_close_to_fp32(build: Callable[[], nn.Module], side: int
     assert errors[2] < 0.1
 
 
-@pytest.mark.parametrize("option", [{"log_code_overflow": "clip"}, {"rounded_zero_point": True}, {"layernorm": "channel"},
-                                    {"layernorm": "layer"}, {"softmax": "log2"}, {"softmax": "uniform"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"log_code_overflow": "clip"},
+        {"rounded_zero_point": True},
+        {"layernorm": "channel"},
+        {"layernorm": "layer"},
+        {"softmax": "log2"},
+        {"softmax": "uniform"},
+    ],
+)
 @MODELS
 def test_every_option_changes_the_result(build: Callable[[], nn.Module], side: int, option: dict[str, Any]) -> None:
     x = images(side)
     with torch.no_grad():
-        assert not torch.equal(quantized(build, side, **option)(x), quantized(build, side)(x))
+        assert not torch.equal(quantized(build, side, "W4A3", **option)(x), quantized(build, side, "W4A3")(x))
 
 
 @MODELS
