@@ -25,8 +25,9 @@ from vitq.methods.layers import HasPacked, set_mode
 from vitq.methods.pmq_allocation import Kind, Problem, problem, widths_of
 from vitq.methods.pmq_components import Component, Widths, apply, bitops, build, components, measure
 from vitq.methods.pmq_details import describe
+from vitq.methods.pmq_directional import directional
 from vitq.methods.pmq_pareto import Frontier
-from vitq.methods.pmq_sensitivity import Perturbation, Table, connection, leave_one_out, table
+from vitq.methods.pmq_sensitivity import LossOf, Perturbation, Table, connection, leave_one_out, table
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Options:
     budget_kind: Literal["average_bits", "mb", "gbitops"] = "average_bits"
     budget: float | None = None
     widths: tuple[int, ...] = (2, 3, 4, 6, 8)
-    labels: Literal["task", "random"] = "task"
-    perturbation: Perturbation = "squared"
+    labels: Literal["task", "random"] = "random"
+    perturbation: Perturbation = "directional"
     patch_wise: bool = False
     patch_saving: float = 0.1
     frontier_points: int = 8192
@@ -139,9 +140,8 @@ def _search(job: Job, options: Options, model: nn.Module, parts: list[Component]
     ladder = sorted(options.widths)
     found: dict[str, Table] = {}
     if options.allocation == "pareto" or options.compare_search:
-        order = 1 if options.perturbation == "absolute" else 2
         with _timed(seconds, "pareto"):
-            found["pareto"] = table(parts, connection(parts, loss, images, order), ladder, options.perturbation)
+            found["pareto"] = _sensitivity(options, parts, loss, images)
     if options.allocation == "leave_one_out" or options.compare_search:
         with _timed(seconds, "leave_one_out"):
             found["leave_one_out"], passes = leave_one_out(
@@ -151,18 +151,27 @@ def _search(job: Job, options: Options, model: nn.Module, parts: list[Component]
     return found
 
 
+def _sensitivity(options: Options, parts: list[Component], loss: LossOf, images: int) -> Table:
+    """PMQ's table, from one backward pass."""
+    ladder = sorted(options.widths)
+    if options.perturbation == "directional":
+        return directional(parts, loss, images, ladder)
+    sizes = connection(parts, loss, images, order=1 if options.perturbation == "absolute" else 2)
+    return table(parts, sizes, ladder, options.perturbation)
+
+
 def _problems(job: Job, options: Options, model: nn.Module, parts: list[Component]) -> list[Problem]:
     """The knapsack problems of the cost, each with its budget checked."""
 
     def one(kind: Kind, budget: float) -> Problem:
         return problem(kind, parts, options.widths, budget)
 
-    weights, inputs = sum(p.weights for p in parts), sum(p.inputs for p in parts)
+    weights, macs = sum(p.weights for p in parts), sum(p.macs for p in parts)
     w, a = (job.bits.w, job.bits.a) if options.budget is None else (options.budget, options.budget)
     if options.cost == "size" and options.budget_kind == "average_bits":
-        tasks = [one("weights", w * weights), one("activations", a * inputs)]
+        tasks = [one("weights", w * weights), one("activations", a * macs)]
     elif options.cost == "size":
-        tasks = [one("weights", w * 8e6 - _fixed_bits(model)), one("activations", job.bits.a * inputs)]
+        tasks = [one("weights", w * 8e6 - _fixed_bits(model)), one("activations", job.bits.a * macs)]
     else:
         asked = (
             w * 1e9 if options.budget_kind == "gbitops" else sum(p.macs * (w if p.weights else a) * a for p in parts)

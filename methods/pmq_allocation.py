@@ -1,8 +1,8 @@
 """Widths for every component under a budget: from a Pareto frontier, uniform, or drawn at random at equal cost.
 
-By `size`, two independent problems: the weights' bits, and the bits of the activations that enter the components (a
-model's size says nothing of activations; they get an average width of their own). By `bitops`, one problem over pairs
-of widths.
+By `size`, two independent problems: the weights' bits, and the activations' widths. A model's size says nothing of
+activations: theirs is an average over MACs, so that it costs about the operations of the uniform model. By `bitops`,
+one problem over pairs of widths.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Problem:
             )
 
 
-UNITS: dict[Kind, str] = {"weights": "weight bits", "activations": "activation bits", "bitops": "BitOPs"}
+UNITS: dict[Kind, str] = {"weights": "weight bits", "activations": "MAC-weighted activation bits", "bitops": "BitOPs"}
 
 
 def problem(kind: Kind, parts: Sequence[Component], widths: Sequence[int], budget: float) -> Problem:
@@ -67,7 +67,7 @@ def problem(kind: Kind, parts: Sequence[Component], widths: Sequence[int], budge
             pairs = [(w, a) for w in (ladder if part.weights else [0]) for a in ladder]
             priced = [(part.macs * (w or a) * a, (w, a)) for w, a in pairs]
         else:
-            count = part.weights if kind == "weights" else part.inputs
+            count = part.weights if kind == "weights" else part.macs
             priced = [(count * b, (b, 0) if kind == "weights" else (0, b)) for b in ladder]
         priced.sort()
         names.append(part.name)

@@ -22,7 +22,7 @@ def describe(parts: Sequence[Component], widths: Widths, tasks: Sequence[Problem
     """Components with widths and sensitivities, problems with budgets and frontiers, search seconds."""
     source = options.allocation if options.allocation in tables else "pareto"
     chosen = tables.get(source)
-    weights, inputs = sum(p.weights for p in parts), sum(p.inputs for p in parts)
+    weights, macs = sum(p.weights for p in parts), sum(p.macs for p in parts)
     return {
         "options": asdict(options) | {"widths": list(options.widths)},
         "sensitivity_by": source if chosen else None,
@@ -30,7 +30,7 @@ def describe(parts: Sequence[Component], widths: Widths, tasks: Sequence[Problem
         "problems": [_problem(task, widths, chosen, fronts.get(task.kind)) for task in tasks],
         "average_bits": {
             "weights": sum(p.weights * widths[p.name][0] for p in parts) / weights,
-            "activations": sum(p.inputs * widths[p.name][1] for p in parts) / inputs,
+            "activations": sum(p.macs * widths[p.name][1] for p in parts) / macs,
         },
         "gbitops": patches["gbitops"] if patches else total_bitops / 1e9,
         "patches": patches,

@@ -5,6 +5,7 @@ perturbation of relative size r = ||T - Q_b(T)|| / ||T||, spread over the elemen
 independent from one to the next, changes the loss by ||dL/dm|| r in root mean square. Errors of that kind add in
 squares. Hence
 
+    Omega(T, b) = mean_i <dL_i/dT, Q_b(T) - T>^2                  (`directional`: see pmq_directional)
     Omega(T, b) = (||dL/dm||_2 * ||T - Q_b(T)|| / ||T||)^2        (`squared`)
     Omega(T, b) = ||dL/dm||_2 * ||T - Q_b(T)|| / ||T||            (`relative`: adds the sizes themselves)
     Omega(T, b) = ||dL/dm||_1 * ||T - Q_b(T)||                    (`absolute`: SNIP's sum, the plain perturbation)
@@ -15,7 +16,7 @@ summed over the operands of a component, and over components. An activation's no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
 import torch
@@ -28,7 +29,7 @@ from vitq.methods.quantizers import UniformQuantizer
 
 Table = dict[str, dict[Literal["weight", "activation"], dict[int, float]]]
 """Component name to operand to width to expected change of the loss; no `weight` for a product."""
-Perturbation = Literal["squared", "relative", "absolute"]
+Perturbation = Literal["directional", "squared", "relative", "absolute"]
 LossOf = Callable[[], Tensor]
 
 
@@ -53,7 +54,7 @@ def connection(parts: Sequence[Component], loss: LossOf, images: int, order: int
         if quantizer is not None and gradient is not None:
             found[quantizer] = torch.linalg.vector_norm(gradient * weight.detach(), order)
     sizes = {quantizer: float(size) for quantizer, size in found.items()}
-    _check(sizes)
+    check_gradients(sizes.values())
     return sizes
 
 
@@ -62,7 +63,7 @@ def _mask(
 ) -> Callable[..., Tensor]:
     """A forward hook of an activation's quantizer that takes ||x * dL/dx|| when the gradient arrives.
 
-    The tensor joins `watched`: autograd walks only to what it is asked for, and nothing else needs the image's gradient.
+    The tensor joins `watched`: autograd walks only to what it is asked for, and nothing else needs the image's.
     """
 
     def hook(quantizer: UniformQuantizer, _: tuple[Tensor, ...], output: Tensor) -> Tensor:
@@ -80,8 +81,9 @@ def _mask(
     return hook
 
 
-def _check(sizes: dict[UniformQuantizer, float]) -> None:
-    total = sum(sizes.values())
+def check_gradients(sizes: Iterable[float]) -> None:
+    """MethodInputError where all sensitivities are zero or one is not finite."""
+    total = sum(sizes)
     if not total > 0 or total == float("inf"):
         raise MethodInputError(
             "the loss of the calibration batch has no usable gradient (the model fits it perfectly, or overflows); "

@@ -94,7 +94,7 @@ def _shade(index: int, count: int) -> Any:
 
 UNITS = {
     "weights": ("weight size", "MB", 8e6),
-    "activations": ("activations of one image", "MB", 8e6),
+    "activations": ("activation bits x MACs", "G", 1e9),
     "bitops": ("BitOPs", "G", 1e9),
 }
 
@@ -144,7 +144,8 @@ def _bits(record: Record, out: Path) -> Picture:
         axis.legend(fontsize=8, loc="lower right", bbox_to_anchor=(1.0, 1.0), frameon=False)
     _name_components(axes[-1], components)
     caption = (
-        f"Bits chosen for every component; products have activations alone. Averages by element; {record.cell.id}."
+        "Bits chosen for every component; products have activations alone. Averages are over weights and over MACs; "
+        f"{record.cell.id}."
     )
     return Picture(_save(figure, out / f"{_stem(record, 'bits')}.png"), "PMQ: chosen bits by layer", caption)
 

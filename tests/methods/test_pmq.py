@@ -20,10 +20,12 @@ from vitq.benchmarks.accounting import account
 from vitq.methods import pmq, pmq_allocation
 from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
-from vitq.methods.layers import QLinear, set_mode
-from vitq.methods.pmq_components import build, components, measure
+from vitq.methods.layers import QLinear, QMatMul, set_mode
+from vitq.methods.pmq_components import build, components, measure, set_width
+from vitq.methods.pmq_directional import directional
 from vitq.methods.pmq_patches import PatchQuantizer
 from vitq.methods.pmq_sensitivity import connection
+from vitq.methods.quantizers import UniformQuantizer
 
 Batch = tuple[Tensor, Tensor]
 
@@ -105,6 +107,46 @@ def test_sensitivity_is_the_gradient_of_masks() -> None:
             handle.remove()
             (gradient,) = torch.autograd.grad(loss, mask)  # type: ignore[arg-type]
             assert found[quantizer] == pytest.approx(float(gradient.flatten(1).norm(dim=1).sum()), rel=1e-4)
+
+
+def test_directional_sensitivity_is_the_first_order_change_of_each_image() -> None:
+    """Against finite differences: move one operand a little towards its quantized form, image by image."""
+    model = build(vit(), Bits(4, 4)).double()
+    parts, task = components(model), job(vit())
+    x, y = next(task.calibration())
+    batch = (x.double(), y)
+    set_mode(model, "observe")
+    measure(parts, lambda: task.forward(model, batch))
+    for part in parts:
+        if not isinstance(part.module, QMatMul):
+            part.weight().observe(part.module.weight.detach())  # type: ignore[union-attr]
+    set_mode(model, "off")
+    rows = directional(parts, lambda: task.loss(task.forward(model, batch), batch), 6, (3,))
+    step = 1e-4
+
+    def losses() -> Tensor:
+        with torch.no_grad():
+            return F.cross_entropy(model(batch[0]), y, reduction="none")
+
+    base = losses()
+    for part in parts:
+        expected = 0.0
+        for quantizer in part.activations():
+            trial = UniformQuantizer(3, quantizer.grid)
+            trial.set_grid(*quantizer.grid.grid(3))
+            handle = quantizer.register_forward_hook(lambda _, __, out, t=trial: out + step * (t.fake_quant(out) - out))
+            expected += float(((losses() - base) / step).square().mean())
+            handle.remove()
+        assert rows[part.name]["activation"][3] == pytest.approx(expected, rel=0.02)
+        quantizer = part.weight()
+        if quantizer is not None:
+            weight = part.module.weight
+            before = weight.detach().clone()
+            set_width(quantizer, 3)
+            weight.data.add_(step * (quantizer.fake_quant(before.clone()) - before))
+            expected = float(((losses() - base) / step).square().mean())
+            weight.data.copy_(before)
+            assert rows[part.name]["weight"][3] == pytest.approx(expected, rel=0.02)
 
 
 def test_a_model_without_gradient_asks_for_random_labels() -> None:
