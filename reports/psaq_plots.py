@@ -1,0 +1,206 @@
+"""PSAQ-ViT's pictures: what was generated, how its losses fell, and whether it calibrates better than noise."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean, stdev
+
+from matplotlib.axes import Axes
+from tabulate import tabulate
+
+from vitq.benchmarks.record import Record
+from vitq.reports import style
+from vitq.reports.pictures import Picture
+
+SOURCES = ("generated", "gaussian", "real")
+NAMES = {"generated": "generated", "gaussian": "Gaussian noise", "real": "real images"}
+MARGIN = 10.0  # points by which generated images are expected to beat Gaussian noise at W4A8
+_NOT_A_VARIANT = {"calibration", "residual", "images_from", "images", "iterations"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Accuracy of one source of calibration images over its seeds, in percent; the error is one standard error."""
+
+    dataset: str
+    model: str
+    bits: str
+    residual: str
+    variant: str
+    source: str
+    values: tuple[float, ...]
+    sampling: float
+
+    @property
+    def mean(self) -> float:
+        """Mean over seeds."""
+        return fmean(self.values)
+
+    @property
+    def error(self) -> float:
+        """The larger of the seeds' standard error of the mean and the validation set's sampling error."""
+        seeds = stdev(self.values) / math.sqrt(len(self.values)) if len(self.values) > 1 else 0.0
+        return max(seeds, self.sampling)
+
+    @property
+    def label(self) -> str:
+        """Model, bits and what is not the paper's."""
+        extra = ", residual FP" if self.residual == "fp" else ""
+        return f"{self.model}, {self.bits}{extra}" + (f", {self.variant}" if self.variant else "")
+
+
+def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
+    """Contact sheets and loss curves, one a model and variant, and the comparison of the calibration sources."""
+    pictures: list[Picture] = []
+    for record in _one_each([r for r in records if r.details.get("curves")]):
+        if "contact_sheet" in record.files:
+            pictures.append(_sheet(record, results, out))
+        pictures.append(_curves(record, out))
+    rows = source_rows(records)
+    if len({row.source for row in rows}) > 1:
+        pictures.append(_comparison(rows, out))
+    return pictures
+
+
+def source_rows(records: Sequence[Record]) -> list[Row]:
+    """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
+    groups: dict[tuple[str, ...], list[Record]] = {}
+    for record in records:
+        if record.cell.method == "psaq_vit" and record.status == "done" and "top1" in record.metrics:
+            groups.setdefault(_key(record), []).append(record)
+    rows = []
+    for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
+        top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
+        rows.append(Row(*key, tuple(m.value for m in top1), max(m.stderr or 0.0 for m in top1)))  # type: ignore[arg-type]
+    return rows
+
+
+def _key(record: Record) -> tuple[str, ...]:
+    variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k not in _NOT_A_VARIANT)
+    limit = "" if record.cell.limit is None else f", {record.cell.limit} images"
+    source, residual = str(record.details["calibration"]), str(record.details["residual"])
+    return record.cell.dataset + limit, record.cell.model, record.cell.bits, residual, variant, source
+
+
+def source_table(records: Sequence[Record]) -> str:
+    """Markdown: a row a source, and below it in plain words what generated images are worth; empty without records."""
+    rows = source_rows(records)
+    if not rows:
+        return ""
+    head = ["data set", "model", "bits", "residual", "calibrated on", "seeds", "top1", "error", "lowest", "highest"]
+    cells = [_cells(row) for row in rows]
+    table = tabulate(cells, headers=head, tablefmt="github", disable_numparse=True)
+    note = "Error: the larger of the standard error over seeds and the validation set's sampling error."
+    return "\n".join([table, "", note, "", *(f"- {line}" for line in statements(rows))])
+
+
+def _cells(row: Row) -> list[str]:
+    source = NAMES[row.source] + (f" ({row.variant})" if row.variant else "")
+    figures = [f"{value:.2f}" for value in (row.mean, row.error, min(row.values), max(row.values))]
+    return [row.dataset, row.model, row.bits, row.residual, source, str(len(row.values)), *figures]
+
+
+def statements(rows: Sequence[Row]) -> list[str]:
+    """One sentence a group that has generated images and another source."""
+    groups: dict[tuple[str, ...], dict[str, Row]] = {}
+    for row in rows:
+        groups.setdefault((row.dataset, row.label), {})[row.source] = row
+    lines = []
+    for (dataset, label), by_source in groups.items():
+        generated = by_source.get("generated")
+        said = (
+            [] if generated is None else [_against_gaussian(generated, by_source), _against_real(generated, by_source)]
+        )
+        if any(said):
+            lines.append(f"{label} on {dataset}: " + "; ".join(s for s in said if s) + ".")
+    return lines
+
+
+def _difference(left: Row, right: Row) -> tuple[float, float]:
+    return left.mean - right.mean, math.hypot(left.error, right.error)
+
+
+def _against_gaussian(generated: Row, by_source: dict[str, Row]) -> str:
+    if "gaussian" not in by_source:
+        return ""
+    gain, error = _difference(generated, by_source["gaussian"])
+    verdict = "beat" if gain >= MARGIN else "do not beat"
+    return f"generated images {verdict} Gaussian noise by {MARGIN:.0f} points or more ({gain:+.2f} ± {error:.2f})"
+
+
+def _against_real(generated: Row, by_source: dict[str, Row]) -> str:
+    if "real" not in by_source:
+        return ""
+    gain, error = _difference(generated, by_source["real"])
+    verdict = "tie with" if abs(gain) <= 2 * error else "are better than" if gain > 0 else "are worse than"
+    return f"they {verdict} real images ({gain:+.2f} ± {error:.2f}, a tie within 2 standard errors)"
+
+
+def _one_each(records: Sequence[Record]) -> list[Record]:
+    """The first seed and width of every method, variant, data set and model: other widths share its images."""
+    chosen: dict[tuple[str, ...], Record] = {}
+    for record in sorted(records, key=lambda r: (r.cell.seed, r.cell.bits)):
+        cell = record.cell
+        chosen.setdefault((cell.method, cell.variant, cell.dataset, cell.model), record)
+    return list(chosen.values())
+
+
+def _path(record: Record, what: str, out: Path) -> Path:
+    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in record.cell.id)
+    return out / f"psaq_plots_{what}_{name}.png"
+
+
+def _sheet(record: Record, results: Path, out: Path) -> Picture:
+    copy = Path(shutil.copyfile(results / record.files["contact_sheet"], _path(record, "images", out)))
+    recipe = record.details.get("recipe", {})
+    caption = (
+        f"Generated images above Gaussian noise and, where there is a calibration set, real images; {record.cell.id}, "
+        f"{recipe.get('images')} images, details of the recipe in the record."
+    )
+    return Picture(copy, f"Generated images, {record.cell.model}", caption)
+
+
+def _curves(record: Record, out: Path) -> Picture:
+    curves = dict(record.details["curves"])
+    iteration, total = curves.pop("iteration"), curves.pop("total", None)
+    terms = curves if total is None else {**curves, "total": total}
+    canvas, panels = style.plt.subplots(1, len(terms), figsize=(3.1 * len(terms), 2.6), squeeze=False)
+    for axes, (name, values) in zip(panels[0], terms.items(), strict=True):
+        axes.plot(iteration, [math.nan if v is None else v for v in values], color=style.look(record.cell.method)[0])
+        axes.set(title=name.replace("_", " "), xlabel="iteration")
+        style.clean(axes)
+    caption = f"Loss terms before weighting, by iteration of image generation; {record.cell.id}."
+    return Picture(
+        style.save(canvas, _path(record, "losses", out)), f"Losses of generation, {record.cell.model}", caption
+    )
+
+
+def _comparison(rows: Sequence[Row], out: Path) -> Picture:
+    labels = list(dict.fromkeys(f"{row.label}\n{row.dataset}" for row in rows))
+    canvas, axes = style.plt.subplots(figsize=(7, 1.2 + 0.6 * len(labels)))
+    for i, source in enumerate(SOURCES):
+        _bars(axes, [r for r in rows if r.source == source], labels, i)
+    axes.set_yticks(range(len(labels)), labels, fontsize=7)
+    axes.invert_yaxis()
+    axes.set(xlabel="top-1 (%), mean over seeds, one standard error; a dot a seed", xlim=(0, 100))
+    axes.legend(fontsize=7, loc="lower right")
+    style.clean(axes)
+    caption = "What sets the activation ranges. " + " ".join(f"{line}" for line in statements(rows))
+    file = style.save(canvas, out / "psaq_plots_sources.png")
+    return Picture(file, "Generated against real images and Gaussian noise", caption)
+
+
+def _bars(axes: Axes, rows: Sequence[Row], labels: Sequence[str], offset: int) -> None:
+    if not rows:
+        return
+    source = rows[0].source
+    colour = dict(zip(SOURCES, (style.COLOURS["psaq_vit"], style.COLOURS["minmax"], style.COLOURS["pmq"]), strict=True))
+    at = [labels.index(f"{row.label}\n{row.dataset}") + 0.25 * (offset - 1) for row in rows]
+    axes.barh(at, [r.mean for r in rows], height=0.22, color=colour[source], label=NAMES[source], alpha=0.7)
+    axes.errorbar([r.mean for r in rows], at, xerr=[r.error for r in rows], fmt="none", color="black", capsize=2)
+    for y, row in zip(at, rows, strict=True):
+        axes.plot(row.values, [y] * len(row.values), ".", color="black", markersize=3)
