@@ -1,0 +1,361 @@
+"""I-ViT's networks: integers only, the same logits in every form, ranges that survive reloading, training that helps."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+from vitq.methods import i_vit
+from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized, UnsupportedError
+from vitq.methods.bits import Bits
+from vitq.methods.explicit import make_explicit
+from vitq.methods.i_vit import nodes
+from vitq.methods.i_vit.integer import integer
+from vitq.methods.i_vit.model import Network, build
+from vitq.methods.i_vit.plan import Plan
+from vitq.methods.layers import HasOperands, HasPacked
+
+SIZE = (3, 16, 16)
+CLASSES = 8
+
+
+def vit(**kwargs: Any) -> VisionTransformer:
+    torch.manual_seed(0)
+    return VisionTransformer(
+        img_size=16, patch_size=4, num_classes=CLASSES, embed_dim=32, depth=2, num_heads=2, **kwargs
+    ).eval()
+
+
+def swin(**kwargs: Any) -> SwinTransformer:
+    torch.manual_seed(0)
+    words = {"embed_dim": 24, "depths": (2, 2), "num_heads": (2, 2), "window_size": 2} | kwargs
+    return SwinTransformer(img_size=16, patch_size=2, num_classes=CLASSES, drop_path_rate=0.0, **words).eval()
+
+
+MODELS = pytest.mark.parametrize("make", [vit, swin])
+
+
+def batches(n: int = 3, size: int = 16, seed: int = 0) -> list[tuple[Tensor, Tensor]]:
+    """Images of a class's own pattern in noise."""
+    generator = torch.Generator().manual_seed(7)
+    patterns = torch.randn(CLASSES, *SIZE, generator=generator)
+    generator.manual_seed(seed)
+    out = []
+    for _ in range(n):
+        labels = torch.randint(CLASSES, (size,), generator=generator)
+        out.append((patterns[labels] + 0.7 * torch.randn(size, *SIZE, generator=generator), labels))
+    return out
+
+
+def job(model: nn.Module, folder: Path, seed: int = 0) -> Job:
+    def training(epoch: int) -> Iterator[Any]:
+        return iter(batches(8, 16, seed=100 + epoch))
+
+    return Job(
+        model=copy.deepcopy(model),
+        bits=Bits(8, 8),
+        calibration=lambda: iter(batches()),
+        forward=lambda m, batch: m(batch[0]),
+        loss=lambda output, batch: F.cross_entropy(output, batch[1]),
+        distance=lambda left, right: (left - right).abs().mean(),
+        distill=lambda student, teacher: F.cross_entropy(student, teacher.softmax(-1)),
+        synthesize=lambda images, generator: (images, torch.zeros(len(images))),
+        input=InputSpec(SIZE, (0.5,) * 3, (0.5,) * 3),
+        training=training,
+        seed=seed,
+        artifacts=folder,
+    )
+
+
+def run(make: Any, folder: Path, **options: Any) -> Quantized:
+    return i_vit.quantize(job(make(), folder), i_vit.Options(**{"epochs": 0} | options))
+
+
+@torch.no_grad()
+def calibrated(model: nn.Module, plan: Plan) -> Network:
+    network = build(model, plan).eval()
+    outputs = [m for m in network.modules() if isinstance(m, nodes.Output)]
+    for output in outputs:
+        output.observing = True
+    for images, _ in batches():
+        network(images)
+    for output in outputs:
+        output.observing = False
+    return network
+
+
+class Core(nn.Module):
+    """The network from int8 image codes to logits, for export."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, codes: Tensor) -> Tensor:
+        return self.network.run(codes)
+
+
+def floating_nodes(module: nn.Module, example: Tensor) -> list[str]:
+    """Every tensor of the exported graph, inputs, weights and constants included, that is in floating point."""
+    program = torch.export.export(module, (example,))
+    wrong = []
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        for tensor in value if isinstance(value, (tuple, list)) else [value]:
+            if isinstance(tensor, Tensor) and (tensor.is_floating_point() or tensor.is_complex()):
+                used = bool(node.users) or node.op != "placeholder"
+                wrong += [f"{node.op} {node.name} {tensor.dtype}"] if used else []
+    return wrong
+
+
+@MODELS
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"softmax": "polynomial", "gelu": "polynomial"}, {"softmax": "log_int", "layernorm": "l1"}, {"softmax_bits": 16}],
+)
+def test_the_exported_graph_holds_no_float(make: Any, options: dict[str, Any]) -> None:
+    network = integer(calibrated(make(), Plan("paper", **options)), SIZE)
+    codes = torch.randint(-128, 128, (2, *SIZE), dtype=torch.int8)
+    assert network.run(codes).dtype is torch.int32
+    assert floating_nodes(Core(network), codes) == []
+
+
+def test_the_walk_finds_a_float_in_the_middle() -> None:
+    class Leak(Core):
+        def forward(self, codes: Tensor) -> Tensor:
+            return (self.network.run(codes) / 2).to(torch.int32)
+
+    network = integer(calibrated(vit(), Plan("paper")), SIZE)
+    codes = torch.zeros(1, *SIZE, dtype=torch.int8)
+    assert floating_nodes(Leak(network), codes)
+
+
+@MODELS
+@pytest.mark.parametrize("options", [{}, {"rounding": "floor"}, {"softmax": "log_int"}, {"gelu": "polynomial"}])
+def test_the_integers_give_what_the_training_form_gives(make: Any, options: dict[str, Any]) -> None:
+    network = calibrated(make(), Plan("paper", **options))
+    images = batches(1, 8, seed=5)[0][0]
+    with torch.no_grad():
+        assert torch.equal(integer(network, SIZE)(images), network(images))
+
+
+@MODELS
+@pytest.mark.parametrize("arithmetic", ["paper", "release"])
+def test_post_training_is_near_the_real_network(make: Any, arithmetic: str, tmp_path: Path) -> None:
+    done = run(make, tmp_path, arithmetic=arithmetic)
+    images = batches(1, 32, seed=9)[0][0]
+    with torch.no_grad():
+        exact, got = make()(images), done.model(images)
+    error = (got - exact).pow(2).mean() / (exact - exact.mean(0)).pow(2).mean()
+    assert error < 0.05
+    assert done.exec == ("integer-sim" if arithmetic == "paper" else "fake-quant")
+
+
+@MODELS
+@pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-6, 1.0, 1e6, 1e30])
+def test_any_calibration_and_any_image_stay_within_their_types(make: Any, scale: float) -> None:
+    """Saturate, never wrap: the int32 and int64 results equal those of the same graph in wider or exact numbers."""
+    plan = Plan("paper")
+    network = build(make(), plan).eval()
+    for output in (m for m in network.modules() if isinstance(m, nodes.Output)):
+        output.observe(torch.tensor([-scale, scale]))
+    model = integer(network, SIZE)
+    seen: list[tuple[Tensor, int]] = []
+    for module in model.modules():
+        if hasattr(module, "out") and module.out is not None:
+            module.register_forward_hook(lambda m, _, y: seen.append((y, m.out.bits)))
+    codes = torch.stack([torch.full(SIZE, -128), torch.full(SIZE, 127), torch.randint(-128, 128, SIZE)]).to(torch.int8)
+    logits = model.run(codes)
+    assert logits.abs().max() <= 2**23
+    assert seen
+    for y, bits in seen:
+        assert y.min() >= -(2 ** (bits - 1))
+        assert y.max() <= 2 ** (bits - 1) - 1
+
+
+@MODELS
+@pytest.mark.parametrize("arithmetic", ["paper", "release"])
+def test_reloading_gives_the_same_logits_bit_for_bit(make: Any, arithmetic: str, tmp_path: Path) -> None:
+    done = run(make, tmp_path, arithmetic=arithmetic, epochs=1, lr=1e-4)
+    torch.manual_seed(1)
+    other = type(make())  # another instance with other weights, of the same architecture
+    fresh = make()
+    assert isinstance(fresh, other)
+    nn.init.normal_(next(fresh.parameters()))
+    again = i_vit.load(done.files["model"], fresh)
+    images = batches(1, 8, seed=3)[0][0]
+    with torch.no_grad():
+        assert torch.equal(again(images), done.model(images))
+
+
+def test_a_file_of_another_architecture_is_refused_by_name(tmp_path: Path) -> None:
+    done = run(vit, tmp_path)
+    with pytest.raises(MethodInputError, match="another architecture"):
+        i_vit.load(done.files["model"], swin())
+    (tmp_path / "no.safetensors").write_bytes(b"")
+    with pytest.raises(Exception, match=".+"):
+        i_vit.load(tmp_path / "no.safetensors", vit())
+
+
+def test_gamma_of_zero_and_below(tmp_path: Path) -> None:
+    def odd() -> VisionTransformer:
+        model = vit()
+        with torch.no_grad():
+            for block in model.blocks:
+                block.norm1.weight[::2] *= -1
+                block.norm2.weight[::3] = 0
+                block.norm2.bias[::3] = 0.5
+        return model
+
+    done = run(odd, tmp_path)
+    images = batches(1, 32, seed=9)[0][0]
+    with torch.no_grad():
+        exact, got = odd()(images), done.model(images)
+    assert (got - exact).pow(2).mean() / (exact - exact.mean(0)).pow(2).mean() < 0.05
+    with pytest.raises(MethodInputError, match="LayerNorm weight is 0"):
+        run(odd, tmp_path, arithmetic="release")
+
+
+def test_ranges_follow_with_momentum_and_stand_still_in_eval() -> None:
+    output = nodes.Output(Plan().activation, Plan(), torch.device("cpu")).eval()
+    output.observe(torch.tensor([-1.0, 2.0]))
+    assert (float(output.low), float(output.high)) == (-1.0, 2.0)
+    output.observe(torch.tensor([-3.0, 0.0]))
+    torch.testing.assert_close(output.low, torch.tensor(-1.0 * 0.95 - 3.0 * 0.05))
+    torch.testing.assert_close(output.high, torch.tensor(2.0 * 0.95))
+    before = output.high.clone()
+    output(nodes.Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
+    assert torch.equal(output.high, before)
+    output.train()(nodes.Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
+    assert output.high > before
+    assert {"low", "high", "seen"} <= set(output.state_dict())
+
+
+def test_swin_of_odd_maps_pads_as_timm_does(tmp_path: Path) -> None:
+    def odd() -> SwinTransformer:
+        return swin(window_size=3)
+
+    done = run(odd, tmp_path)
+    images = batches(1, 16, seed=4)[0][0]
+    with torch.no_grad():
+        exact, got = odd()(images), done.model(images)
+    assert (got - exact).pow(2).mean() / (exact - exact.mean(0)).pow(2).mean() < 0.05
+
+
+@MODELS
+def test_products_keep_their_paths_and_say_their_widths(make: Any) -> None:
+    model = make()
+    products = {
+        name
+        for name, m in make_explicit(copy.deepcopy(model)).named_modules()
+        if isinstance(m, (nn.Linear, nn.Conv2d)) or name.endswith((".qk", ".av"))
+    }
+    prepared = i_vit.prepare(model, Bits(8, 8), i_vit.Options())
+    widths = {name: m.operand_bits() for name, m in prepared.named_modules() if isinstance(m, HasOperands)}
+    assert set(widths) == products
+    assert set(widths.values()) == {(8, 8)}
+    parameters = sum(p.numel() for p in make().parameters())
+    stored = [row for m in prepared.modules() if isinstance(m, HasPacked) for row in m.packed_tensors()]
+    size = sum(row.numel * row.bits for row in stored) / 8
+    assert parameters < size < 2.5 * parameters
+    network = calibrated(make(), Plan("paper"))
+    form = integer(network, SIZE)
+    assert not list(form.parameters())
+    again = [row for m in form.modules() if isinstance(m, HasPacked) for row in m.packed_tensors()]
+    assert sum(r.numel * r.bits for r in again) == pytest.approx(size * 8 + 32)
+
+
+def test_prepare_works_without_weights() -> None:
+    with torch.device("meta"):
+        prepared = i_vit.prepare(VisionTransformer(img_size=16, patch_size=4, embed_dim=32, depth=1, num_heads=2), Bits(8, 8), i_vit.Options())  # fmt: skip
+    assert all(p.is_meta for p in prepared.parameters())
+
+
+def test_what_cannot_be_served_is_said() -> None:
+    assert i_vit.unsupported(Bits(4, 4), i_vit.Options())
+    assert i_vit.unsupported(Bits(8, 8), i_vit.Options()) is None
+    with pytest.raises(UnsupportedError, match="pooling"):
+        build(vit(global_pool="avg"), Plan())
+    with pytest.raises(UnsupportedError, match="LayerScale"):
+        build(vit(init_values=0.1), Plan())
+    with pytest.raises(UnsupportedError, match="Linear"):
+        build(nn.Linear(2, 2), Plan())
+    with pytest.raises(UnsupportedError, match="integer form"):
+        integer(calibrated(vit(), Plan("release")), SIZE)
+    with pytest.raises(MethodInputError, match="paper_operators"):
+        i_vit.Options(paper_operators=("gellu",))
+
+
+def test_no_calibration_and_no_training_data_are_said(tmp_path: Path) -> None:
+    empty = job(vit(), tmp_path)
+    empty.calibration = lambda: iter([])
+    with pytest.raises(MethodInputError, match="calibration batch"):
+        i_vit.quantize(empty, i_vit.Options(epochs=0))
+    untrained = job(vit(), tmp_path)
+    untrained.training = None
+    with pytest.raises(MethodInputError, match="set epochs to 0"):
+        i_vit.quantize(untrained, i_vit.Options(epochs=1))
+
+
+def held_out_loss(model: nn.Module) -> float:
+    with torch.no_grad():
+        losses = [F.cross_entropy(model(images), labels) for images, labels in batches(3, 32, seed=50)]
+    return float(torch.stack(losses).mean())
+
+
+@pytest.mark.slow
+@MODELS
+@pytest.mark.parametrize("distill", [False, True])
+def test_short_training_improves_and_repeats(make: Any, distill: bool, tmp_path: Path) -> None:
+    results = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        results.append(run(make, tmp_path / folder, epochs=3, lr=1e-3, drop_path=0.1, distill=distill))
+    history = results[0].details["training"]
+    assert history == results[1].details["training"]
+    images = batches(1, 8, seed=3)[0][0]
+    with torch.no_grad():
+        assert torch.equal(results[0].model(images), results[1].model(images))
+    if not distill:
+        untrained = run(make, tmp_path)
+        assert held_out_loss(results[0].model) < held_out_loss(untrained.model) - 0.1
+        assert history[-1]["loss"] < history[0]["loss"]
+
+
+def test_gradients_are_those_of_the_real_function() -> None:
+    model = vit()
+    network = calibrated(copy.deepcopy(model), Plan("paper"))
+    images, labels = batches(1, 16, seed=2)[0]
+    F.cross_entropy(network(images), labels).backward()
+    F.cross_entropy(model(images), labels).backward()
+    for name in ("blocks.0.attn.qkv.weight", "blocks.1.mlp.fc2.weight", "head.weight"):
+        ours, real = network.get_parameter(name).grad, model.get_parameter(name).grad
+        assert ours is not None
+        assert real is not None
+        assert F.cosine_similarity(ours.flatten(), real.flatten(), dim=0) > 0.8, name
+
+
+def test_one_operator_of_the_paper_within_release(tmp_path: Path) -> None:
+    images = batches(1, 8, seed=3)[0][0]
+    with torch.no_grad():
+        plain = calibrated(vit(), Plan("release"))(images)
+        for operator in ("weights", "activations", "softmax", "gelu", "layernorm", "residual"):
+            mixed = calibrated(vit(), Plan("release", frozenset({operator})))(images)
+            assert not torch.equal(plain, mixed), operator
+            assert (plain - mixed).abs().max() < 0.5, operator
+
+
+def test_curves_are_recorded_for_every_operator(tmp_path: Path) -> None:
+    rows = run(vit, tmp_path).details["operators"]
+    assert {row["operator"] for row in rows} == {"softmax", "gelu", "layernorm", "requantization"}
+    for row in rows:
+        assert len(row["x"]) == len(row["error"]) <= 65
+        assert row["max_error"] >= max(abs(e) for e in row["error"]) * 0.999
