@@ -1,0 +1,137 @@
+"""PSAQ-ViT V2: the two stages, the terms that can be left out, and that no label enters."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from vitq.methods import psaq_vit_v2
+from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
+from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
+from vitq.methods.psaq_vit_v2 import Options
+
+SMALL = Options(images=4, iterations=4, cycles=2, image_steps=5, training_steps=8)
+
+
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    model = VisionTransformer(img_size=16, patch_size=4, embed_dim=16, depth=2, num_heads=2, num_classes=5)
+    nn.init.normal_(model.head.weight)
+    return model.eval()
+
+
+def no_labels(*_: Any) -> torch.Tensor:
+    raise AssertionError("V2 has no category guidance")
+
+
+def job(artifacts: Path, model: nn.Module | None = None, **changes: Any) -> Job:
+    made = Job(
+        model=model or vit(),
+        bits=Bits(4, 8),
+        calibration=lambda: iter([]),
+        forward=lambda m, batch: m(batch[0]),
+        loss=no_labels,
+        distance=lambda a, b: (a - b).abs().mean(),
+        distill=no_labels,
+        synthesize=lambda x, g: (x, torch.randint(5, (len(x),), generator=g)),
+        input=InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3),
+        artifacts=artifacts,
+    )
+    return replace(made, **changes)
+
+
+def test_training_brings_the_student_nearer_without_labels(tmp_path: Path) -> None:
+    done = psaq_vit_v2.quantize(job(tmp_path), replace(SMALL, training_steps=40))
+    rows = done.details["cycles"]
+    assert [row["cycle"] for row in rows] == [0.0, 1.0]
+    assert all(row["difference_after"] < row["difference_before"] for row in rows)
+    assert done.details["curves"]["difference"][0] is None  # the student has no ranges in the first stage G
+    assert done.details["curves"]["difference"][-1] > 0
+
+
+def test_stage_g_with_the_difference_alone_drives_the_two_apart(tmp_path: Path) -> None:
+    alone = replace(SMALL, patch_similarity=False, total_variation=False, student_training=False, image_steps=30)
+    ends = []
+    for weight in (1.0, -1.0):
+        curve = psaq_vit_v2.quantize(job(tmp_path), replace(alone, difference_weight=weight)).details["curves"]
+        ends.append(sum(curve["difference"][-5:]))
+    assert ends[0] > ends[1]
+
+
+@pytest.mark.parametrize("term", ["difference", "patch_similarity", "total_variation"])
+def test_every_term_can_be_left_out_and_matters(term: str, tmp_path: Path) -> None:
+    images = []
+    for options in (SMALL, replace(SMALL, **{term: False})):
+        done = psaq_vit_v2.quantize(job(tmp_path), options)
+        images.append(load_file(done.files["images"])["images"].clone())
+        assert done.details["terms"][term] == getattr(options, term)
+    assert not torch.equal(*images)
+
+
+def test_the_teacher_and_an_untrained_student_keep_their_weights(tmp_path: Path) -> None:
+    original, model = vit(), vit()
+    student = psaq_vit_v2.quantize(job(tmp_path, model), replace(SMALL, student_training=False)).model
+    for other in (model, student):
+        named = dict(other.named_parameters())
+        assert all(torch.equal(p, named[name]) for name, p in original.named_parameters())
+    assert not student.training
+
+
+def test_first_version_images_take_labels_and_need_no_training(tmp_path: Path) -> None:
+    row = replace(SMALL, generation="psaq_vit", student_training=False)
+    done = psaq_vit_v2.quantize(job(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), row)
+    assert len(done.details["cycles"]) == 1
+    assert "one_hot" in done.details["curves"]
+
+
+def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
+    outputs = [psaq_vit_v2.quantize(job(tmp_path, seed=s), SMALL).model(torch.ones(1, 3, 16, 16)) for s in (1, 1, 2)]
+    assert torch.equal(outputs[0], outputs[1])
+    assert not torch.equal(outputs[0], outputs[2])
+
+
+def test_probabilities_and_gelu_stay_in_floating_point() -> None:
+    model = psaq_vit_v2.prepare(vit(), Bits(4, 8), Options())
+    quantized = {name for name, _ in model.named_modules() if name.endswith("output_quantizer")}
+    assert not any("mlp.act" in name or "softmax" in name for name in quantized)
+    assert model.get_submodule("blocks.0.mlp.fc2").operand_bits() == (32, 4)
+    assert model.get_submodule("blocks.0.mlp.fc1").operand_bits() == (8, 4)
+    assert model.get_submodule("blocks.0.attn.av").operand_bits() == (32, 8)
+
+
+def test_the_card_lists_every_option_with_its_default_and_owns_what_it_chose() -> None:
+    card = all_cards()["psaq_vit_v2"]
+    assert {h.name: h.default for h in card.hyperparameters} == {
+        name: getattr(Options(), name) for name in Options.__dataclass_fields__
+    }
+    assert card.fidelity == "reconstruction"
+    assert {h.source for h in card.hyperparameters} == {"abstract", "chosen by this suite"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"images": 0}, "images is 0"),
+        ({"cycles": 0}, "cycles"),
+        ({"generation": "gan"}, "one of adaptive, psaq_vit"),
+        ({"difference": False, "patch_similarity": False, "total_variation": False}, "stage G has no loss"),
+    ],
+)
+def test_bad_options_are_answered_with_one_line(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+    with pytest.raises(MethodInputError, match=says) as caught:
+        psaq_vit_v2.quantize(job(tmp_path), replace(SMALL, **changes))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_without_attention_is_unsupported(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedError, match="no timm Attention"):
+        psaq_vit_v2.quantize(job(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(768, 5))), SMALL)
+    assert psaq_vit_v2.unsupported(Bits.parse("FP32"), Options())
