@@ -95,7 +95,8 @@ class ExplicitAttention(Attention):
             logits = logits + attn_mask
         out = self.av(self.attn_drop(self.softmax(logits)), v)
         out = self.norm(out.transpose(1, 2).reshape(b, n, self.attn_dim))
-        return self.proj_drop(self.proj(out))
+        y: Tensor = self.proj_drop(self.proj(out))
+        return y
 
 
 @adapter(WindowAttention)
@@ -116,7 +117,8 @@ class ExplicitWindowAttention(WindowAttention):
             windows = mask.shape[0]
             logits = (logits.view(-1, windows, self.num_heads, n, n) + mask[None, :, None]).view(b, -1, n, n)
         out = self.av(self.attn_drop(self.softmax(logits)), v)
-        return self.proj_drop(self.proj(out.transpose(1, 2).reshape(b, n, -1)))
+        y: Tensor = self.proj_drop(self.proj(out.transpose(1, 2).reshape(b, n, -1)))
+        return y
 
 
 @adapter(Block)
@@ -130,7 +132,8 @@ class ExplicitBlock(Block):
         """[B, N, C] -> [B, N, C]."""
         branch = self.attn(self.norm1(x), attn_mask=attn_mask, is_causal=is_causal)
         x = self.add1(x, self.drop_path1(self.ls1(branch)))
-        return self.add2(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
+        y: Tensor = self.add2(x, self.drop_path2(self.ls2(self.mlp(self.norm2(x)))))
+        return y
 
 
 @adapter(SwinTransformerBlock)
@@ -140,6 +143,8 @@ class ExplicitSwinBlock(SwinTransformerBlock):
     Where the feature map is no multiple of the window, timm pads norm1's output with zeros. A method that rewrites
     norm1 as X -> (X + shift) / r sets `pad_value` [C] to shift / r, what zero maps to, and the function is unchanged.
     """
+
+    pad_value: Tensor | None
 
     def _explicit(self) -> None:
         self.add1, self.add2 = Add(), Add()
@@ -170,7 +175,8 @@ class ExplicitSwinBlock(SwinTransformerBlock):
         """[B, H, W, C] -> [B, H, W, C]."""
         b, h, w, c = x.shape
         x = self.add1(x, self.drop_path1(self._attn(self.norm1(x)))).reshape(b, -1, c)
-        return self.add2(x, self.drop_path2(self.mlp(self.norm2(x)))).reshape(b, h, w, c)
+        y: Tensor = self.add2(x, self.drop_path2(self.mlp(self.norm2(x)))).reshape(b, h, w, c)
+        return y
 
 
 @adapter(VisionTransformer)
@@ -187,4 +193,5 @@ class ExplicitVisionTransformer(VisionTransformer):
             return super()._pos_embed(x)
         prefix = [t.expand(x.shape[0], -1, -1) for t in (self.cls_token, self.reg_token) if t is not None]
         x = self.tokens(torch.cat([*prefix, x], dim=1) if prefix else x)
-        return self.pos_drop(self.position_add(x, self.position(self.pos_embed)))
+        y: Tensor = self.pos_drop(self.position_add(x, self.position(self.pos_embed)))
+        return y

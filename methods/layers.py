@@ -77,7 +77,8 @@ class _QuantizedWeight(nn.Module):
             return self.weight
         if quantizer.mode != "on" or (torch.is_grad_enabled() and self.weight.requires_grad):
             self._cache = None
-            return quantizer(self.weight)
+            fresh: Tensor = quantizer(self.weight)
+            return fresh
         stamp = [(t, -1 if t.is_inference() else t._version) for t in (self.weight, *quantizer.buffers())]
         if self._cache is None or not _same(self._cache[0], stamp):
             # a tensor made in inference mode could not be used where gradients are enabled later
@@ -106,7 +107,7 @@ class _QuantizedWeight(nn.Module):
         return rows + _overhead("weight", self.weight_quantizer) + _overhead("input", self.input_quantizer)
 
 
-class QLinear(_QuantizedWeight, nn.Linear):
+class QLinear(_QuantizedWeight, nn.Linear):  # type: ignore[misc]
     """nn.Linear with quantized input and weight; the bias stays in floating point."""
 
     @classmethod
@@ -123,7 +124,7 @@ class QLinear(_QuantizedWeight, nn.Linear):
         return F.linear(x, self.quantized_weight(), self.bias)
 
 
-class QConv2d(_QuantizedWeight, nn.Conv2d):
+class QConv2d(_QuantizedWeight, nn.Conv2d):  # type: ignore[misc]
     """nn.Conv2d with quantized input and weight; the bias stays in floating point."""
 
     @classmethod
@@ -133,14 +134,15 @@ class QConv2d(_QuantizedWeight, nn.Conv2d):
             conv.in_channels, conv.out_channels, conv.kernel_size, conv.stride, conv.padding, conv.dilation,  # type: ignore[arg-type]
             conv.groups, bias=False, padding_mode=conv.padding_mode, device="meta",
         )  # fmt: skip
-        self.weight, self.bias, self.training = conv.weight, conv.bias, conv.training
+        self.weight, self.bias, self.training = conv.weight, conv.bias, conv.training  # type: ignore[assignment]
         self._adopt(weight_quantizer, input_quantizer)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W']."""
         x = x if self.input_quantizer is None else self.input_quantizer(x)
-        return self._conv_forward(x, self.quantized_weight(), self.bias)
+        y: Tensor = self._conv_forward(x, self.quantized_weight(), self.bias)
+        return y
 
 
 class QMatMul(MatMul):
