@@ -90,7 +90,7 @@ def calibration(root: Path, spec: Calibration) -> list[Item]:
     if spec.list == "seeded":
         chosen = draw(listing(root, spec.split or "train"), spec.images, spec.seed)
     elif spec.list == "attribution":
-        chosen = _by_attribution(root)[: spec.images]
+        chosen = [_item(root, path) for path in _by_attribution(root)[: spec.images]]
     else:
         chosen = [_item(root, path) for path in read_list(Path(spec.list))[: spec.images]]
     if len(chosen) < spec.images:
@@ -100,11 +100,11 @@ def calibration(root: Path, spec: Calibration) -> list[Item]:
     return chosen
 
 
-def _by_attribution(root: Path) -> list[Item]:
+def _by_attribution(root: Path) -> list[str]:
     try:
         with (root / ATTRIBUTION).open(newline="", encoding="utf-8") as file:
             rows = sorted(csv.DictReader(file), key=lambda row: int(row["order"]))
-        return [_item(root, row["file"]) for row in rows]
+        return [row["file"] for row in rows]
     except OSError:
         raise BadInputError(f"calibration: {root / ATTRIBUTION} is not there; use list: seeded") from None
     except (KeyError, TypeError, ValueError):

@@ -51,9 +51,9 @@ class Preprocessing:
 def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Tensor]:
     """timm's transform up to uint8 pixels [C, H, W].
 
-    `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is timm's training
-    recipe for ViTs (random resized crop, flip, colour jitter, RandAugment rand-m9-mstd0.5-inc1), which I-ViT's
-    fine-tuning uses too.
+    `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is what ViTs are
+    usually trained with in timm: random resized crop, flip, colour jitter, RandAugment by rand-m9-mstd0.5-inc1 (I-ViT's
+    recipe names RandAugment and no policy).
     """
     common: dict[str, Any] = {"interpolation": how.interpolation, "use_prefetcher": True}
     if augment == "full":

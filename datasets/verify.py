@@ -85,7 +85,11 @@ def _attribution(dataset: str, root: Path, items: Sequence[Item]) -> Check:
     """Every file that ATTRIBUTION.csv lists is there with its sha256 and class, and no other."""
     name, found = f"{dataset}: {imagenet.ATTRIBUTION}", {item.path: item.label for item in items}
     with (root / imagenet.ATTRIBUTION).open(newline="", encoding="utf-8") as file:
-        rows = {row["file"]: row for row in csv.DictReader(file)}
+        table = csv.DictReader(file)
+        absent = {"file", "class_index", "sha256"} - set(table.fieldnames or [])
+        if absent:
+            return Check(name, False, f"it has no column {' and no column '.join(sorted(absent))}")
+        rows = {row["file"]: row for row in table}
     for path, row in rows.items():
         if path not in found:
             return Check(name, False, f"{path} is listed but not there")

@@ -107,7 +107,7 @@ class Classification:
         return (left - right).abs().mean()
 
     def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Cross entropy of the student's softmax against the teacher's, averaged over the batch (ReActNet, eq. 8)."""
+        """Cross entropy of the student's softmax against the teacher's, averaged over the batch, as ReActNet does."""
         return F.cross_entropy(student, teacher.softmax(dim=-1))
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:

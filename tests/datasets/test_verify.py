@@ -59,7 +59,7 @@ def test_an_unsorted_val_folder_is_found(folder: Path) -> None:
     assert "not sorted by class" in check.message
 
 
-@pytest.mark.parametrize("harm", ["content", "missing", "moved", "extra"])
+@pytest.mark.parametrize("harm", ["content", "missing", "moved", "extra", "columns"])
 def test_attribution_is_held_against_the_files(folder: Path, harm: str) -> None:
     attribute(folder)
     path = folder / imagenet.listing(folder, "val")[0].path
@@ -67,6 +67,8 @@ def test_attribution_is_held_against_the_files(folder: Path, harm: str) -> None:
         path.write_bytes(path.read_bytes() + b"x")
     elif harm == "missing":
         path.unlink()
+    elif harm == "columns":
+        (folder / "ATTRIBUTION.csv").write_text("file,order\n")
     elif harm == "extra":
         (path.parent / "new.jpg").write_bytes(path.read_bytes())
     else:
