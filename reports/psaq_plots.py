@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
@@ -19,6 +20,7 @@ from vitq.reports.pictures import Picture
 SOURCES = ("generated", "gaussian", "real")
 NAMES = {"generated": "generated", "gaussian": "Gaussian noise", "real": "real images"}
 MARGIN = 10.0  # points by which generated images are expected to beat Gaussian noise at W4A8
+_Key = tuple[str, str, str, str, str, str]
 _NOT_A_VARIANT = {"calibration", "residual", "images_from", "images", "iterations"}
 
 
@@ -68,18 +70,18 @@ def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
 
 def source_rows(records: Sequence[Record]) -> list[Row]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
-    groups: dict[tuple[str, ...], list[Record]] = {}
+    groups: dict[_Key, list[Record]] = {}
     for record in records:
         if record.cell.method == "psaq_vit" and record.status == "done" and "top1" in record.metrics:
             groups.setdefault(_key(record), []).append(record)
     rows = []
     for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
         top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
-        rows.append(Row(*key, tuple(m.value for m in top1), max(m.stderr or 0.0 for m in top1)))  # type: ignore[arg-type]
+        rows.append(Row(*key, values=tuple(m.value for m in top1), sampling=max(m.stderr or 0.0 for m in top1)))
     return rows
 
 
-def _key(record: Record) -> tuple[str, ...]:
+def _key(record: Record) -> _Key:
     variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k not in _NOT_A_VARIANT)
     limit = "" if record.cell.limit is None else f", {record.cell.limit} images"
     source, residual = str(record.details["calibration"]), str(record.details["residual"])
@@ -168,7 +170,7 @@ def _curves(record: Record, out: Path) -> Picture:
     curves = dict(record.details["curves"])
     iteration, total = curves.pop("iteration"), curves.pop("total", None)
     terms = curves if total is None else {**curves, "total": total}
-    canvas, panels = style.plt.subplots(1, len(terms), figsize=(3.1 * len(terms), 2.6), squeeze=False)
+    canvas, panels = plt.subplots(1, len(terms), figsize=(3.1 * len(terms), 2.6), squeeze=False)
     for axes, (name, values) in zip(panels[0], terms.items(), strict=True):
         axes.plot(iteration, [math.nan if v is None else v for v in values], color=style.look(record.cell.method)[0])
         axes.set(title=name.replace("_", " "), xlabel="iteration")
@@ -181,7 +183,7 @@ def _curves(record: Record, out: Path) -> Picture:
 
 def _comparison(rows: Sequence[Row], out: Path) -> Picture:
     labels = list(dict.fromkeys(f"{row.label}\n{row.dataset}" for row in rows))
-    canvas, axes = style.plt.subplots(figsize=(7, 1.2 + 0.6 * len(labels)))
+    canvas, axes = plt.subplots(figsize=(7, 1.2 + 0.6 * len(labels)))
     for i, source in enumerate(SOURCES):
         _bars(axes, [r for r in rows if r.source == source], labels, i)
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
