@@ -55,7 +55,8 @@ def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Tenso
     usually trained with in timm: random resized crop, flip, colour jitter, RandAugment by rand-m9-mstd0.5-inc1 (I-ViT's
     recipe names RandAugment and no policy).
     """
-    common: dict[str, Any] = {"interpolation": how.interpolation, "use_prefetcher": True}
+    common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
+    common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
     if augment == "full":
         chosen = create_transform(how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", **common)
     else:
