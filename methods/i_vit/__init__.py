@@ -69,7 +69,9 @@ class Options:
         if self.softmax_bits not in (None, 8, 16):
             raise MethodInputError(f"softmax_bits is {self.softmax_bits}: give 8, 16 or none")
         if self.epochs < 0 or not 0 <= self.drop_path < 1:
-            raise MethodInputError(f"epochs {self.epochs}, drop_path {self.drop_path}: want epochs >= 0, 0 <= drop_path < 1")
+            raise MethodInputError(
+                f"epochs {self.epochs}, drop_path {self.drop_path}: want epochs >= 0, 0 <= drop_path < 1"
+            )
 
     def plan(self) -> Plan:
         """The form of every operator."""

@@ -20,7 +20,7 @@ Constants = tuple[int | Tensor, ...]
 
 @dataclass(frozen=True)
 class IntegerOperator:
-    """Constants from a scale, the operator `apply(codes, constants, bits)`, and the output's scale from (scale, bits)."""
+    """Constants from a scale, the operator `apply(codes, constants, bits)`, and the scale of its output."""
 
     constants: Callable[[float], tuple[int, ...]]
     apply: Callable[[Tensor, Constants, int], Tensor]
@@ -130,7 +130,7 @@ def normalize_l1(codes: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class IntegerNorm:
-    """A normalization of int64 codes over the last dimension, and what one unit of its output is worth for C channels."""
+    """A normalization of int64 codes over the last dimension, and the worth of its output's unit for C channels."""
 
     apply: Callable[[Tensor], Tensor]
     unit: Callable[[int], float]

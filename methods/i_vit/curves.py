@@ -76,7 +76,7 @@ def layernorm_errors(channels: int) -> list[Row]:
     generator = torch.Generator().manual_seed(0)
     octave = torch.linspace(0, 14, POINTS, dtype=torch.float64)
     noise = torch.randn(POINTS, channels, generator=generator, dtype=torch.float64)
-    codes = torch.round(noise * 2**octave[:, None]).to(torch.int64)
+    codes = torch.round(noise * 2 ** octave[:, None]).to(torch.int64)
     exact = F.layer_norm(codes.double(), (channels,), eps=0.0)
     one = torch.ones(channels)
     out, unit = release.layer_norm(codes.float(), one, torch.zeros(channels))

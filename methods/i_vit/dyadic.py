@@ -41,7 +41,7 @@ def dyadic(ratio: Tensor) -> Dyadic:
 
 
 def multiply(codes: Tensor, number: Dyadic, rounding: Rounding) -> Tensor:
-    """(b * I) >> c of int32 codes, in int64; `nearest` adds 2^(c-1) before the shift, `floor` is the paper's formula."""
+    """(b * I) >> c of int32 codes, in int64; `nearest` adds 2^(c-1) before the shift, `floor` is as printed."""
     product = codes.to(torch.int64) * number.multiplier
     shift = number.shift.to(torch.int64)
     if rounding == "nearest":
@@ -55,7 +55,7 @@ def requantize(codes: Tensor, number: Dyadic, bits: int, rounding: Rounding) -> 
 
 
 class Affine(NamedTuple):
-    """I-LayerNorm's gamma and beta as integers: out = (I * multiplier + bias) >> shift; int32 [C], int64 [C], int32 []."""
+    """I-LayerNorm's gamma and beta as integers: (I * multiplier + bias) >> shift; int32 [C], int64 [C], int32 []."""
 
     multiplier: Tensor
     bias: Tensor

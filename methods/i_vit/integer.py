@@ -307,7 +307,7 @@ _FORMS = {
 
 @torch.no_grad()
 def integer(model: Network, size: tuple[int, int, int]) -> Network:
-    """The integer form of a calibrated model in the paper's arithmetic, as a new module; `size` is an image's [C, H, W].
+    """The integer form of a calibrated model in the paper's arithmetic, a new module; `size` is an image's [C, H, W].
 
     Raises UnsupportedError for the release arithmetic, which is a float32 simulation and has no integer form.
     """

@@ -60,7 +60,9 @@ class IntegerAttention(nn.Module):
     def __init__(self, attn: Attention | WindowAttention, mask: Tensor | None, plan: Plan) -> None:
         super().__init__()
         device, swin = attn.qkv.weight.device, isinstance(attn, WindowAttention)
-        if not swin and (attn.gate is not None or any(not isinstance(n, nn.Identity) for n in (attn.q_norm, attn.norm))):
+        if not swin and (
+            attn.gate is not None or any(not isinstance(n, nn.Identity) for n in (attn.q_norm, attn.norm))
+        ):
             raise UnsupportedError("I-ViT serves attention without gates and without norms of its own")
         self.heads = attn.num_heads
         self.qkv = nodes.Linear(attn.qkv, plan.activation, plan)
@@ -210,12 +212,12 @@ class Network(nn.Module):
         assert head.out is not None
         return head.out.scale
 
-    def run(self, x: Flow) -> Flow:
+    def run(self, x: Flow) -> Flow:  # noqa: ARG002
         """The network from the quantized image to the logits; integers to integers in the integer form."""
         raise TypeError(f"{type(self).__name__} is no network of its own")
 
     def forward(self, image: Tensor) -> Tensor:
-        """Normalized images [B, 3, H, W] to logits [B, classes]; never in mixed precision, which codes do not survive."""
+        """Normalized images [B, 3, H, W] to logits [B, classes]; in full precision, which codes need."""
         with torch.autocast(image.device.type, enabled=False):
             logits: Tensor = self.output(self.run(self.input(image.float())))
         return logits
@@ -345,7 +347,7 @@ class IntegerSwin(Network):
 
 
 def build(model: nn.Module, plan: Plan, drop_path: float = 0.0) -> Network:
-    """The trainable form of a timm VisionTransformer or SwinTransformer, on its parameters; UnsupportedError for others."""
+    """The trainable form of a timm VisionTransformer or SwinTransformer, on its parameters; else UnsupportedError."""
     if isinstance(model, VisionTransformer):
         return IntegerViT(model, plan, drop_path)
     if isinstance(model, SwinTransformer):

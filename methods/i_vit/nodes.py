@@ -188,7 +188,9 @@ class Linear(Node):
 class MatMul(Node):
     """The product of two activations times `factor`, which only enters the scale."""
 
-    def __init__(self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device) -> None:
+    def __init__(
+        self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device
+    ) -> None:
         super().__init__()
         self.bits, self.factor = bits, factor
         self.out = None if width is None else Output(width, plan, device)

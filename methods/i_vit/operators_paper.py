@@ -105,7 +105,7 @@ def centred(codes: Tensor) -> Tensor:
 
 
 def normalize(codes: Tensor) -> Tensor:
-    """The integer part of I-LayerNorm: (I - mean) / sqrt(sum of squares) with 24 fraction bits, over the last dimension.
+    """The integer part of I-LayerNorm: (I - mean) / sqrt(sum of squares) with 24 fraction bits, last dimension.
 
     Codes of up to 25 bits, up to 2^13 channels. LayerNorm's output is this times sqrt(C)/2^24; the factor, gamma and
     beta are folded into the dyadic requantization, so gamma may be zero or negative.
@@ -152,7 +152,9 @@ def convolution(codes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 def product(left: Tensor, right: Tensor) -> Tensor:
     """Attention product: int8 [..., n, k] @ int8 [..., k, m] -> int32 [..., n, m], one matrix after another."""
     lead = left.shape[:-2]
-    pairs = zip(left.reshape(-1, *left.shape[-2:]).unbind(0), right.reshape(-1, *right.shape[-2:]).unbind(0), strict=True)
+    pairs = zip(
+        left.reshape(-1, *left.shape[-2:]).unbind(0), right.reshape(-1, *right.shape[-2:]).unbind(0), strict=True
+    )
     return torch.stack([matmul(a, b) for a, b in pairs]).reshape(*lead, left.shape[-2], right.shape[-1])
 
 

@@ -1,4 +1,4 @@
-"""A trained model on disk: weights and ranges, and the options they belong to, so that reloading gives the same logits."""
+"""A trained model on disk: weights and ranges, and the options they belong to, so that reloading changes no logit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""I-ViT's networks: integers only, the same logits in every form, ranges that survive reloading, training that helps."""
+"""I-ViT's networks: integers only, the same logits in every form, ranges that survive, training that helps."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
 from vitq.methods import i_vit
 from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized, UnsupportedError
 from vitq.methods.bits import Bits
@@ -119,7 +120,12 @@ def floating_nodes(module: nn.Module, example: Tensor) -> list[str]:
 @MODELS
 @pytest.mark.parametrize(
     "options",
-    [{}, {"softmax": "polynomial", "gelu": "polynomial"}, {"softmax": "log_int", "layernorm": "l1"}, {"softmax_bits": 16}],
+    [
+        {},
+        {"softmax": "polynomial", "gelu": "polynomial"},
+        {"softmax": "log_int", "layernorm": "l1"},
+        {"softmax_bits": 16},
+    ],
 )
 def test_the_exported_graph_holds_no_float(make: Any, options: dict[str, Any]) -> None:
     network = integer(calibrated(make(), Plan("paper", **options)), SIZE)
@@ -185,10 +191,7 @@ def test_any_calibration_and_any_image_stay_within_their_types(make: Any, scale:
 @pytest.mark.parametrize("arithmetic", ["paper", "release"])
 def test_reloading_gives_the_same_logits_bit_for_bit(make: Any, arithmetic: str, tmp_path: Path) -> None:
     done = run(make, tmp_path, arithmetic=arithmetic, epochs=1, lr=1e-4)
-    torch.manual_seed(1)
-    other = type(make())  # another instance with other weights, of the same architecture
-    fresh = make()
-    assert isinstance(fresh, other)
+    fresh = make()  # the same architecture; its weights do not matter
     nn.init.normal_(next(fresh.parameters()))
     again = i_vit.load(done.files["model"], fresh)
     images = batches(1, 8, seed=3)[0][0]
@@ -200,8 +203,7 @@ def test_a_file_of_another_architecture_is_refused_by_name(tmp_path: Path) -> No
     done = run(vit, tmp_path)
     with pytest.raises(MethodInputError, match="another architecture"):
         i_vit.load(done.files["model"], swin())
-    (tmp_path / "no.safetensors").write_bytes(b"")
-    with pytest.raises(Exception, match=".+"):
+    with pytest.raises(MethodInputError, match="cannot be read"):
         i_vit.load(tmp_path / "no.safetensors", vit())
 
 
@@ -275,7 +277,7 @@ def test_products_keep_their_paths_and_say_their_widths(make: Any) -> None:
 
 def test_prepare_works_without_weights() -> None:
     with torch.device("meta"):
-        prepared = i_vit.prepare(VisionTransformer(img_size=16, patch_size=4, embed_dim=32, depth=1, num_heads=2), Bits(8, 8), i_vit.Options())  # fmt: skip
+        prepared = i_vit.prepare(vit(), Bits(8, 8), i_vit.Options())
     assert all(p.is_meta for p in prepared.parameters())
 
 

@@ -1,4 +1,4 @@
-"""I-ViT's operators: the released code's vectors, and the paper's integers against unbounded ones and real functions."""
+"""I-ViT's operators: the released code's vectors, and the paper's integers against exact ones."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 from torch import Tensor
+
 from vitq.methods.i_vit import ablations, bounds, dyadic
 from vitq.methods.i_vit import operators_paper as paper
 from vitq.methods.i_vit import operators_release as release
@@ -72,9 +73,7 @@ def test_release_linear_requantize_and_residual_match_the_vectors(vectors: dict[
     identity, identity_scale = real(v, "residual_identity"), v["residual_identity_scale"]
     sum_scale = release.symmetric_scale((value + identity * identity_scale).abs().max(), 16)
     torch.testing.assert_close(sum_scale.view(1), v["residual16_scale"], rtol=1e-6, atol=0)
-    within_a_unit(
-        release.residual_sum((codes, scale), (identity, identity_scale), sum_scale), v["residual16_out"]
-    )
+    within_a_unit(release.residual_sum((codes, scale), (identity, identity_scale), sum_scale), v["residual16_out"])
 
 
 @given(st.floats(min_value=2.0**-60, max_value=2.0**40), st.integers(-(2**31) + 1, 2**31 - 1), st.integers(8, 31))
@@ -124,7 +123,9 @@ def test_shift_gelu_never_overflows(scale: float, row: list[int]) -> None:
 
 
 LIMIT = 2**23
-ROWS = st.lists(st.sampled_from([-LIMIT, LIMIT - 1, 0, 1, -1]) | st.integers(-LIMIT, LIMIT - 1), min_size=1, max_size=24)
+ROWS = st.lists(
+    st.sampled_from([-LIMIT, LIMIT - 1, 0, 1, -1]) | st.integers(-LIMIT, LIMIT - 1), min_size=1, max_size=24
+)
 
 
 @given(ROWS, st.sampled_from([1, 2, 64]))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.image import imread
+
 from vitq.benchmarks.record import CellKey, Provenance, Record
 from vitq.reports.i_vit_plots import difference_table, draw
 from vitq.reports.pictures import draw_method_pictures
