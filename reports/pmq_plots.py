@@ -181,7 +181,7 @@ def _comparison(records: Sequence[Record], number: int, out: Path) -> Picture:
         ]
         axis.plot(offsets, values, "o", ms=4, alpha=0.6, color=f"C{place}")
         axis.errorbar(place, mean, yerr=spread, fmt="_", ms=26, mew=2, capsize=5, color=f"C{place}")
-        axis.annotate(f"{mean:.1f}", (place, mean), (20, 2), textcoords="offset points", fontsize=9)
+        axis.annotate(f"{mean:.1f}", (place, mean), (34, 4), textcoords="offset points", fontsize=9)
     axis.set_xticks(range(len(shown)), [_label(a, records) for a in shown])
     axis.set_xlim(-0.5, len(shown) - 0.4)
     axis.set_ylabel(f"{metric} (%)")

@@ -36,7 +36,8 @@ def job() -> Job:
 def test_search_is_twenty_times_faster_than_leave_one_out(benchmark: Any) -> None:
     """Seconds of sensitivity and frontier against seconds of one forward pass a component, operand and width."""
     options = pmq.Options(compare_search=True)
-    quantized = benchmark.pedantic(lambda: pmq.quantize(job(), options), rounds=1, warmup_rounds=1)
+    pmq.quantize(job(), pmq.Options())  # the first call pays for what torch sets up once
+    quantized = benchmark.pedantic(lambda: pmq.quantize(job(), options), rounds=1)
     seconds = quantized.details["search_seconds"]
     ours = seconds["pareto"] + seconds["frontier"]
     benchmark.extra_info |= {**seconds, "ratio": seconds["leave_one_out"] / ours}

@@ -280,13 +280,14 @@ def test_prepare_needs_no_data_and_works_on_meta() -> None:
 )  # fmt: skip
 @pytest.mark.parametrize("cost", ["size", "bitops"])
 def test_patch_wise_widths_meet_the_bitops_budget(model: nn.Module, cost: str) -> None:
-    options = pmq.Options(cost=cost, patch_wise=True, patch_saving=0.05)  # type: ignore[arg-type]
+    saving = 0.12 if isinstance(model, SwinTransformer) else 0.05  # padding of windows alone saves 5 %
+    options = pmq.Options(cost=cost, patch_wise=True, patch_saving=saving)  # type: ignore[arg-type]
     quantized = pmq.quantize(job(model), options)
     details, task = quantized.details, job(model)
     patches = details["patches"]
     counted = account(model, quantized.model, task.input.size, task.bits).operations.bitops
     assert counted == pytest.approx(patches["gbitops"] * 1e9, rel=1e-6)
-    assert patches["gbitops"] <= patches["gbitops_before"] * 0.95
+    assert patches["gbitops"] <= patches["gbitops_before"] * (1 - saving)
     assert 0 < patches["share"] < 1
     if cost == "bitops":
         uniform = sum(c["macs"] for c in details["components"]) * 16
@@ -317,12 +318,13 @@ def test_the_patches_that_the_class_token_ignores_run_lower() -> None:
 
 def test_swin_ranks_in_the_map_and_quantizes_in_windows() -> None:
     """What a window's place is told must be what its pixel was told, shifts included."""
-    quantized = pmq.quantize(job(swin()), pmq.Options(patch_wise=True, patch_saving=0.03))
+    quantized = pmq.quantize(job(swin(), "W8A8"), pmq.Options(patch_wise=True, patch_saving=0.03))
     block = quantized.model.get_submodule("layers.0.blocks.1")
     quantizer = block.attn.proj.input_quantizer  # type: ignore[union-attr]
     assert isinstance(quantizer, PatchQuantizer)
     assert quantizer.layout is not None
     ranking = quantizer.ranking
+    ranking.share = 0.5
     marks = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     rolled = torch.roll(marks.permute(0, 2, 3, 1), (-2, -2), (1, 2))
     windows = rolled.view(2, 3, 4, 3, 4).permute(0, 1, 3, 2, 4).reshape(2, 9 * 16)
