@@ -39,7 +39,7 @@ class Bound(NamedTuple):
     @property
     def fits(self) -> bool:
         """Whether it cannot overflow."""
-        return self.magnitude <= 2 ** (self.container - 1) - 1
+        return bool(self.magnitude <= 2 ** (self.container - 1) - 1)
 
 
 def analysis(inputs: int = MAX_INPUTS, tokens: int = MAX_TOKENS, channels: int = MAX_CHANNELS) -> list[Bound]:

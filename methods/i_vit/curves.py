@@ -105,10 +105,10 @@ def requantization_errors() -> list[Row]:
 @torch.no_grad()
 def operator_errors(model: Network) -> list[Row]:
     """All curves, at the median of the scales that the model's own softmax and GELU nodes saw."""
-    found = {kind: [m for m in model.modules() if isinstance(m, kind)] for kind in (nodes.Softmax, nodes.Gelu)}
 
     def middle(kind: type[nodes.Node]) -> float:
-        return float(torch.stack([m.in_scales[0].cpu() for m in found[kind]]).median())
+        scales = [m.in_scales[0].cpu() for m in model.modules() if isinstance(m, kind)]
+        return float(torch.stack(scales).median())
 
     channels = next(m for m in model.modules() if isinstance(m, nodes.Norm)).weight.numel()
     rows = softmax_errors(middle(nodes.Softmax)) + gelu_errors(middle(nodes.Gelu))

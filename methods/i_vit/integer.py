@@ -119,7 +119,7 @@ class IntegerLinear(_Leaf):
         """int8 to the output's codes, or to int32 accumulators where a residual sum takes them."""
         apply = operators_paper.convolution if self.patches else operators_paper.linear
         acc = apply(codes, self.weight, self.bias)
-        return acc if self.out is None else self.out(acc)  # type: ignore[no-any-return]
+        return acc if self.out is None else self.out(acc)
 
     def operand_bits(self) -> tuple[int, int]:
         """(input, weight)."""
@@ -138,7 +138,7 @@ class IntegerMatMul(_Leaf):
         """[..., n, k] @ [..., k, m]."""
         apply = operators_paper.wide_product if self.bits[0] > 8 else operators_paper.product
         acc = apply(left, right)
-        return acc if self.out is None else self.out(acc)  # type: ignore[no-any-return]
+        return acc if self.out is None else self.out(acc)
 
     def operand_bits(self) -> tuple[int, int]:
         """(left, right)."""

@@ -8,20 +8,18 @@ reshapes, can tell. The nodes have the paths that their FP layers have in timm, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from timm.layers.attention import Attention
 from timm.layers.drop import DropPath
 from timm.models.swin_transformer import (
     PatchMerging,
     SwinTransformer,
-    SwinTransformerBlock,
     WindowAttention,
     window_partition,
     window_reverse,
 )
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitq.methods.base import UnsupportedError
@@ -57,7 +55,7 @@ def _heads(x: Flow, heads: int) -> tuple[Flow, Flow, Flow]:
 class IntegerAttention(nn.Module):
     """Multi-head attention of ViT or of a Swin window; 1/sqrt(d) is part of the scale of Q·K^T."""
 
-    def __init__(self, attn: Attention | WindowAttention, mask: Tensor | None, plan: Plan) -> None:
+    def __init__(self, attn: Any, mask: Tensor | None, plan: Plan) -> None:
         super().__init__()
         device, swin = attn.qkv.weight.device, isinstance(attn, WindowAttention)
         if not swin and (
@@ -89,13 +87,14 @@ class _BiasTable(nn.Module):
 
     index: Tensor
 
-    def __init__(self, attn: WindowAttention) -> None:
+    def __init__(self, attn: Any) -> None:
         super().__init__()
         self.table, self.area = attn.relative_position_bias_table, attn.window_area
         self.register_buffer("index", attn.relative_position_index.view(-1).clone(), persistent=False)
 
     def forward(self) -> Tensor:
-        return self.table[self.index].view(self.area, self.area, -1).permute(2, 0, 1).unsqueeze(0)
+        bias: Tensor = self.table[self.index].view(self.area, self.area, -1).permute(2, 0, 1).unsqueeze(0)
+        return bias
 
 
 class _Constant(nn.Module):
@@ -110,11 +109,9 @@ class _Constant(nn.Module):
 class IntegerMlp(nn.Module):
     """fc1, GELU, fc2."""
 
-    def __init__(self, mlp: nn.Module, plan: Plan) -> None:
+    def __init__(self, mlp: Any, plan: Plan) -> None:
         super().__init__()
         fc1, fc2 = mlp.fc1, mlp.fc2
-        assert isinstance(fc1, nn.Linear)
-        assert isinstance(fc2, nn.Linear)
         if not isinstance(mlp.act, nn.GELU) or not isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity):
             raise UnsupportedError("I-ViT serves MLPs of two linear layers with a GELU between them")
         self.fc1 = nodes.Linear(fc1, plan.activation, plan)
@@ -129,7 +126,7 @@ class IntegerMlp(nn.Module):
 class IntegerBlock(nn.Module):
     """A block: attention and MLP, each after a norm and before a residual sum."""
 
-    def __init__(self, block: Block | SwinTransformerBlock, mask: Tensor | None, plan: Plan, drop_path: float) -> None:
+    def __init__(self, block: Any, mask: Tensor | None, plan: Plan, drop_path: float) -> None:
         super().__init__()
         scaled = any(not isinstance(getattr(block, n, nn.Identity()), nn.Identity) for n in ("ls1", "ls2"))
         if scaled:
@@ -155,7 +152,7 @@ class IntegerBlock(nn.Module):
 class IntegerSwinBlock(IntegerBlock):
     """A Swin block: attention in windows, shifted in every other block."""
 
-    def __init__(self, block: SwinTransformerBlock, plan: Plan, drop_path: float) -> None:
+    def __init__(self, block: Any, plan: Plan, drop_path: float) -> None:
         if getattr(block, "dynamic_mask", False):
             raise UnsupportedError("I-ViT serves Swin with a fixed image size (no dynamic mask)")
         super().__init__(block, block.attn_mask, plan, drop_path)
@@ -175,13 +172,13 @@ class IntegerSwinBlock(IntegerBlock):
             t = t[:, : shape[1], : shape[2]].contiguous()
             return torch.roll(t, shifts=self.shift, dims=(1, 2)) if any(self.shift) else t
 
-        return each(self.attn(each(x, split)), join)
+        return each(self.attn(each(x, split)), join)  # type: ignore[no-any-return]
 
 
 class PatchEmbed(nn.Module):
     """Patch embedding to [B, H', W', C], with Swin's norm where there is one."""
 
-    def __init__(self, embed: nn.Module, plan: Plan) -> None:
+    def __init__(self, embed: Any, plan: Plan) -> None:
         super().__init__()
         conv, norm = embed.proj, embed.norm
         if not isinstance(conv, nn.Conv2d) or conv.stride != conv.kernel_size or conv.groups != 1:
@@ -192,7 +189,7 @@ class PatchEmbed(nn.Module):
     def forward(self, x: Flow) -> Flow:
         """[B, 3, H, W] -> [B, H', W', C]."""
         x = self.proj(x)
-        return x if self.norm is None else self.norm(x)  # type: ignore[no-any-return]
+        return x if self.norm is None else self.norm(x)
 
 
 class Network(nn.Module):
@@ -230,7 +227,7 @@ def _depth_rates(rate: float, depth: int) -> list[float]:
 class IntegerViT(Network):
     """ViT and DeiT with a class token."""
 
-    def __init__(self, model: VisionTransformer, plan: Plan, drop_path: float = 0.0) -> None:
+    def __init__(self, model: Any, plan: Plan, drop_path: float = 0.0) -> None:
         super().__init__(plan)
         _refuse(model)
         device = model.patch_embed.proj.weight.device
@@ -260,7 +257,7 @@ def _head(head: nn.Module, plan: Plan) -> nodes.Linear:
     return nodes.Linear(head, plan.residual if plan.paper("residual") else None, plan)
 
 
-def _refuse(model: VisionTransformer) -> None:
+def _refuse(model: Any) -> None:
     wrong = {
         "global pooling other than 'token'": model.global_pool != "token" or model.cls_token is None,
         "register tokens": getattr(model, "reg_token", None) is not None,
@@ -277,7 +274,7 @@ def _refuse(model: VisionTransformer) -> None:
 class _Merging(nn.Module):
     """Swin's patch merging."""
 
-    def __init__(self, merging: PatchMerging, plan: Plan) -> None:
+    def __init__(self, merging: Any, plan: Plan) -> None:
         super().__init__()
         self.norm = nodes.Norm(merging.norm, plan.activation, plan)
         self.reduction = nodes.Linear(merging.reduction, plan.residual, plan)
@@ -294,10 +291,9 @@ class _Merging(nn.Module):
 
 
 class _Stage(nn.Module):
-    def __init__(self, stage: nn.Module, plan: Plan, rates: list[float]) -> None:
+    def __init__(self, stage: Any, plan: Plan, rates: list[float]) -> None:
         super().__init__()
         down, blocks = stage.downsample, stage.blocks
-        assert isinstance(blocks, nn.Sequential)
         self.downsample = _Merging(down, plan) if isinstance(down, PatchMerging) else None
         self.blocks = nn.ModuleList(IntegerSwinBlock(b, plan, r) for b, r in zip(blocks, rates, strict=True))
 
@@ -309,10 +305,10 @@ class _Stage(nn.Module):
 
 
 class _Head(nn.Module):
-    def __init__(self, head: nn.Module, plan: Plan, device: torch.device) -> None:
+    def __init__(self, head: Any, plan: Plan, device: torch.device) -> None:
         super().__init__()
         self.global_pool = nodes.Pool(plan, device)
-        self.fc = _head(head.fc, plan)  # type: ignore[arg-type]
+        self.fc = _head(head.fc, plan)
 
     def forward(self, x: Flow) -> Flow:
         return self.fc(self.global_pool(x))  # type: ignore[no-any-return]
@@ -321,7 +317,7 @@ class _Head(nn.Module):
 class IntegerSwin(Network):
     """Swin with average pooling."""
 
-    def __init__(self, model: SwinTransformer, plan: Plan, drop_path: float = 0.0) -> None:
+    def __init__(self, model: Any, plan: Plan, drop_path: float = 0.0) -> None:
         super().__init__(plan)
         if model.head.global_pool.pool_type != "avg":
             raise UnsupportedError("I-ViT serves Swin with average pooling")

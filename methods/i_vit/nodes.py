@@ -46,7 +46,7 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
 def grid_scale(bound: Tensor, width: Width, paper: bool) -> Tensor:
     """Scale of a symmetric grid over [-bound, bound]: 2m/(2^k-1) in the paper, m/(2^(k-1)-1) in the released code."""
     if paper:
-        return (2 * bound / (2**width.grid - 1)).clamp_min(EPSILON)
+        return torch.div(2 * bound, 2**width.grid - 1).clamp_min(EPSILON)
     return release.symmetric_scale(bound, width.grid)
 
 
@@ -168,7 +168,7 @@ class Linear(Node):
         bias = None if bias is None else bias.to(weight.dtype)
         codes = x.value / x.scale
         if self.patches:
-            acc = F.conv2d(codes, weight, bias, stride=weight.shape[2:]).permute(0, 2, 3, 1)  # type: ignore[arg-type]
+            acc = F.conv2d(codes, weight, bias, stride=weight.shape[2:]).permute(0, 2, 3, 1)
         else:
             acc = F.linear(codes, weight, bias)
         y = Scaled(acc * scale, scale)

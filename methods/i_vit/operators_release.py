@@ -23,7 +23,8 @@ Coded = tuple[Tensor, Tensor]
 
 def split(real: Tensor, scale: Tensor) -> Tensor:
     """Real values to the released code's codes: real / S, not rounded."""
-    return real / scale
+    codes: Tensor = real / scale
+    return codes
 
 
 def symmetric_scale(bound: Tensor, bits: int) -> Tensor:
@@ -77,7 +78,7 @@ def convolution(codes: Tensor, scale: Tensor, weight: Tensor, bias: Tensor | Non
     w, w_scale = weight_codes(weight)
     out_scale = w_scale * scale
     bias = None if bias is None else bias_codes(bias, out_scale)
-    return conv2d(codes, w, bias, stride=weight.shape[2:]).permute(0, 2, 3, 1), out_scale  # type: ignore[arg-type]
+    return conv2d(codes, w, bias, stride=weight.shape[2:]).permute(0, 2, 3, 1), out_scale
 
 
 def shift_exp(codes: Tensor, scale: Tensor, shift: int) -> Tensor:
