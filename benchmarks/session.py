@@ -50,7 +50,7 @@ def run(
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
     if store.set_aside:
-        console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", highlight=False)
+        console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", soft_wrap=True)
     _print_results(_latest(store.records(), orders), refused, summary.resumed, folder)
     for line in summary.bad_inputs:
         console.print(f"vitq: {line}", highlight=False, markup=False, soft_wrap=True)

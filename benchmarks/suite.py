@@ -10,7 +10,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vitq.benchmarks.words import describe, nearest
+from vitq.benchmarks.words import describe, nearest, worst
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
@@ -156,7 +156,7 @@ def parse_suite(text: str, shown: str) -> Suite:
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        line_number = _line_of(node, error.errors()[0]["loc"])
+        line_number = _line_of(node, worst(error)["loc"])
         raise BadInputError(f"{shown} line {line_number}: {describe(error, Suite)}") from None
 
 

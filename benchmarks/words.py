@@ -20,7 +20,7 @@ def nearest(word: str, known: Iterable[str]) -> str:
 
 def describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """One line for the first thing pydantic found wrong: where, what, and the nearest right word."""
-    first = error.errors(include_url=False)[0]
+    first = worst(error)
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}; {nearest(str(first['loc'][-1]), _fields(schema, first['loc'][:-1]))}"
@@ -30,6 +30,12 @@ def describe(error: ValidationError, schema: type[BaseModel]) -> str:
         return f"{where}: {first['input']!r} is none of {choices}; {nearest(str(first['input']), words)}"
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
+
+
+def worst(error: ValidationError) -> Any:
+    """The error to tell first: an unknown key is mostly the typo that makes another one missing."""
+    errors = error.errors(include_url=False)
+    return next((e for e in errors if e["type"] == "extra_forbidden"), errors[0])
 
 
 def _fields(schema: Any, path: Iterable[Any]) -> list[str]:
