@@ -29,7 +29,7 @@ def split(real: Tensor, scale: Tensor) -> Tensor:
 
 def symmetric_scale(bound: Tensor, bits: int) -> Tensor:
     """S = max|x| / (2^(k-1) - 1), at least float32's epsilon (paper: 2m/(2^k-1))."""
-    return (bound / (2 ** (bits - 1) - 1)).clamp_min(torch.finfo(torch.float32).eps)
+    return torch.div(bound, 2 ** (bits - 1) - 1).clamp_min(torch.finfo(torch.float32).eps)
 
 
 def quantize(x: Tensor, scale: Tensor, bits: int) -> Tensor:

@@ -30,15 +30,22 @@ CLASSES = 8
 
 def vit(**kwargs: Any) -> VisionTransformer:
     torch.manual_seed(0)
-    return VisionTransformer(
-        img_size=16, patch_size=4, num_classes=CLASSES, embed_dim=32, depth=2, num_heads=2, **kwargs
-    ).eval()
+    words = {"embed_dim": 32, "depth": 2, "num_heads": 2} | kwargs
+    return VisionTransformer(img_size=16, patch_size=4, num_classes=CLASSES, **words).eval()
 
 
 def swin(**kwargs: Any) -> SwinTransformer:
     torch.manual_seed(0)
     words = {"embed_dim": 24, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4} | kwargs
     return SwinTransformer(img_size=16, patch_size=2, num_classes=CLASSES, drop_path_rate=0.0, **words).eval()
+
+
+def short_vit() -> VisionTransformer:
+    return vit(depth=1)
+
+
+def short_swin() -> SwinTransformer:
+    return swin(depths=(2, 1), num_heads=(1, 1))
 
 
 MODELS = pytest.mark.parametrize("make", [vit, swin])
@@ -117,7 +124,8 @@ def floating_nodes(module: nn.Module, example: Tensor) -> list[str]:
     return wrong
 
 
-@MODELS
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [short_vit, short_swin])
 @pytest.mark.parametrize(
     "options",
     [
@@ -139,7 +147,7 @@ def test_the_walk_finds_a_float_in_the_middle() -> None:
         def forward(self, codes: Tensor) -> Tensor:
             return (self.network.run(codes) / 2).to(torch.int32)
 
-    network = integer(calibrated(vit(), Plan("paper")), SIZE)
+    network = integer(calibrated(short_vit(), Plan("paper")), SIZE)
     codes = torch.zeros(1, *SIZE, dtype=torch.int8)
     assert floating_nodes(Leak(network), codes)
 
