@@ -7,6 +7,8 @@ A picture module is `vitq.reports.<name>_plots` and offers one function:
 `records` are the finished records of the method (or methods) that the module serves; the values of `record.files` are
 paths relative to `results`; `record.details` holds what the method measured of itself. The PNGs are written into
 `out`, which exists, under names that begin with the module's name. Where there is nothing to draw the list is empty.
+A module may also offer words of its own for the report, `section(records) -> tuple[str, str]`: a title and Markdown,
+empty where there is nothing to say.
 """
 
 from __future__ import annotations
@@ -44,11 +46,7 @@ def draw_method_pictures(
     A picture that fails (a file of the record is gone, say) costs that module's pictures and is named in the report;
     tables and verdicts do not depend on it.
     """
-    table = MODULES if modules is None else modules
-    by_module: dict[str, list[Record]] = {}
-    for record in records:
-        if record.status == "done" and record.cell.method in table:
-            by_module.setdefault(table[record.cell.method], []).append(record)
+    by_module = _by_module(records, MODULES if modules is None else modules)
     pictures: list[Picture] = []
     problems: list[str] = []
     out.mkdir(parents=True, exist_ok=True)
@@ -59,3 +57,22 @@ def draw_method_pictures(
         except Exception as error:  # whatever a drawing raises, the report is still worth having
             problems.append(f"{name}: no pictures, {type(error).__name__}: {error}")
     return pictures, problems
+
+
+def method_sections(records: Sequence[Record]) -> dict[str, str]:
+    """What the methods' modules have to say in words, by title."""
+    sections: dict[str, str] = {}
+    for name, of_method in sorted(_by_module(records, MODULES).items()):
+        say = getattr(importlib.import_module(f"vitq.reports.{name}"), "section", None)
+        title, text = say(of_method) if say else ("", "")
+        if text:
+            sections[title] = text
+    return sections
+
+
+def _by_module(records: Sequence[Record], table: dict[str, str]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for record in records:
+        if record.status == "done" and record.cell.method in table:
+            found.setdefault(table[record.cell.method], []).append(record)
+    return found

@@ -68,6 +68,11 @@ def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
     return pictures
 
 
+def section(records: Sequence[Record]) -> tuple[str, str]:
+    """What the report says of calibration sources."""
+    return "Generated, real and Gaussian calibration images", source_table(records)
+
+
 def source_rows(records: Sequence[Record]) -> list[Row]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
     groups: dict[_Key, list[Record]] = {}

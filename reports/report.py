@@ -9,7 +9,7 @@ from pathlib import Path
 from vitq.benchmarks.record import Record
 from vitq.reports import tables
 from vitq.reports.figure import Figure
-from vitq.reports.pictures import Picture, draw_method_pictures
+from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
 from vitq.reports.verdicts import compare
 
 
@@ -35,6 +35,7 @@ def write_report(
         "Against the papers": tables.compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
         "Variants side by side": tables.ablation_table(records),
         "Over seeds": tables.seeds_table(records),
+        **method_sections(records),
         "Warnings and failures": _troubles(records, problems),
         "Pictures": _gallery([*drawn, *of_methods], out),
     }
