@@ -226,6 +226,16 @@ def test_shift_gelu_is_near_the_gelu(scale: float) -> None:
     assert (got - F.gelu(codes * scale)).abs().max() < 0.12 + 128 * scale / 128
 
 
+def test_the_released_gelu_saturates_at_small_scales_and_ours_does_not() -> None:
+    codes, scale = torch.arange(-128, 128), 0.001
+    out, unit = release.shift_gelu(codes.float()[None], torch.tensor(scale))
+    one = paper.unit(scale)
+    ours = paper.shift_gelu(codes[None], one, paper.gelu_shift(one)) * scale / 128
+    exact = F.gelu(codes * scale)
+    assert (ours - exact).abs().max() < 0.002
+    assert (out * unit - exact).abs().max() > 0.1
+
+
 def test_integer_layernorm_is_near_layernorm_where_the_released_root_has_not_converged() -> None:
     codes = torch.randint(-8, 9, (64, 96), generator=torch.Generator().manual_seed(0))
     exact = F.layer_norm(codes.double(), (96,), eps=0.0)
