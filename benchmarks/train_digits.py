@@ -1,14 +1,16 @@
 """Train the two embedded digits models: `python -m vitq.benchmarks.train_digits`.
 
 Writes `<model>.safetensors` and its card `<model>.yaml` into `--out` (the package's own `tasks/weights` by default).
-One thread and seeded throughout: the same machine and versions give the same file, bit for bit. The recipe's epochs
-were fixed beforehand; no epoch is picked by its validation accuracy.
+One thread and seeded throughout: the same machine and versions give the same file, bit for bit. No epoch and no seed
+is picked by its validation accuracy; the augmentation was, so the card's figure is a little kind to the models.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import resources
 from pathlib import Path
 
@@ -17,9 +19,9 @@ import torch
 import yaml
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vitq.datasets import digits
+from vitq.datasets.images import Batch, mix, seed_of
 from vitq.methods.base import silent
 from vitq.methods.trainer import Recipe, train
 from vitq.tasks import registry
@@ -28,11 +30,11 @@ from vitq.tasks.names import model_entry
 
 RECIPES = {
     "digits_vit": Recipe(epochs=100, lr=1e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
-    "digits_swin": Recipe(epochs=120, lr=1.5e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
+    "digits_swin": Recipe(epochs=100, lr=1.5e-3, weight_decay=0.05, warmup_epochs=5, clip_norm=1.0),
 }
 BATCH = 32
 SEED = 0
-SMOOTHING = 0.1
+MIXUP = 0.4
 
 
 def untrained(name: str, task: Task) -> LoadedModel:
@@ -56,16 +58,21 @@ def fit(name: str, epochs: int | None = None) -> tuple[nn.Module, Recipe, dict[s
     assert data.training is not None
 
     def loss(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
-        logits = task.forward(model, batch)
-        return F.cross_entropy(logits, batch[1], label_smoothing=SMOOTHING)
+        return task.loss(task.forward(model, batch), batch)
 
     def report(epoch: int, model: nn.Module) -> dict[str, float]:
         if epoch % 10 == 9:
             print(f"{name} epoch {epoch + 1}: {_validate(task, model, data)['top1'].value:.2f} %", flush=True)
         return {}
 
-    train(loaded.model, recipe, data.training, loss, seed=SEED, on_epoch=report)
+    train(loaded.model, recipe, partial(mixed, data.training), loss, seed=SEED, on_epoch=report)
     return loaded.model, recipe, _validate(task, loaded.model, data)
+
+
+def mixed(training: Callable[[int], Iterator[Batch]], epoch: int) -> Iterator[Batch]:
+    """The batches of an epoch, images mixed in pairs."""
+    batches = enumerate(training(epoch))
+    return (mix(batch, digits.CLASSES, seed_of(SEED, epoch, i), MIXUP, cutmix=0.0) for i, batch in batches)
 
 
 def _validate(task: Task, model: nn.Module, data: Data) -> dict[str, Measured]:
@@ -97,10 +104,12 @@ def write(name: str, model: nn.Module, recipe: Recipe, metrics: dict[str, Measur
             "schedule": "linear warm-up, then half a cosine",
             "batch": BATCH,
             "loss": "cross entropy",
-            "label_smoothing": SMOOTHING,
+            "mixup": MIXUP,
+            "label_smoothing": 0.1,
         },
         "augmentation": " ".join((digits.jitter.__doc__ or "").split()),
         "validation": {"top1": round(top1.value, 4), "n": top1.n, "stderr": round(top1.stderr or 0.0, 4)},
+        "note": "The augmentation was chosen on the validation scans; no epoch and no seed was.",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__},
     }
     out.mkdir(parents=True, exist_ok=True)

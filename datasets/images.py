@@ -201,14 +201,14 @@ def read_batches(
         yield how.normalize(pixels), labels
 
 
-def mix(batch: Batch, classes: int, seed: int) -> Batch:
-    """Mixup (0.8) or CutMix (1.0) with label smoothing 0.1, as timm does; labels become weights [B, classes].
+def mix(batch: Batch, classes: int, seed: int, mixup: float = 0.8, cutmix: float = 1.0) -> Batch:
+    """Mixup or CutMix (by these alphas, 0 for never) with label smoothing 0.1, as timm does.
 
-    An odd last image is dropped, for images are mixed in pairs.
+    Labels become weights [B, classes]. An odd last image is dropped, for images are mixed in pairs.
     """
     images, labels = batch
     even = len(images) - len(images) % 2
-    mixup = Mixup(mixup_alpha=0.8, cutmix_alpha=1.0, label_smoothing=0.1, num_classes=classes)  # type: ignore[no-untyped-call]
+    mixing = Mixup(mixup, cutmix, label_smoothing=0.1, num_classes=classes)  # type: ignore[no-untyped-call]
     with seeded(seed):
-        mixed, weights = mixup(images[:even].clone(), labels[:even])
+        mixed, weights = mixing(images[:even].clone(), labels[:even])
     return mixed, weights.float()

@@ -85,6 +85,7 @@ class WeightsCard(_Strict):
     recipe: dict[str, Any]
     augmentation: str
     validation: Accuracy
+    note: str = ""
     versions: dict[str, str]
 
 

@@ -39,10 +39,10 @@ def test_the_packaged_weights_are_of_this_recipe(name: str) -> None:
     assert {key: card.recipe[key] for key in ("epochs", "lr", "weight_decay")} == {
         key: recipe[key] for key in ("epochs", "lr", "weight_decay")
     }
-    assert (card.seed, card.recipe["batch"], card.recipe["label_smoothing"]) == (
+    assert (card.seed, card.recipe["batch"], card.recipe["mixup"]) == (
         train_digits.SEED,
         train_digits.BATCH,
-        train_digits.SMOOTHING,
+        train_digits.MIXUP,
     )
     assert card.augmentation == " ".join((train_digits.digits.jitter.__doc__ or "").split())
     assert card.data["sha256"] == train_digits.digits.sha256()

@@ -37,7 +37,6 @@ def open_digits(loaded: LoadedModel, **given: Any) -> Data:
 def test_digits_accuracy_is_the_cards(digit_model: LoadedModel) -> None:
     measured = TASK.evaluate(digit_model.model, open_digits(digit_model), silent)["top1"]
     assert measured.n == 600
-    assert measured.value >= 98
     # a card is of one machine; another may round one image differently
     assert measured.value == pytest.approx(digit_model.expected["digits"]["top1"], abs=100 / 600 + 1e-3)
     p = measured.value / 100
