@@ -1,8 +1,8 @@
 """Train the two embedded digits models: `python -m vitq.benchmarks.train_digits`.
 
 Writes `<model>.safetensors` and its card `<model>.yaml` into `--out` (the package's own `tasks/weights` by default).
-One thread and seeded throughout: the same machine and versions give the same file, bit for bit. No epoch and no seed
-is picked by its validation accuracy; the augmentation was, so the card's figure is a little kind to the models.
+One thread and seeded throughout: the same machine and versions give the same file, bit for bit. Recipe and
+augmentation were chosen on the validation scans, so the card's accuracy is a little kind; epoch and seed were not.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def write(name: str, model: nn.Module, recipe: Recipe, metrics: dict[str, Measur
         },
         "augmentation": " ".join((digits.jitter.__doc__ or "").split()),
         "validation": {"top1": round(top1.value, 4), "n": top1.n, "stderr": round(top1.stderr or 0.0, 4)},
-        "note": "The augmentation was chosen on the validation scans; no epoch and no seed was.",
+        "note": "Recipe and augmentation were chosen on the validation scans, so their accuracy is a little kind; epoch and seed were not.",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__},
     }
     out.mkdir(parents=True, exist_ok=True)
