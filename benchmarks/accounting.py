@@ -3,7 +3,7 @@
 BitOPs = sum over products of MACs * b_left * b_right; a product in floating point is 32 x 32.
 OPs = BOPs/64 + FLOPs (Bi-Real Net, arXiv 1808.00278; ReActNet, arXiv 2003.03488): BOPs are the binary operations of
 products with both operands quantized, FLOPs the MACs of all others. A product of m by k bits is m*k binary ones
-(DoReFa-Net, arXiv 1606.06160, eq. 3), so one of 1 x 1 bit costs 1/64 and one of 8 x 8 as much as in floating point.
+(DoReFa-Net, arXiv 1606.06160), so one of 1 x 1 bit costs 1/64 and one of 8 x 8 as much as in floating point.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Images from a model alone: Adam over a batch of images in normalized space, and the priors that shape them.
 
-PSAQ-ViT (arXiv 2203.02250, section 3.2) optimizes images for patch diversity, class evidence and smoothness; V2
+PSAQ-ViT (arXiv 2203.02250) optimizes images for patch diversity, class evidence and smoothness; V2
 (arXiv 2209.05687) for the difference of two models. Both share the steps here: jitter, flip, descend, clamp.
 """
 
@@ -92,7 +92,7 @@ def gaussian_images(count: int, spec: InputSpec, generator: torch.Generator) -> 
 def total_variation(images: Tensor) -> Tensor:
     """Sum of the L2 norms, each over the whole batch, of the differences of neighbours in 4 directions; a scalar.
 
-    Horizontal, vertical and both diagonals, as in DeepInversion (Yin et al., 2020, section 3.1).
+    Horizontal, vertical and both diagonals, as in DeepInversion (Yin et al., 2020).
     """
     right, left = images[..., 1:], images[..., :-1]
     differences = (

@@ -1,4 +1,4 @@
-"""LayerNorm scale reparameterization (RepQ-ViT, section 4.1): from a grid a channel to one grid, at no cost.
+"""LayerNorm scale reparameterization (RepQ-ViT, arXiv 2212.08254): from a grid a channel to one grid, at no cost.
 
 A LayerNorm's output X differs much between channels, so its grid is first found per channel (s, z). Multiplying and
 shifting channel c by r1[c] and r2[c] makes one grid (s~, z~) fit all; the LayerNorm before it and the layer after it
@@ -62,7 +62,7 @@ def give_bias(layer: nn.Linear) -> None:
 def reparameterize(pair: Pair, scale: Tensor, zero_point: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
     """Move the per-channel grid (s, z), both [C], into norm and layer; returns the per-tensor grid (s~, z~).
 
-    s~ = mean(s), z~ = mean(z), rounded or not; r1 = s/s~, r2 = z - z~ (eq. 9-13):
+    s~ = mean(s), z~ = mean(z), rounded or not; r1 = s/s~, r2 = z - z~:
     gamma~ = gamma/r1, beta~ = (beta + s*r2)/r1, W~[:, c] = r1[c]*W[:, c], b~ = b - W(s*r2).
     In a Swin block the zeros that pad norm1's output become s*r2/r1, what the new norm1 gives in their place.
     """

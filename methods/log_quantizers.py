@@ -1,4 +1,4 @@
-"""Logarithmic quantizers for attention after softmax (RepQ-ViT, section 4.2; FQ-ViT's log2 for comparison)."""
+"""Logarithmic quantizers for attention after softmax (RepQ-ViT, arXiv 2212.08254; FQ-ViT's log2 for comparison)."""
 
 from __future__ import annotations
 

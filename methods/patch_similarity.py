@@ -1,4 +1,4 @@
-"""Patch similarity and its entropy: what PSAQ-ViT generates images by (arXiv 2203.02250, section 3.2).
+"""Patch similarity and its entropy: what PSAQ-ViT generates images by (arXiv 2203.02250).
 
 A transformer's attention answers a real image with patches that differ and a noise image with patches that are alike.
 The diversity of patch similarities is measured by their differential entropy, estimated by a Gaussian kernel density.

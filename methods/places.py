@@ -7,7 +7,7 @@
 | Q·K^T and attention·V of every served attention | | both operands |
 
 LayerNorm, softmax and GELU arithmetic, residual sums, embeddings, relative-position biases, biases and logits stay in
-floating point (RepQ-ViT, section 5.1 and the released code).
+floating point (RepQ-ViT and its released code).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""PSAQ-ViT's quantizer and the activations it quantizes (arXiv 2203.02250, section 3.1, and its released code).
+"""PSAQ-ViT's quantizer and the activations it quantizes (arXiv 2203.02250, and its released code).
 
 A node is a module whose output goes through a quantizer: a child module `output_quantizer`, called by a forward hook
 that is a plain function, so that a quantized model can be copied, saved and loaded as any other.

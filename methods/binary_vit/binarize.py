@@ -24,7 +24,7 @@ def sign(x: Tensor) -> Tensor:
 class _ActivationSign(torch.autograd.Function):
     """sign(x), with the gradient of a * sign(x) ~ a * F(x / a) taken over a.
 
-    F is piecewise quadratic, F'(u) = 2 + 2u on [-1, 0], 2 - 2u on (0, 1], else 0 (Liu et al. 2018, eq. 6).
+    F is piecewise quadratic, F'(u) = 2 + 2u on [-1, 0], 2 - 2u on (0, 1], else 0 (Bi-Real Net, Liu et al. 2018).
     """
 
     @staticmethod

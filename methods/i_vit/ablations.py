@@ -28,9 +28,9 @@ class IntegerOperator:
 
 
 EXP_A, EXP_B, EXP_C = 0.3585, 1.353, 0.344
-"""I-BERT, Eq. 13: exp(p) ~ a (p + b)^2 + c on (-ln 2, 0]."""
+"""I-BERT: exp(p) ~ a (p + b)^2 + c on (-ln 2, 0]."""
 ERF_A, ERF_B = -0.2888, -1.769
-"""I-BERT, Eq. 8: erf(x) ~ sgn(x) (a (min(|x|, -b) + b)^2 + 1)."""
+"""I-BERT: erf(x) ~ sgn(x) (a (min(|x|, -b) + b)^2 + 1)."""
 GELU_FACTOR_BITS = 15
 """Bits that the polynomial GELU's factor 1 + erf keeps, so that its product with an INT8 code fits int32."""
 LOG_LEVELS = 15

@@ -1,4 +1,4 @@
-"""Dyadic numbers b / 2^c: how a real ratio of scales becomes an integer multiplication and a shift (paper, Eq. 4).
+"""Dyadic numbers b / 2^c: how a real ratio of scales becomes an integer multiplication and a shift (paper).
 
 Every multiplier has 31 bits, so that a product with an int32 stays below 2^62; `bounds.py` has the analysis.
 """
@@ -50,7 +50,7 @@ def multiply(codes: Tensor, number: Dyadic, rounding: Rounding) -> Tensor:
 
 
 def requantize(codes: Tensor, number: Dyadic, bits: int, rounding: Rounding) -> Tensor:
-    """Dyadic requantization to signed `bits`-bit codes (paper, Eq. 4): clamp((b * I) >> c), int64."""
+    """Dyadic requantization to signed `bits`-bit codes (paper): clamp((b * I) >> c), int64."""
     return multiply(codes, number, rounding).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
 
 

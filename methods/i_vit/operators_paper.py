@@ -37,7 +37,7 @@ def gelu_shift(one: int) -> int:
 
 
 def shift_exp(codes: Tensor, one: int | Tensor, shift: int | Tensor) -> Tensor:
-    """ShiftExp (Eq. 9-13): exp(S*I) of I <= 0 as integers of scale S/2^shift.
+    """ShiftExp: exp(S*I) of I <= 0 as integers of scale S/2^shift.
 
     I_p = I + (I>>1) - (I>>4) replaces log2(e) by 1.4375; I_p = -q*I_0 - r' with 0 <= r' < I_0; 2^(-r'*S) is replaced
     by the line 1 - r'*S/2. Where q exceeds `shift` the paper's left shift turns into a right one.
@@ -50,7 +50,7 @@ def shift_exp(codes: Tensor, one: int | Tensor, shift: int | Tensor) -> Tensor:
 
 
 def int_div(numerator: Tensor, denominator: Tensor, bits: int) -> Tensor:
-    """IntDiv (Eq. 14): (floor(2^M/b) * a) >> (M-(k-1)) of 0 <= a <= b; scale 1/2^(k-1), clamped to k bits; 0/0 is 0."""
+    """IntDiv: (floor(2^M/b) * a) >> (M-(k-1)) of 0 <= a <= b; scale 1/2^(k-1), clamped to k bits; 0/0 is 0."""
     denominator = denominator.clamp(min=1)
     factor = torch.div(torch.full_like(denominator, 2**DIVISION_BITS), denominator, rounding_mode="floor")
     return ((factor * numerator) >> (DIVISION_BITS - (bits - 1))).clamp(max=2 ** (bits - 1) - 1)
@@ -86,7 +86,7 @@ def bit_length(value: Tensor) -> Tensor:
 
 
 def int_sqrt(value: Tensor) -> Tensor:
-    """Integer square root by 10 Newton steps O = (O + floor(V/O)) >> 1 from O_0 = 2^floor(bits(V)/2) (Eq. 19).
+    """Integer square root by 10 Newton steps O = (O + floor(V/O)) >> 1 from O_0 = 2^floor(bits(V)/2) .
 
     The start is within a factor of 2 of the root, so the steps converge for every int64; the result is the root
     rounded down or one more, and at least 1 so that it can divide.
@@ -130,7 +130,7 @@ def matmul(left: Tensor, right: Tensor) -> Tensor:
 
 
 def linear(codes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """int8 [..., in], int8 [out, in], int32 [out] -> int32 [..., out] (paper, Eq. 3)."""
+    """int8 [..., in], int8 [out, in], int32 [out] -> int32 [..., out] (paper)."""
     out = matmul(codes.reshape(-1, codes.shape[-1]), weight.t())
     out = out if bias is None else out + bias
     return out.reshape(*codes.shape[:-1], weight.shape[0])
