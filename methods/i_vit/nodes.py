@@ -285,7 +285,8 @@ class Norm(Node):
     def forward(self, x: Scaled) -> Scaled:
         """[..., C] -> [..., C]; the scale of x is a scalar."""
         self.note(x)
-        smooth = F.layer_norm(x.value, self.weight.shape, self.weight, self.bias, self.eps) if self.training else None
+        graph = torch.is_grad_enabled()
+        smooth = F.layer_norm(x.value, self.weight.shape, self.weight, self.bias, self.eps) if graph else None
         with torch.no_grad():
             y = self._release(x) if self.release else self._integer(x)
         return y if smooth is None else Scaled(straight_through(y.value, smooth), y.scale)

@@ -331,8 +331,7 @@ def held_out_loss(model: nn.Module) -> float:
 
 
 @pytest.mark.slow
-@MODELS
-@pytest.mark.parametrize("distill", [False, True])
+@pytest.mark.parametrize(("make", "distill"), [(short_vit, False), (short_vit, True), (short_swin, False)])
 def test_short_training_improves_and_repeats(make: Any, distill: bool, tmp_path: Path) -> None:
     results = []
     for folder in ("a", "b"):
