@@ -109,7 +109,8 @@ def write(name: str, model: nn.Module, recipe: Recipe, metrics: dict[str, Measur
         },
         "augmentation": " ".join((digits.jitter.__doc__ or "").split()),
         "validation": {"top1": round(top1.value, 4), "n": top1.n, "stderr": round(top1.stderr or 0.0, 4)},
-        "note": "Recipe and augmentation were chosen on the validation scans, so their accuracy is a little kind; epoch and seed were not.",
+        "note": "Recipe and augmentation were chosen on the validation scans, so their accuracy is a little kind; "
+        "epoch and seed were not.",
         "versions": {"torch": str(torch.__version__), "timm": timm.__version__},
     }
     out.mkdir(parents=True, exist_ok=True)
