@@ -8,7 +8,7 @@ import pytest
 from places import vitq
 
 pytestmark = pytest.mark.slow
-PICK = "digits_vit and (fp32 or minmax or repq_vit) and (FP32 or W4A4)"
+PICK = "digits_vit and (fp32/ or minmax/ or repq_vit/) and (FP32 or W4A4)"
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_report_compare_show_and_gate(done):
     assert "repq_vit" in text
     assert list((root / "r" / "report").glob("*.png"))
     assert vitq("compare", "smoke", "--results", "r", cwd=root).returncode == 4, "digits are compared with no paper"
-    shown = vitq("show", "repq_vit", "--results", "r", "--layers", cwd=root)
+    shown = vitq("show", "repq_vit/", "--results", "r", "--layers", cwd=root)
     assert shown.returncode == 0, shown.stderr
     assert "blocks.0.attn.qkv" in shown.stdout
     gate = vitq("gate", "smoke", "--results", "r", "--baseline", "r", cwd=root)

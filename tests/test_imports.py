@@ -41,7 +41,7 @@ def none_is_ours(found: dict[str, list[str]], *homes: Path) -> bool:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the sources, so that building leaves nothing in the repository."""
     copy = tmp_path_factory.mktemp("copy") / "vitq"
-    wanted = ["vitq", *ROOMS]
+    wanted = ["src", *ROOMS]
     for name in wanted:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -69,7 +69,7 @@ def test_a_script_started_in_the_root_does_not(tmp_path: Path) -> None:
 
 def test_no_source_imports_a_bare_room() -> None:
     bare = re.compile(rf"^\s*(from|import) ({'|'.join(ROOMS)})\b", re.MULTILINE)
-    sources = [path for room in ("vitq", "tests", *ROOMS) for path in (ROOT / room).rglob("*.py")]
+    sources = [path for room in ("src", "tests", *ROOMS) for path in (ROOT / room).rglob("*.py")]
     assert len(sources) > 20
     assert [path for path in sources if bare.search(path.read_text(encoding="utf-8"))] == []
 
