@@ -113,8 +113,8 @@ class _Matrix:
         self.summary.statuses[event.record.status] += 1
         if event.bad_input and event.bad_input not in self.summary.bad_inputs:
             self.summary.bad_inputs.append(event.bad_input)
-        self.listener.ended(event.record)
         self._count_end()
+        self.listener.ended(event.record)
 
     def _count_end(self) -> None:
         self.ended += 1

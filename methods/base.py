@@ -25,7 +25,8 @@ Output = Any
 class Progress(Protocol):
     """Called as `progress(phase, done, total)`; `total` 0 means unknown."""
 
-    def __call__(self, phase: str, done: int, total: int) -> None: ...
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Take note of the progress."""
 
 
 def silent(phase: str, done: int, total: int) -> None:

@@ -10,7 +10,7 @@ from vitq.methods.base import MethodInputError
 
 
 def make_options(cls: type, words: dict[str, Any]) -> Any:
-    """An instance of the options dataclass `cls`; raises MethodInputError for an unknown name or a wrong type or value."""
+    """An instance of the options dataclass `cls`; raises MethodInputError for an unknown name or a wrong value."""
     known = {f.name for f in dataclasses.fields(cls)}
     hints = typing.get_type_hints(cls)
     for name, value in words.items():
