@@ -16,11 +16,13 @@ MODEL = "deit_tiny_patch16_224.fb_in1k"
 SYNSETS = ("n01440764", "n02172182")
 
 
-def vitq(*words: object, cwd: Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+def vitq(
+    *words: object, cwd: Path, env: dict[str, str] | None = None, timeout: float = 600
+) -> subprocess.CompletedProcess[str]:
     """Run the command line as a user does."""
     kept = {k: v for k, v in os.environ.items() if k != "VITQ_SITE"}
     return subprocess.run(
-        [VITQ, *map(str, words)], cwd=cwd, env=kept | (env or {}), capture_output=True, text=True, timeout=600
+        [VITQ, *map(str, words)], cwd=cwd, env=kept | (env or {}), capture_output=True, text=True, timeout=timeout
     )
 
 
