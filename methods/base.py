@@ -94,7 +94,7 @@ class Job:
 class Quantized:
     """A quantized model, JSON-able diagnostics for the record, and artifact files by name.
 
-    `exec` is how the model computes: `fp32`, `fake-quant`, or an integer or binary form (`integer-sim`, `xnor-sim`).
+    `exec` is how the model computes: `fp32`, `fake-quant`, or an integer or binary form (`integer-only:torch`, `xnor:torch`).
     """
 
     model: nn.Module

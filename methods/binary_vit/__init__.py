@@ -109,7 +109,7 @@ def quantize(job: Job, options: Options) -> Quantized:
     }
     file = job.artifacts / "binary_vit.safetensors"
     packed.save(packed.pack(model.requires_grad_(False)), file, options)
-    return Quantized(model, details, {"model": file}, exec="xnor-sim")
+    return Quantized(model, details, {"model": file}, exec="xnor:torch")
 
 
 def load(model: nn.Module, path: Path) -> nn.Module:

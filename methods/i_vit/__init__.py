@@ -149,7 +149,7 @@ def quantize(job: Job, options: Options) -> Quantized:
     details = {"calibration_batches": batches, "training": history, "operators": operator_errors(model)}
     if options.arithmetic == "release":
         return Quantized(model, details, {"model": file}, "fake-quant")
-    return Quantized(integer(model, job.input.size), details, {"model": file}, "integer-sim")
+    return Quantized(integer(model, job.input.size), details, {"model": file}, "integer-only:torch")
 
 
 def load(path: Path, model: nn.Module) -> Network:

@@ -98,7 +98,7 @@ def test_packed_model_equals_its_training_form_bit_for_bit(build: object) -> Non
 def test_the_whole_job_saves_what_it_made_and_reloads_it_bit_for_bit(build: object, tmp_path: Path) -> None:
     done = binary_vit.quantize(job(build(), tmp_path), SHORT)
     x = next(batches(7))[0]
-    assert done.exec == "xnor-sim"
+    assert done.exec == "xnor:torch"
     assert not (tmp_path / "training.pt").exists()
     read = binary_vit.load(build(), done.files["model"])
     with torch.no_grad():

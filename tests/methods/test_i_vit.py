@@ -179,7 +179,7 @@ def test_post_training_is_near_the_real_network(make: Any, arithmetic: str, tmp_
         exact, got = make()(images), done.model(images)
     error = (got - exact).pow(2).mean() / (exact - exact.mean(0)).pow(2).mean()
     assert error < 0.05
-    assert done.exec == ("integer-sim" if arithmetic == "paper" else "fake-quant")
+    assert done.exec == ("integer-only:torch" if arithmetic == "paper" else "fake-quant")
 
 
 @MODELS
