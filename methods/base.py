@@ -94,7 +94,8 @@ class Job:
 class Quantized:
     """A quantized model, JSON-able diagnostics for the record, and artifact files by name.
 
-    `exec` is how the model computes: `fp32`, `fake-quant`, or an integer or binary form (`integer-only:torch`, `xnor:torch`).
+    `exec` is how the model computes, as a latency row names it: `fp32`, `fake-quant`, `integer-only:<runtime>`,
+    `xnor:<runtime>`.
     """
 
     model: nn.Module
