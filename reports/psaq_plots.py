@@ -76,9 +76,10 @@ def section(records: Sequence[Record]) -> tuple[str, str]:
 def source_rows(records: Sequence[Record]) -> list[Row]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
     groups: dict[_Key, list[Record]] = {}
-    for record in records:
-        if record.cell.method == "psaq_vit" and record.status == "done" and "top1" in record.metrics:
-            groups.setdefault(_key(record), []).append(record)
+    measured = [r for r in records if r.cell.method == "psaq_vit" and r.status == "done" and "top1" in r.metrics]
+    varied = _varied(measured)
+    for record in measured:
+        groups.setdefault(_key(record, varied), []).append(record)
     rows = []
     for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
         top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
@@ -86,8 +87,15 @@ def source_rows(records: Sequence[Record]) -> list[Row]:
     return rows
 
 
-def _key(record: Record) -> _Key:
-    variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k not in _NOT_A_VARIANT)
+def _varied(records: Sequence[Record]) -> set[str]:
+    """Options that differ between these records; a record holds every option, and what all share names nothing."""
+    options = [record.cell.options for record in records]
+    names = {name for o in options for name in o} - _NOT_A_VARIANT
+    return {name for name in names if len({str(o.get(name)) for o in options}) > 1}
+
+
+def _key(record: Record, varied: set[str]) -> _Key:
+    variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k in varied)
     limit = "" if record.cell.limit is None else f", {record.cell.limit} images"
     source, residual = str(record.details["calibration"]), str(record.details["residual"])
     return record.cell.dataset + limit, record.cell.model, record.cell.bits, residual, variant, source
