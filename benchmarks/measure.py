@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 import os
 import time
@@ -105,6 +106,7 @@ def quantize_and_measure(bench: Bench) -> dict[str, Any]:
     with bench.phase("evaluate"):
         same = done.model is loaded.model or done.exec == "fp32"
         metrics = fp32 if same else _metrics(bench.task.evaluate(done.model, data, bench.send))
+        bench.details["logits_sha256"] = _logits_sha256(bench.task, done.model, data)
     with bench.phase("account"):
         size, operations, layers = account(loaded.model, done.model, loaded.size, bench.bits)
     with bench.phase("latency"):
@@ -159,6 +161,13 @@ def _job(bench: Bench, loaded: LoadedModel, data: Data) -> Job:
 
 def _metrics(measured: dict[str, Measured]) -> dict[str, Metric]:
     return {name: Metric(value=m.value, n=m.n, stderr=m.stderr) for name, m in measured.items()}
+
+
+@torch.inference_mode()
+def _logits_sha256(task: Task, model: nn.Module, data: Data) -> str:
+    """sha256 of the outputs on the first validation batch: two runs that agree in it agree bit for bit there."""
+    output = task.forward(model, next(iter(data.validation())))
+    return hashlib.sha256(output.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _fp32_metrics(bench: Bench, loaded: LoadedModel, data: Data) -> dict[str, Metric]:

@@ -52,11 +52,12 @@ def test_the_same_cell_alone_gives_the_same_record(done):
     alone = vitq("run", "smoke", "-k", f"{PICK} and repq", "--limit", 200, "--results", "alone", cwd=root)
     assert alone.returncode == 0
 
-    def metrics(folder):
+    def result(folder):
         lines = (root / folder / "records.jsonl").read_text().splitlines()
-        return next(r["metrics"] for r in map(json.loads, lines) if r["cell"]["method"] == "repq_vit")
+        record = next(r for r in map(json.loads, lines) if r["cell"]["method"] == "repq_vit")
+        return record["metrics"], record["details"]["logits_sha256"], record["size"], record["operations"]
 
-    assert metrics("alone") == metrics("r")
+    assert result("alone") == result("r"), "not the same bit for bit"
 
 
 def test_report_compare_show_and_gate(done):
