@@ -1,9 +1,10 @@
 """I-ViT: integer-only inference of vision transformers by quantization-aware training (arXiv 2207.01405).
 
-From the FP model to the integers: `model.build` wires the network from `nodes`, which compute in float32 what the
-integers will give; calibration finds ranges; training moves weights and ranges with straight-through gradients;
-`integer.integer` turns the result into int8 weights, int32 biases and dyadic numbers. Two arithmetics: `paper`, which
-has that integer form, and `release`, what the authors' code computes, which stays a float32 simulation.
+From the FP model to the integers: `model.build` wires the network from nodes (`products`, `functions`, `sums`), which
+compute in float32 what the integers will give; calibration finds ranges; training moves weights and ranges with
+straight-through gradients; `integer.integer` turns the result into int8 weights, int32 biases and dyadic numbers. Two
+arithmetics: `paper`, which has that integer form, and `release`, what the authors' code computes, which stays a
+float32 simulation.
 """
 
 from __future__ import annotations
@@ -22,9 +23,10 @@ from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.i_vit import saving
 from vitq.methods.i_vit.curves import operator_errors
+from vitq.methods.i_vit.grids import Output
 from vitq.methods.i_vit.integer import integer
-from vitq.methods.i_vit.model import Network, build
-from vitq.methods.i_vit.nodes import Output
+from vitq.methods.i_vit.model import build
+from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import OPERATORS, Plan
 from vitq.methods.options import make_options
 from vitq.methods.trainer import Recipe, train

@@ -9,11 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitq.methods.i_vit import nodes
+from vitq.methods.i_vit import functions
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.ablations import GELU, NORM, SOFTMAX
 from vitq.methods.i_vit.dyadic import dyadic, requantize
-from vitq.methods.i_vit.model import Network
+from vitq.methods.i_vit.grids import Node
+from vitq.methods.i_vit.network import Network
 
 POINTS = 65
 TOKENS = 197
@@ -106,10 +107,10 @@ def requantization_errors() -> list[Row]:
 def operator_errors(model: Network) -> list[Row]:
     """All curves, at the median of the scales that the model's own softmax and GELU nodes saw."""
 
-    def middle(kind: type[nodes.Node]) -> float:
+    def middle(kind: type[Node]) -> float:
         scales = [m.in_scales[0].cpu() for m in model.modules() if isinstance(m, kind)]
         return float(torch.stack(scales).median())
 
-    channels = next(m for m in model.modules() if isinstance(m, nodes.Norm)).weight.numel()
-    rows = softmax_errors(middle(nodes.Softmax)) + gelu_errors(middle(nodes.Gelu))
+    channels = next(m for m in model.modules() if isinstance(m, functions.Norm)).weight.numel()
+    rows = softmax_errors(middle(functions.Softmax)) + gelu_errors(middle(functions.Gelu))
     return rows + layernorm_errors(channels) + requantization_errors()

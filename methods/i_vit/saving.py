@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from vitq.methods.base import MethodInputError
-from vitq.methods.i_vit.model import Network
+from vitq.methods.i_vit.network import Network
 
 
 def save(model: Network, size: tuple[int, int, int], options: dict[str, object], path: Path) -> Path:

@@ -18,9 +18,10 @@ from vitq.methods import i_vit
 from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import make_explicit
-from vitq.methods.i_vit import nodes
+from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.integer import integer
-from vitq.methods.i_vit.model import Network, build
+from vitq.methods.i_vit.model import build
+from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import Plan
 from vitq.methods.layers import HasOperands, HasPacked
 
@@ -99,7 +100,7 @@ def run(make: Any, folder: Path, **options: Any) -> Quantized:
 @torch.no_grad()
 def calibrated(model: nn.Module, plan: Plan) -> Network:
     network = build(model, plan).eval()
-    outputs = [m for m in network.modules() if isinstance(m, nodes.Output)]
+    outputs = [m for m in network.modules() if isinstance(m, Output)]
     for output in outputs:
         output.observing = True
     for images, _ in batches():
@@ -188,7 +189,7 @@ def test_any_calibration_and_any_image_stay_within_their_types(make: Any, scale:
     """Saturate, never wrap: the int32 and int64 results equal those of the same graph in wider or exact numbers."""
     plan = Plan("paper")
     network = build(make(), plan).eval()
-    for output in (m for m in network.modules() if isinstance(m, nodes.Output)):
+    for output in (m for m in network.modules() if isinstance(m, Output)):
         output.observe(torch.tensor([-scale, scale]))
     model = integer(network, SIZE)
     seen: list[tuple[Tensor, int]] = []
@@ -244,16 +245,16 @@ def test_gamma_of_zero_and_below(tmp_path: Path) -> None:
 
 
 def test_ranges_follow_with_momentum_and_stand_still_in_eval() -> None:
-    output = nodes.Output(Plan().activation, Plan(), torch.device("cpu")).eval()
+    output = Output(Plan().activation, Plan(), torch.device("cpu")).eval()
     output.observe(torch.tensor([-1.0, 2.0]))
     assert (float(output.low), float(output.high)) == (-1.0, 2.0)
     output.observe(torch.tensor([-3.0, 0.0]))
     torch.testing.assert_close(output.low, torch.tensor(-1.0 * 0.95 - 3.0 * 0.05))
     torch.testing.assert_close(output.high, torch.tensor(2.0 * 0.95))
     before = output.high.clone()
-    output(nodes.Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
+    output(Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
     assert torch.equal(output.high, before)
-    output.train()(nodes.Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
+    output.train()(Scaled(torch.tensor([100.0]), torch.tensor(1.0)))
     assert output.high > before
     assert {"low", "high", "seen"} <= set(output.state_dict())
 

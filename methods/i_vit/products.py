@@ -1,0 +1,108 @@
+"""The trainable form's input and products: image quantization, linear layers, patch embedding and attention products.
+
+Each computes in float32 what the integers would give; `integer_products.py` holds their integer forms.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from vitq.methods.i_vit import operators_release as release
+from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, grid_scale, straight_through
+from vitq.methods.i_vit.plan import Plan, Width
+from vitq.methods.layers import Packed
+
+
+class Input(Node):
+    """Quantizes the image to 8 bits; the only floating-point step of a deployed model, with the logits' last scale."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.out = Output(plan.activation, plan, device)
+
+    def forward(self, image: Tensor) -> Scaled:
+        """Normalized pixels [B, 3, H, W] to a grid."""
+        self.out.watch(image)
+        scale = self.out.scale
+        return Scaled(straight_through(release.quantize(image, scale, 8) * scale, image), scale)
+
+    def packed_tensors(self) -> list[Packed]:
+        """The float scale of the image."""
+        return [Packed("scale", 1, 32)]
+
+
+class Linear(Node):
+    """Linear layer or patch embedding: INT8 weights a channel, INT32 bias, INT32 accumulators."""
+
+    def __init__(self, layer: nn.Linear | nn.Conv2d, width: Width | None, plan: Plan) -> None:
+        super().__init__()
+        self.weight, self.bias, self.plan = layer.weight, layer.bias, plan
+        self.patches = isinstance(layer, nn.Conv2d)
+        self.out = None if width is None else Output(width, plan, layer.weight.device)
+
+    def weight_grid(self) -> tuple[Tensor, Tensor]:
+        """Codes of the weight (float32, with straight-through gradient) and the scale [out]."""
+        scale = grid_scale(self.weight.detach().flatten(1).abs().amax(1), Width(8, 8), self.plan.paper("weights"))
+        shaped = scale.view(-1, *[1] * (self.weight.ndim - 1))
+        return straight_through(release.quantize(self.weight, shaped, 8), self.weight / shaped), scale
+
+    def bias_codes(self, scale: Tensor) -> Tensor | None:
+        """INT32 codes of the bias, held back from where the accumulator could overflow; float64 holds them exactly."""
+        if self.bias is None:
+            return None
+        limit = 2.0**31 - 1 - 2**14 * self.weight[0].numel()
+        exact = self.bias.double() / scale.double()
+        return straight_through(exact.round().clamp(-limit, limit), exact)
+
+    def forward(self, x: Scaled) -> Scaled:
+        """[..., in] -> [..., out], or [B, C, H, W] -> [B, H', W', out] for the patch embedding."""
+        self.note(x)
+        weight, w_scale = self.weight_grid()
+        scale = w_scale * x.scale
+        bias = self.bias_codes(scale)
+        bias = None if bias is None else bias.to(weight.dtype)
+        codes = x.value / x.scale
+        if self.patches:
+            acc = F.conv2d(codes, weight, bias, stride=weight.shape[2:]).permute(0, 2, 3, 1)
+        else:
+            acc = F.linear(codes, weight, bias)
+        y = Scaled(acc * scale, scale)
+        return y if self.out is None else self.out(y)
+
+    def operand_bits(self) -> tuple[int, int]:
+        """(input, weight)."""
+        return 8, 8
+
+    def packed_tensors(self) -> list[Packed]:
+        """Weight, bias, and a dyadic number a channel, here or in the residual sum that takes the accumulators."""
+        rows = self.weight.shape[0]
+        bias = [] if self.bias is None else [Packed("bias", rows, 32)]
+        return [Packed("weight", self.weight.numel(), 8), *bias, Packed("requantization", rows, DYADIC_BITS)]
+
+
+class MatMul(Node):
+    """The product of two activations times `factor`, which only enters the scale."""
+
+    def __init__(
+        self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device
+    ) -> None:
+        super().__init__()
+        self.bits, self.factor = bits, factor
+        self.out = None if width is None else Output(width, plan, device)
+
+    def forward(self, left: Scaled, right: Scaled) -> Scaled:
+        """[..., n, k] @ [..., k, m] -> [..., n, m]."""
+        self.note(left, right)
+        scale = left.scale * right.scale * self.factor
+        y = Scaled((left.value / left.scale) @ (right.value / right.scale) * scale, scale)
+        return y if self.out is None else self.out(y)
+
+    def operand_bits(self) -> tuple[int, int]:
+        """(left, right)."""
+        return self.bits
+
+    def packed_tensors(self) -> list[Packed]:
+        """One dyadic number, here or in the sum that takes the accumulators."""
+        return [Packed("requantization", 1, DYADIC_BITS)]

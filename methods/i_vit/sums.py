@@ -1,0 +1,165 @@
+"""The trainable form's sums: residuals, learnt constants, the class token, Swin's mask and the mean over positions.
+
+Each computes in float32 what the integers would give; `integer_sums.py` holds their integer forms.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from vitq.methods.i_vit import operators_release as release
+from vitq.methods.i_vit.dyadic import dyadic, requantize
+from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, dyadics, straight_through
+from vitq.methods.i_vit.plan import Plan, Width
+from vitq.methods.layers import Packed
+
+
+class Add(Node):
+    """The sum of two activations, both rescaled to the grid of the sum."""
+
+    def __init__(self, width: Width, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.out = Output(width, plan, device)
+
+    def forward(self, left: Scaled, right: Scaled) -> Scaled:
+        """Broadcasting sum."""
+        self.note(left, right)
+        total = left.value + right.value
+        self.out.watch(total)
+        scale = self.out.scale
+        with torch.no_grad():
+            if self.out.paper:
+                codes = sum_codes(left.codes(), right.codes(), left.scale, right.scale, self.out).float()
+            else:
+                parts = [(x.value / x.scale, x.scale) for x in (left, right)]
+                codes = release.residual_sum(parts[0], parts[1], scale, self.out.width.bits)
+        return Scaled(straight_through(codes * scale, total), scale)
+
+    def packed_tensors(self) -> list[Packed]:
+        """A dyadic number an operand; an accumulator's are counted with its layer."""
+        return [Packed("requantization", 2, DYADIC_BITS)]
+
+
+def sum_codes(left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor, out: Output) -> Tensor:
+    """clamp(DN(S_l/S)*l + DN(S_r/S)*r), each operand first held to the output's width, so that nothing overflows."""
+    scale = out.scale.double()
+    pairs = ((left, left_scale), (right, right_scale))
+    total = sum(
+        requantize(c, dyadic(s.double() / scale), min(out.width.bits + 6, 31), out.plan.rounding) for c, s in pairs
+    )
+    assert isinstance(total, Tensor)
+    return total.clamp(-(2 ** (out.width.bits - 1)), 2 ** (out.width.bits - 1) - 1)
+
+
+class AddConstant(Node):
+    """An activation plus a learnt constant: position embedding, relative-position bias.
+
+    The released code quantizes the constant to a range of its own, then both to the sum's; the paper's arithmetic
+    quantizes it to the sum's grid at once.
+    """
+
+    def __init__(self, source: nn.Module, width: Width, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.source = source
+        self.out = Output(width, plan, device)
+        self.own = None if self.out.paper else Output(width, plan, device)
+
+    def forward(self, x: Scaled) -> Scaled:
+        """Broadcasting sum."""
+        self.note(x)
+        constant = self.source()
+        self.out.watch(x.value + constant)
+        scale = self.out.scale
+        if self.own is not None:
+            self.own.watch(constant)
+            own = self.own.scale
+            fixed = release.quantize(constant, own, self.own.width.bits)
+            codes = release.residual_sum((x.value / x.scale, x.scale), (fixed, own), scale, self.out.width.bits)
+        else:
+            codes = self.add_codes(x.codes(), self.constant_codes(constant)).float()
+        return Scaled(straight_through(codes * scale, x.value + constant), scale)
+
+    def constant_codes(self, constant: Tensor) -> Tensor:
+        """Integers of the constant on the sum's grid, int64."""
+        limit = 2 ** (self.out.width.bits - 1)
+        return torch.round(constant.detach() / self.out.scale).clamp(-limit, limit - 1).to(torch.int64)
+
+    def add_codes(self, codes: Tensor, constant: Tensor) -> Tensor:
+        """The integer sum of the activation's codes on their own grid and the constant's on this one."""
+        bits = self.out.width.bits
+        number = dyadic(self.in_scales[0].double() / self.out.scale.double())
+        total = requantize(codes, number, min(bits + 6, 31), self.out.plan.rounding) + constant
+        return total.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+    def packed_tensors(self) -> list[Packed]:
+        """The constant at 8, 16 or 32 bits, and the dyadic numbers."""
+        bits = self.out.width.bits
+        stored = sum(p.numel() for p in self.source.parameters())
+        return [Packed("constant", stored, 32 if bits > 16 else bits), Packed("requantization", 2, DYADIC_BITS)]
+
+
+class ClassToken(Node):
+    """Puts the class token before the patches, on the patches' grid."""
+
+    def __init__(self, token: nn.Parameter, plan: Plan) -> None:
+        super().__init__()
+        self.token, self.bits = token, plan.residual.bits
+
+    def forward(self, x: Scaled) -> Scaled:
+        """[B, N, C] -> [B, 1+N, C]; the token keeps its real value here and is rounded by the next requantization."""
+        self.note(x)
+        return Scaled(torch.cat([self.token.expand(x.value.shape[0], -1, -1), x.value], 1), x.scale)
+
+    def packed_tensors(self) -> list[Packed]:
+        """The token in 16 or 32 bits."""
+        return [Packed("token", self.token.numel(), 32 if self.bits > 16 else 16)]
+
+
+class Pool(Node):
+    """The mean over positions, requantized to 8 bits."""
+
+    def __init__(self, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.out = Output(plan.activation, plan, device)
+        self.count = 0
+
+    def forward(self, x: Scaled) -> Scaled:
+        """[B, H, W, C] -> [B, C]."""
+        self.note(x)
+        self.count = math.prod(x.value.shape[1:3])
+        if not self.out.paper:
+            return self.out(Scaled(x.value.mean((1, 2)), x.scale))  # type: ignore[no-any-return]
+        scale = x.scale / self.count
+        return self.out(Scaled((x.value / x.scale).sum((1, 2)) * scale, scale))  # type: ignore[no-any-return]
+
+    def packed_tensors(self) -> list[Packed]:
+        """One dyadic number."""
+        return dyadics(self.out)
+
+
+class Mask(Node):
+    """Adds Swin's mask, 0 or -100 between windows, to the logits; it widens the codes beyond 8 bits."""
+
+    mask: Tensor
+
+    def __init__(self, mask: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("mask", mask.detach().clone(), persistent=False)
+
+    def mask_codes(self, scale: Tensor) -> Tensor:
+        """round(mask/S), int64, within 2^30."""
+        return torch.round(self.mask.double() / scale.double()).clamp(min=-(2.0**30)).to(torch.int64)
+
+    def forward(self, x: Scaled) -> Scaled:
+        """[B*windows, heads, n, n], the windows of an image in order."""
+        self.note(x)
+        windows, n = self.mask.shape[0], self.mask.shape[1]
+        value = x.value.reshape(-1, windows, x.value.shape[1], n, n) + self.mask[:, None]
+        return Scaled(value.reshape(x.value.shape), x.scale)
+
+    def packed_tensors(self) -> list[Packed]:
+        """Nothing: it follows from the architecture."""
+        return []
