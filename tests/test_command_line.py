@@ -7,7 +7,7 @@ import sys
 import pytest
 from places import vitq
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("command_line")]
 PICK = "digits_vit and (fp32/ or minmax/ or repq_vit/) and (FP32 or W4A4)"
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from places import vitq
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxy")]
 
 RELEASED = {
     "fp32/classification/vit_tiny_patch16_224/FP32/seed0": (87.77, 0.15),
