@@ -126,6 +126,10 @@ def _loss(job: Job, teacher: nn.Module | None) -> Callable[[nn.Module, Batch], T
     return loss
 
 
+CHECKPOINT = "training.pt"
+"""The training checkpoint among the artifacts; a killed run goes on from it."""
+
+
 def _train(model: Network, teacher: nn.Module | None, job: Job, options: Options) -> list[dict[str, float]]:
     if options.epochs == 0:
         return []
@@ -133,10 +137,10 @@ def _train(model: Network, teacher: nn.Module | None, job: Job, options: Options
         raise MethodInputError("i_vit trains, and this task has no training data: set epochs to 0")
     model.requires_grad_(True)
     recipe = Recipe(epochs=options.epochs, lr=options.lr, weight_decay=options.weight_decay)
-    checkpoint = job.artifacts / "training.pt"
     return train(
-        model, recipe, job.training, _loss(job, teacher), seed=job.seed, checkpoint=checkpoint, progress=job.progress
-    )
+        model, recipe, job.training, _loss(job, teacher), seed=job.seed, checkpoint=job.artifacts / CHECKPOINT,
+        progress=job.progress,
+    )  # fmt: skip
 
 
 def quantize(job: Job, options: Options) -> Quantized:
@@ -148,6 +152,7 @@ def quantize(job: Job, options: Options) -> Quantized:
     model.eval().requires_grad_(False)
     words: dict[str, Any] = asdict(options)
     file = saving.save(model, job.input.size, words, job.artifacts / "model.safetensors")
+    (job.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use once it is saved
     details = {"calibration_batches": batches, "training": history, "operators": operator_errors(model)}
     if options.arithmetic == "release":
         return Quantized(model, details, {"model": file}, "fake-quant")

@@ -209,6 +209,7 @@ def test_any_calibration_and_any_image_stay_within_their_types(make: Any, scale:
 @pytest.mark.parametrize("arithmetic", ["paper", "release"])
 def test_reloading_gives_the_same_logits_bit_for_bit(make: Any, arithmetic: str, tmp_path: Path) -> None:
     done = run(make, tmp_path, arithmetic=arithmetic, epochs=1, lr=1e-4)
+    assert not list(tmp_path.rglob("training.pt")), "the checkpoint stayed behind"
     fresh = make()  # the same architecture; its weights do not matter
     nn.init.normal_(next(fresh.parameters()))
     again = i_vit.load(done.files["model"], fresh)
