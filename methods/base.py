@@ -95,13 +95,14 @@ class Quantized:
     """A quantized model, JSON-able diagnostics for the record, and artifact files by name.
 
     `exec` is how the model computes, as a latency row names it: `fp32`, `fake-quant`, `integer-only:<runtime>`,
-    `xnor:<runtime>`.
+    `xnor:<runtime>`. `facts` is what `Method.restore` needs beside bits and options, JSON-able (mixed widths).
     """
 
     model: nn.Module
     details: dict[str, Any] = field(default_factory=dict)
     files: dict[str, Path] = field(default_factory=dict)
     exec: str = "fake-quant"
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class Method(Protocol):
@@ -122,3 +123,6 @@ class Method(Protocol):
 
     def quantize(self, job: Job, options: Any) -> Quantized:
         """Do the whole job: prepare, calibrate, train where the method trains."""
+
+    def restore(self, model: nn.Module, bits: Bits, options: Any, facts: dict[str, Any]) -> nn.Module:
+        """The finished model's modules on an architecture with any weights, to be filled from a saved model."""

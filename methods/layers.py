@@ -42,6 +42,32 @@ class HasPacked(Protocol):
         """Stored tensors."""
 
 
+class Codes(NamedTuple):
+    """Integer codes of a stored tensor, any shape, each within `bits` bits: two's complement where `signed`."""
+
+    codes: Tensor
+    bits: int
+    signed: bool = False
+
+
+State = dict[str, "Tensor | Codes"]
+"""What a module stores, by a name of its own: codes, packed at their width, and tensors kept as they are."""
+
+
+@runtime_checkable
+class HasState(Protocol):
+    """A module that says what of it, children included, is stored, and can be made again from that alone.
+
+    Other modules store their parameters and persistent buffers as they are.
+    """
+
+    def stored_state(self) -> State:
+        """What is stored: enough to compute the same outputs, bit for bit, without the floating-point weights."""
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `stored_state` gave, codes as int32; the module computes as the saved one did."""
+
+
 def _bits(quantizer: Quantizer | None) -> int:
     return 32 if quantizer is None else quantizer.bits
 
