@@ -81,9 +81,10 @@ def run(
     k: PickOption = None,
     limit: Annotated[int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells; run nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
-    jobs: Annotated[int, typer.Option(help="Cells at once; above 1 no latency is measured.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Cells at once; latency is measured alone, after them.", min=1)] = 1,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
@@ -91,7 +92,7 @@ def run(
     from vitq.benchmarks import session
 
     return session.run(
-        suite, k=k, limit=limit, dry_run=dry_run, device=device, executor=executor, jobs=jobs, results=results,
+        suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs, results=results,
         site=site, command=" ".join(["vitq", *sys.argv[1:]]),
     )  # fmt: skip
 
@@ -142,7 +143,7 @@ def gate(
 @app.command()
 @_plain_errors
 def show(
-    record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a fingerprint.")],
+    record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a key.")],
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -152,6 +153,20 @@ def show(
     from vitq.benchmarks import session
 
     return session.show(record, suite, results, site, layers)
+
+
+@app.command()
+@_plain_errors
+def clean(
+    suite: SuiteArgument = "smoke",
+    results: ResultsOption = None,
+    site: SiteOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+) -> int:
+    """Delete artifacts, models and outcomes that no current record needs."""
+    from vitq.benchmarks import session
+
+    return session.clean(suite, results, site, dry_run)
 
 
 def main() -> None:

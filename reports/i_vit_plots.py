@@ -9,7 +9,7 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
 
@@ -24,7 +24,7 @@ X_LABELS = {
 }
 
 
-def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
+def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
     """Per model, from its first record that holds curves: the curves, and the table of errors as labelled bars."""
     pictures = []
     for model in dict.fromkeys(record.cell.model for record in records):
@@ -59,7 +59,7 @@ def _lines(axes: Axes, operator: str, rows: Sequence[Row]) -> None:
     axes.legend(fontsize=6)
 
 
-def _curves(record: Record, rows: Sequence[Row], out: Path) -> Picture:
+def _curves(record: Row, rows: Sequence[Row], out: Path) -> Picture:
     operators = list(dict.fromkeys(row["operator"] for row in rows))
     columns = 2
     canvas, grid = plt.subplots(
@@ -80,7 +80,7 @@ def _curves(record: Record, rows: Sequence[Row], out: Path) -> Picture:
     )
 
 
-def _table(record: Record, rows: Sequence[Row], out: Path) -> Picture:
+def _table(record: Row, rows: Sequence[Row], out: Path) -> Picture:
     table = difference_table(rows)
     canvas, axes = plt.subplots(figsize=(9, 0.8 + 0.27 * len(table)), layout="constrained")
     places = range(len(table))
