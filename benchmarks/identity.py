@@ -34,10 +34,10 @@ from vitq.benchmarks.code_identity import code_sha256
 from vitq.benchmarks.provenance import machine_id
 from vitq.benchmarks.record import CellKey, Identity, Kind, key_of
 from vitq.benchmarks.suite import Latency
-from vitq.digests import file_sha256
-from vitq.errors import BadInputError
 from vitq.datasets.identity import data_identity
 from vitq.datasets.registry import dataset_module, dataset_packages
+from vitq.digests import file_sha256
+from vitq.errors import BadInputError
 from vitq.methods.cards import Card, all_cards
 from vitq.tasks.names import TASKS, ModelEntry, model_entry
 from vitq.tasks.places import Places

@@ -82,7 +82,10 @@ def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:
         if parts:
             one = next(pair for pair in changes.values() if set(changed_parts(*pair)) - {"model"})
             counted[describe_change(*one, parts=list(parts)[:6])] += 1
-    return [f"{n} finished cell{'s' * (n > 1)} will run again, since this changed: {what}" for what, n in counted.most_common()]
+    return [
+        f"{n} finished cell{'s' * (n > 1)} will run again, since this changed: {what}"
+        for what, n in counted.most_common()
+    ]
 
 
 def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:

@@ -95,7 +95,13 @@ class _Matrix:
     """
 
     def __init__(
-        self, orders: Sequence[Order], store: Store, executor: Executor, listener: Listener, summary: Summary, again: bool
+        self,
+        orders: Sequence[Order],
+        store: Store,
+        executor: Executor,
+        listener: Listener,
+        summary: Summary,
+        again: bool,
     ) -> None:
         self.store, self.executor, self.listener, self.summary, self.again = store, executor, listener, summary, again
         self.slots = 1 if again else executor.slots

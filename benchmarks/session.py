@@ -187,9 +187,7 @@ def _one(rows: Sequence[Row], wanted: str, folder: Path) -> Row:
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadInputError(
-            f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in rows])}"
-        )
+        raise BadInputError(f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in rows])}")
     some = ", ".join(r.cell.id for r in found[:4])
     raise BadInputError(f"{wanted!r} fits {len(found)} cells ({some}, ...): give a whole id or the start of a key")
 

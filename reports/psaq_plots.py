@@ -25,7 +25,7 @@ _NOT_A_VARIANT = {"calibration", "residual", "images_from", "images", "iteration
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """Accuracy of one source of calibration images over its seeds, in percent; the error is one standard error."""
 
     dataset: str
@@ -73,7 +73,7 @@ def section(records: Sequence[Row]) -> tuple[str, str]:
     return "Generated, real and Gaussian calibration images", source_table(records)
 
 
-def source_rows(records: Sequence[Row]) -> list[Row]:
+def source_rows(records: Sequence[Row]) -> list[SourceRow]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
     groups: dict[_Key, list[Row]] = {}
     measured = [r for r in records if r.cell.method == "psaq_vit" and r.status == "done" and "top1" in r.metrics]
@@ -83,7 +83,7 @@ def source_rows(records: Sequence[Row]) -> list[Row]:
     rows = []
     for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
         top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
-        rows.append(Row(*key, values=tuple(m.value for m in top1), sampling=max(m.stderr or 0.0 for m in top1)))
+        rows.append(SourceRow(*key, values=tuple(m.value for m in top1), sampling=max(m.stderr or 0.0 for m in top1)))
     return rows
 
 
@@ -113,15 +113,15 @@ def source_table(records: Sequence[Row]) -> str:
     return "\n".join([table, "", note, "", *(f"- {line}" for line in statements(rows))])
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: SourceRow) -> list[str]:
     source = NAMES[row.source] + (f" ({row.variant})" if row.variant else "")
     figures = [f"{value:.2f}" for value in (row.mean, row.error, min(row.values), max(row.values))]
     return [row.dataset, row.model, row.bits, row.residual, source, str(len(row.values)), *figures]
 
 
-def statements(rows: Sequence[Row]) -> list[str]:
+def statements(rows: Sequence[SourceRow]) -> list[str]:
     """One sentence a group that has generated images and another source."""
-    groups: dict[tuple[str, ...], dict[str, Row]] = {}
+    groups: dict[tuple[str, ...], dict[str, SourceRow]] = {}
     for row in rows:
         groups.setdefault((row.dataset, row.label), {})[row.source] = row
     lines = []
@@ -135,11 +135,11 @@ def statements(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _difference(left: Row, right: Row) -> tuple[float, float]:
+def _difference(left: SourceRow, right: SourceRow) -> tuple[float, float]:
     return left.mean - right.mean, math.hypot(left.error, right.error)
 
 
-def _against_gaussian(generated: Row, by_source: dict[str, Row]) -> str:
+def _against_gaussian(generated: SourceRow, by_source: dict[str, SourceRow]) -> str:
     if "gaussian" not in by_source:
         return ""
     gain, error = _difference(generated, by_source["gaussian"])
@@ -147,7 +147,7 @@ def _against_gaussian(generated: Row, by_source: dict[str, Row]) -> str:
     return f"generated images {verdict} Gaussian noise by {MARGIN:.0f} points or more ({gain:+.2f} ± {error:.2f})"
 
 
-def _against_real(generated: Row, by_source: dict[str, Row]) -> str:
+def _against_real(generated: SourceRow, by_source: dict[str, SourceRow]) -> str:
     if "real" not in by_source:
         return ""
     gain, error = _difference(generated, by_source["real"])
@@ -194,7 +194,7 @@ def _curves(record: Row, out: Path) -> Picture:
     )
 
 
-def _comparison(rows: Sequence[Row], out: Path) -> Picture:
+def _comparison(rows: Sequence[SourceRow], out: Path) -> Picture:
     labels = list(dict.fromkeys(f"{row.label}\n{row.dataset}" for row in rows))
     canvas, axes = plt.subplots(figsize=(7, 1.2 + 0.6 * len(labels)))
     for i, source in enumerate(SOURCES):
@@ -209,7 +209,7 @@ def _comparison(rows: Sequence[Row], out: Path) -> Picture:
     return Picture(file, "Generated against real images and Gaussian noise", caption)
 
 
-def _bars(axes: Axes, rows: Sequence[Row], labels: Sequence[str], offset: int) -> None:
+def _bars(axes: Axes, rows: Sequence[SourceRow], labels: Sequence[str], offset: int) -> None:
     if not rows:
         return
     source = rows[0].source

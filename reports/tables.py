@@ -49,7 +49,9 @@ def results_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     rows = order(records)
     if fmt == "csv":
         return render([_flat(r) for r in rows], fmt)
-    table = render([_readable(r) for r in rows], fmt, right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G"))
+    table = render(
+        [_readable(r) for r in rows], fmt, right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G")
+    )
     return _with_footnotes(table, rows)
 
 

@@ -27,7 +27,9 @@ def evaluate_fp32(bench: Bench) -> Record:
     ours = bench.order.cell
     name = ours.id.replace(ours.id.split("/")[0], "fp32", 1).replace(f"/{ours.bits}/seed{ours.seed}", "/FP32/seed0")
     cell = ours.model_copy(update={**FP32, "id": name})
-    return record.model_copy(update={"identity": identity, "key": key_of(identity), "cell": cell, "fidelity": "baseline"})
+    return record.model_copy(
+        update={"identity": identity, "key": key_of(identity), "cell": cell, "fidelity": "baseline"}
+    )
 
 
 def _evaluated(bench: Bench, model: nn.Module, phase: str, key: str) -> Record:

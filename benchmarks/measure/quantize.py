@@ -137,4 +137,3 @@ def dropped_after(bench: Bench) -> Iterator[None]:
     finally:
         if not bench.order.keep_model:
             bench.order.model_path.unlink(missing_ok=True)
-
