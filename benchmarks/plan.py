@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from collections.abc import Sequence
 from functools import cache
@@ -53,7 +54,7 @@ def plan(
 def _identities(cells: Sequence[CellKey], places: Places) -> tuple[dict[str, str], dict[str, str]]:
     """Weights by model and data by data set, each identified once."""
     weights = {m: weights_identity(model_entry(m), places) for m in dict.fromkeys(c.model for c in cells)}
-    data = {d: data_identity(d, places.datasets) for d in dict.fromkeys(c.dataset for c in cells)}
+    data = {d: json.dumps(data_identity(d, places.datasets)) for d in dict.fromkeys(c.dataset for c in cells)}
     return weights, data
 
 
