@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vitq.datasets.base import Data
 from vitq.errors import BadInputError
 from vitq.tasks.places import Places
 
@@ -36,30 +38,16 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
-class Data:
-    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read.
-
-    `subset` and `calibration_list` are the images a limit left and the images calibrated on, one name a line (a path
-    relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
-    list. `sha256` is of all of the validation data, as the data set's module says.
-    """
-
-    calibration: Callable[[], Iterator[Any]]
-    training: Callable[[int], Iterator[Any]] | None
-    validation: Callable[[], Iterator[Any]]
-    n_validation: int
-    sha256: str
-    subset: str | None = None
-    calibration_list: str = ""
-
-
-@dataclass(frozen=True)
 class Measured:
-    """A metric: value in percent, number of samples, standard error in percentage points (None if unknown)."""
+    """A metric: value in percent, number of samples, standard error in percentage points (None if unknown).
+
+    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; None where a metric is no share.
+    """
 
     value: float
     n: int
     stderr: float | None
+    outcomes: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 class Progress(Protocol):
