@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from vitq.datasets.base import Data
 from vitq.errors import BadInputError
+from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
 
 __all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progress", "Task"]
@@ -66,6 +67,9 @@ class Task(Protocol):
 
     def build_model(self, name: str) -> nn.Module:
         """The architecture without weights (random values); for accounting. BadInputError for an unknown name."""
+
+    def build_entry(self, entry: ModelEntry) -> nn.Module:
+        """The architecture that an entry describes, with random values, in eval mode; a saved model is put into it."""
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The FP model with its weights; BadInputError when they are missing or belong to another model."""

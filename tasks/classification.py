@@ -43,10 +43,13 @@ class Classification:
 
     def build_model(self, name: str) -> nn.Module:
         """The architecture with random weights, in eval mode; BadInputError for an unknown name."""
-        entry = model_entry(name)
+        return self.build_entry(model_entry(name))
+
+    def build_entry(self, entry: ModelEntry) -> nn.Module:
+        """The architecture that an entry describes, with random weights, in eval mode."""
         if entry.build is not None:
             return BUILDERS[entry.build.cls](**entry.build.args).eval()
-        return timm.create_model(name, pretrained=False).eval()
+        return timm.create_model(entry.name, pretrained=False).eval()
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights: from a file (site file, or packaged), else from the hub by its pinned tag."""
