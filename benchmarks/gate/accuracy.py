@@ -83,8 +83,7 @@ def _allowed(
     models: Pair, metric: str, paired: Paired | str, policy: Policy, spread: Spread | None
 ) -> tuple[float, str]:
     """How many points the metric may differ either way, and why."""
-    place = moved(models.old.provenance, models.new.provenance)
-    if not place:
+    if not moved(models.old.provenance, models.new.provenance):
         return policy.tolerance, str(paired) if isinstance(paired, Paired) else ""
     measured = None if spread is None or models.fp32 else spread.of(models.old.cell.id, metric)
     sigma, runs = measured or (0.0, 0)
@@ -92,4 +91,4 @@ def _allowed(
     allowed = max(policy.tolerance, policy.stderrs * math.hypot(stderr, sigma))
     told = str(paired) if isinstance(paired, Paired) else f"not paired: {paired}"
     chaos = f"spread of {runs} runs {sigma:.3f}" if measured else "spread not measured"
-    return allowed, f"{told}; {chaos}; {place}"
+    return allowed, f"elsewhere; {told}; {chaos}"

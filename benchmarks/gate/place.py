@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from vitq.benchmarks.record import Identity, Kind, Provenance
@@ -22,6 +22,16 @@ def moved(old: Provenance, new: Provenance) -> str:
     )
     found += _changes(old.packages, new.packages) + _changes(old.settings, new.settings)
     return f"other {', '.join(found)}" if found else ""
+
+
+def describe_places(pairs: Iterable[tuple[Provenance, Provenance]]) -> list[str]:
+    """One line for all cells that were made elsewhere in the same way."""
+    counts = Counter(place for old, new in pairs if (place := moved(old, new)))
+    return [f"made elsewhere: {place} ({_cells(count)})" for place, count in counts.items()]
+
+
+def _cells(count: int) -> str:
+    return f"{count} cell{'s' if count > 1 else ''}"
 
 
 def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
@@ -63,6 +73,6 @@ def describe_changes(changes: Iterable[dict[Kind, Identity]]) -> list[str]:
                 counts[part][kind] = counts[part].get(kind, 0) + 1
     return [
         f"identity changed: {part}{f' ({how})' if how else ''}, decides {', '.join(kinds)} of "
-        f"{max(kinds.values())} cell{'s' if max(kinds.values()) > 1 else ''}"
+        f"{_cells(max(kinds.values()))}"
         for (part, how), kinds in counts.items()
     ]

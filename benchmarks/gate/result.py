@@ -27,7 +27,7 @@ class GateResult:
 
     Attributes:
         compared: cells whose results were compared, of `cells` in the baseline.
-        changes: which parts of the identity changed, a line a part.
+        changes: where cells were made elsewhere, and which parts of the identity changed, a line each.
         costs: what evaluations cost, a line a form.
         at_least: see `Policy`.
     """
