@@ -130,14 +130,27 @@ def report(
 def gate(
     baseline: Annotated[Path, typer.Option("--baseline", help="records.jsonl, or its folder, of an earlier run.")],
     suite: SuiteArgument = "smoke",
+    k: PickOption = None,
     results: ResultsOption = None,
     site: SiteOption = None,
     tolerance: Annotated[float, typer.Option(help="Accuracy difference allowed, in points, both ways.", min=0)] = 0.0,
+    stderrs: Annotated[float, typer.Option(help="Standard errors allowed on another machine.", min=0)] = 3.0,
+    slowdown: Annotated[float, typer.Option(help="Growth of a kernel's ratio to FP32 allowed.", min=1)] = 1.1,
+    cost: Annotated[bool, typer.Option("--cost", help="Gate what a fake-quant evaluation costs, too.")] = False,
+    at_least: Annotated[str | None, typer.Option("--at-least", help="Cells that must be compared: N or all.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", help="Write Markdown here; default: add to $GITHUB_STEP_SUMMARY.")
+    ] = None,
 ) -> int:
-    """Compare with an earlier run: accuracy both ways, size and operations exactly, latency on the same machine."""
-    from vitq.benchmarks import session
+    """Compare with an earlier run: accuracy both ways, size and operations exactly, kernels by their ratio to FP32."""
+    from vitq.benchmarks.gate.command import run_gate
+    from vitq.benchmarks.gate.policy import Policy, cells_asked
 
-    return session.gate(suite, baseline, results, site, tolerance)
+    policy = Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least))
+    return run_gate(
+        suite, baseline, results=results, site=site, policy=policy, k=k, junit_file=junit, summary_file=summary
+    )
 
 
 @app.command()
