@@ -29,7 +29,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from vitq.datasets.batches import Batch, Preprocessing, seed_of, seeded
@@ -59,7 +58,7 @@ class Reader:
     seed: int | None = None
 
     @cached_property
-    def _change(self) -> Callable[[Image.Image], Any]:
+    def _change(self) -> Any:
         how = self.how
         common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
         common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
