@@ -111,7 +111,7 @@ def _tree_sha256(name: str) -> str:
 
 
 def tree_sha256(source: bytes) -> str:
-    """sha256 of a source's syntax tree without docstrings."""
+    """sha256 of a source's syntax tree without docstrings, the same in every Python."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
@@ -123,4 +123,15 @@ def tree_sha256(source: bytes) -> str:
                 and isinstance(first.value.value, str)
             ):
                 node.body = [*body[1:]] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+    return hashlib.sha256(_spelled(tree).encode()).hexdigest()
+
+
+def _spelled(node: object) -> str:
+    """A tree as text, less fields that are empty.
+
+    `ast.dump` shows empty ones or not by the version of Python, and new versions add some: code would seem changed.
+    """
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={_spelled(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(_spelled, node))}]" if isinstance(node, list) else repr(node)

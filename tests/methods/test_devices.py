@@ -137,13 +137,16 @@ def test_bfloat16_only_where_the_gpu_computes_in_it(
 
 
 def test_no_source_asks_the_current_gpu() -> None:
-    """Every call of `torch.cuda` names its device, but for those that ask how many there are."""
+    """Every call of `torch.cuda` names its device, but for those that start CUDA or count its GPUs."""
     wrong = []
-    for room in ("methods", "tasks", "datasets"):
+    for room in ("methods", "tasks", "datasets", "benchmarks"):
         for path in (ROOT / room).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
                 if isinstance(node, ast.Call) and ast.unparse(node.func).startswith("torch.cuda."):
-                    counts = ast.unparse(node.func) in ("torch.cuda.device_count", "torch.cuda.is_available")
+                    counts = ast.unparse(node.func) in (
+                        "torch.cuda.device_count",
+                        "torch.cuda.init",
+                    )
                     if not counts and not node.args:
                         wrong.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
     assert wrong == []

@@ -27,6 +27,7 @@ class FakeGpus:
             ("get_device_capability", lambda at: capability),
         ):
             patch.setattr(torch.cuda, name, self._noting(name, answer))
+        patch.setattr(torch.cuda, "init", lambda: None)
         patch.setattr(torch.cuda, "is_available", lambda: True)
         patch.setattr(torch.cuda, "device_count", lambda: 2)
         # the emulation that a card without bfloat16 answers with
