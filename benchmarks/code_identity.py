@@ -127,10 +127,12 @@ def tree_sha256(source: bytes) -> str:
 
 
 def _spelled(node: object) -> str:
-    """A tree as text, less fields that are empty.
+    """A tree as text, less fields and parts of f-strings that are empty.
 
-    `ast.dump` shows empty ones or not by the version of Python, and new versions add some: code would seem changed.
+    `ast.dump` shows empty ones or not by the version of Python, and versions add some: code would seem changed.
     """
+    if isinstance(node, ast.JoinedStr):
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
     if isinstance(node, ast.AST):
         fields = [f"{name}={_spelled(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
         return f"{type(node).__name__}({', '.join(fields)})"
