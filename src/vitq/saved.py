@@ -72,7 +72,7 @@ def _device(device: str | torch.device) -> torch.device:
 
 def _restored(path: Path, header: dict[str, Any]) -> nn.Module:
     """The architecture with the method's modules in it, no weight yet."""
-    if header["scope"] != "":
+    if header["scope"] != "model":
         raise BadInputError(f"{path} holds the scope {header['scope']!r} of a model: only whole models can be loaded")
     method = registry.load(header["method"])
     options = make_options(method.Options, _tuples(header["options"]))
