@@ -21,7 +21,7 @@ from vitq.benchmarks.rows import Row
 
 TRIALS = 10
 ROUNDS = 300
-"""What tells a fifth from noise on a busy machine; a suite's default of 20 is for a quiet one, and says `noisy` here."""
+"""What tells a fifth from noise beside others; the 20 that a suite times by default are for a quiet machine."""
 FP32_WORK, WORK = 20, 10
 """Products that FP32 and the kernel do; a fifth more is 12."""
 KERNEL = "int8-kernel:trial"
