@@ -93,7 +93,10 @@ def readme(suite: str, rows: Sequence[Row], spread: Spread) -> str:
     runs = [f"- `{name}`: {how}" for name, how in spread.runs.items()]
     table = ["| cell | metric | runs | deviation of a difference, points |", "|---|---|---|---|"]
     table += [f"| `{cell}` | {metric} | {n} | {points:.2f} |" for cell, metric, points, n in _wide(spread)]
-    measured = ["", "## Spread", "", *runs, "", *table] if spread.cells else ["", "No spread was measured."]
+    if len(table) == 2:
+        table = ["No cell flipped more than 1 in 50 samples: none was run more often."]
+    measured = ["## Spread", "", *runs, "", *table] if spread.cells else ["No spread was measured."]
+    failed += [""] if failed else []
     return "\n".join([head, *failed, *measured, ""])
 
 

@@ -20,7 +20,7 @@ from vitq.benchmarks.record import CellKey, LatencyRow, Provenance
 from vitq.benchmarks.rows import Row
 
 TRIALS = 10
-ROUNDS = 300
+ROUNDS = 100
 """What tells a fifth from noise beside others; the 20 that a suite times by default are for a quiet machine."""
 FP32_WORK, WORK = 20, 10
 """Products that FP32 and the kernel do; a fifth more is 12."""
