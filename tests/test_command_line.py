@@ -1,5 +1,6 @@
 """The command line as a user meets it, end to end on the embedded digits."""
 
+import json
 import subprocess
 import sys
 import textwrap
@@ -109,9 +110,8 @@ def test_report_compare_show_and_clean(done):
     assert "repq_vit" in text
     assert list((root / "r" / "report").glob("*.png"))
     assert vitq("compare", "smoke", "--results", "r", cwd=root).returncode == 4, "digits are compared with no paper"
-    shown = vitq(
-        "show", "repq_vit/classification/digits/digits_vit/W4A4/seed0/limit200", "--results", "r", "--layers", cwd=root
-    )
+    cell = "repq_vit/classification/digits/digits_vit/W4A4/seed0/limit200"
+    shown = vitq("show", cell, "--results", "r", "--layers", cwd=root)
     assert shown.returncode == 0, shown.stderr
     for word in ("blocks.0.attn.qkv", "identity weights", "identity code of the method", "key accuracy"):
         assert word in shown.stdout
@@ -120,6 +120,23 @@ def test_report_compare_show_and_clean(done):
     assert "deleted 1 files" in vitq("clean", "smoke", "--results", "r", cwd=root).stdout
     again = vitq("run", "smoke", "-k", PICK, "--limit", 200, "--results", "r", cwd=root)
     assert "3 of them finished before" in again.stdout
+    gate = vitq("gate", "smoke", "--results", "r", "--baseline", "r", cwd=root)
+    assert gate.returncode == 4, gate.stdout
+    assert "is the results folder itself" in gate.stdout
+
+
+def test_a_changed_accuracy_does_not_pass_the_gate(done):
+    root, _ = done
+    text = (root / "r" / "records.jsonl").read_text()
+    for way in (+1.0, -1.0):
+        lines = [json.loads(line) for line in text.splitlines()]
+        for line in lines:
+            if line["kind"] == "accuracy":
+                top1 = line["metrics"]["top1"]
+                top1["value"] = min(100.0, top1["value"] + way)
+        changed = root / f"changed{way}.jsonl"
+        changed.write_text("".join(json.dumps(line) + "\n" for line in lines))
+        assert vitq("gate", "smoke", "--results", "r", "--baseline", changed, cwd=root).returncode == 1
 
 
 def test_dry_run_and_lists(tmp_path):

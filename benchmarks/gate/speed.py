@@ -3,7 +3,8 @@
 Milliseconds are never compared: what else a machine does makes every form slower, FP32 too. Each round runs every form
 once, so the ratio r_i = form_i / fp32_i cancels what lasts a round, and the median over rounds what lasts less. Slower:
 the two-sided Mann-Whitney test on log r rejects at `alpha`, and the median ratio grew by more than `slowdown`; both,
-since a certain change may be small, and a large one chance.
+since a certain change may be small, and a large one chance. Where chance is so large that the bootstrap interval of
+the growth reaches beyond slowdown^2, nothing is called the same: the verdict is `noisy`, and more rounds tell.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from vitq.benchmarks.record import LatencyRow, Provenance
 from vitq.benchmarks.rows import Row
 
 FP32, FAKE_QUANT = "fp32", "fake-quant"
+_DRAWS = 2000
 Form = tuple[str, int, int, str]
 Ratios = NDArray[np.float64]
 
@@ -95,18 +97,27 @@ def _compared(row: GateRow, old: Ratios, new: Ratios, gated: bool, policy: Polic
     if 2 / math.comb(len(old) + len(new), len(old)) >= policy.alpha:
         return row._replace(note=f"{rounds} can never be certain at {policy.alpha:g}: time more")
     p = float(mannwhitneyu(old, new, alternative="two-sided").pvalue)
-    row = row._replace(note=f"x{growth:.2f}, p = {p:.2g}, {rounds}")
+    low, high = _interval(old, new, policy.alpha)
+    row = row._replace(note=f"x{growth:.2f} ({low:.2f} to {high:.2f}), p = {p:.2g}, {rounds}")
     if not gated:
         return row._replace(verdict="shown")
-    return row._replace(allowed=f"x{policy.slowdown:g}", verdict=_verdict(growth, p, policy))
+    return row._replace(allowed=f"x{policy.slowdown:g}", verdict=_verdict(growth, p, high, policy))
 
 
-def _verdict(growth: float, p: float, policy: Policy) -> str:
-    if p >= policy.alpha:
-        return "same"
-    if growth > policy.slowdown:
+def _interval(old: Ratios, new: Ratios, alpha: float) -> tuple[float, float]:
+    """Bootstrap interval of the growth of the median ratio, rounds drawn anew in each run; the same at every call."""
+    dice = np.random.default_rng(0)
+    draws = [np.median(dice.choice(each, (_DRAWS, len(each))), axis=1) for each in (old, new)]
+    low, high = np.exp(np.quantile(draws[1] - draws[0], (alpha / 2, 1 - alpha / 2)))
+    return float(low), float(high)
+
+
+def _verdict(growth: float, p: float, high: float, policy: Policy) -> str:
+    if p < policy.alpha and growth > policy.slowdown:
         return "slower"
-    return "faster" if growth < 1 / policy.slowdown else "same"
+    if p < policy.alpha and growth < 1 / policy.slowdown:
+        return "faster"
+    return "noisy" if high > policy.slowdown**2 else "same"
 
 
 def evaluation_costs(pairs: Iterable[tuple[Row, Row]]) -> list[str]:

@@ -68,8 +68,10 @@ def test_a_change_that_is_certain_but_small_passes() -> None:
     assert verdict(judged(old, new, slowdown=1.02)) == "slower"
 
 
-def test_a_change_that_is_large_but_not_certain_passes() -> None:
-    assert verdict(judged(timed(*rounds(0.4, 0, noise=0.8)), timed(*rounds(0.5, 1, noise=0.8)))) == "same"
+def test_a_change_that_is_large_but_not_certain_passes_and_is_called_noisy() -> None:
+    result = judged(timed(*rounds(0.4, 0, noise=0.8)), timed(*rounds(0.5, 1, noise=0.8)))
+    assert (verdict(result), result.exit_code) == ("noisy", 0)
+    assert [each.verdict for each in result.shown] == ["noisy"]
 
 
 def test_too_few_rounds_can_never_be_certain_and_it_is_said() -> None:

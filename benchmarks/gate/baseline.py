@@ -1,0 +1,101 @@
+"""A baseline of a finished run: the lines and outcomes that a gate needs, without what it does not.
+
+Kept: what was asked for, accuracy with every sample's outcome, counts, FP32, why a cell failed to be measured, and
+latency where it is wanted. Dropped: records of models, artifacts, details, warnings, seconds, commands and paths.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vitq.benchmarks import outcomes
+from vitq.benchmarks.record import Asked, Kind, Line, Provenance, Record
+from vitq.benchmarks.store import read_lines
+from vitq.errors import BadInputError
+
+_FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
+           "operations", "latency")  # fmt: skip
+
+
+def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
+    """Write `records.jsonl` and `outcomes/` to `out`, which must be new or empty; the lines, in order of asking.
+
+    Raises BadInputError where nothing is finished, outcomes are missing or broken, or `out` holds something.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise BadInputError(f"{out} holds something: remove it, or name a new folder")
+    lines = kept(read_lines(results), latency=latency)
+    if not lines:
+        raise BadInputError(f"{results} holds no cell that was measured: finish a run first")
+    files = {line.outcomes: _outcomes(line, results) for line in lines if isinstance(line, Record) and line.outcomes}
+    for name, content in files.items():
+        path = out / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    (out / "records.jsonl").write_text("".join(line.model_dump_json(exclude_none=True) + "\n" for line in lines))
+    return lines
+
+
+def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
+    """Every cell's last asking with the records that count of its measurements, stripped, each once."""
+    asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
+    records: dict[tuple[Kind, str], Record] = {}
+    for line in lines:
+        if isinstance(line, Record):
+            before = records.get((line.kind, line.key))
+            if before is None or line.finished or not before.finished:
+                records[line.kind, line.key] = line
+    found: dict[Any, Line] = {}
+    for each in asked.values():
+        own = {kind: record for kind, key in each.keys.items() if (record := records.get((kind, key)))}
+        wanted = {kind: record for kind, record in own.items() if _is_wanted(record, latency)}
+        if not wanted:
+            continue
+        fp32 = records.get(("accuracy", each.fp32_key or ""))
+        for record in (*wanted.values(), *([fp32] if fp32 else [])):
+            found[record.kind, record.key] = _stripped(record)
+        found[each.cell.id] = _stripped_asking(each, wanted)
+    return list(found.values())
+
+
+def _is_wanted(record: Record, latency: bool) -> bool:
+    """A record that failed is kept whatever it is of: its cell is no baseline, and the gate is to say so."""
+    return record.status != "done" or record.kind in ("accuracy", "counts") or (latency and record.kind == "latency")
+
+
+def _stripped(record: Record) -> Record:
+    fields = {name: getattr(record, name) for name in _FIELDS}
+    error = None if record.status == "done" else f"{record.status} when the baseline was made"
+    where = _place(record.provenance, processor=record.kind == "latency")
+    return Record(**fields, error=error, provenance=where)
+
+
+def _stripped_asking(asked: Asked, records: dict[Kind, Record]) -> Asked:
+    keys = {kind: record.key for kind, record in records.items()}
+    return Asked(
+        cell=asked.cell, keys=keys, fp32_key=asked.fp32_key, paper_name=asked.paper_name,
+        provenance=_place(asked.provenance, processor=False),
+    )  # fmt: skip
+
+
+def _place(provenance: Provenance, *, processor: bool) -> Provenance:
+    """Without the command; names of processors count for latency alone."""
+    return provenance.model_copy(
+        update={
+            "command": "",
+            "cpu": provenance.cpu if processor else "",
+            "gpu": provenance.gpu if processor else None,
+        }
+    )
+
+
+def _outcomes(record: Record, results: Path) -> bytes:
+    """The file's content, read as the gate will read it."""
+    folder = results if results.is_dir() else results.parent
+    path = folder / str(record.outcomes)
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise BadInputError(f"a record in {folder} names outcomes outside its folder: {record.outcomes!r}")
+    outcomes.read(path, record.metrics)
+    return path.read_bytes()
