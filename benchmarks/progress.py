@@ -12,6 +12,12 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from vitq.benchmarks.order import Send
 from vitq.benchmarks.record import Record
 from vitq.benchmarks.runner import Listener
+from vitq.reports.escape import line
+
+
+def plain_console() -> Console:
+    """Standard error, on which text is shown as it is: `[red]` and `:x:` mean nothing here."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
@@ -20,7 +26,7 @@ def listener(console: Console) -> Iterator[Listener]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeLeft(), console=console, transient=True) as progress:
         yield Bars(progress)
 
@@ -31,7 +37,7 @@ def phases(console: Console) -> Iterator[Send]:
     if not console.is_terminal:
         yield lambda phase, done, total: None  # noqa: ARG005
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeLeft())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("")
         yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
@@ -41,12 +47,16 @@ def outcome(record: Record) -> str:
     """One line on how a cell ended."""
     top = next(iter(record.metrics.items()), None)
     seconds = sum(record.phases.values())
-    said = record.error or ""
+    said = line(record.error or "")
     if record.status == "done":
         said = f"{top[0]} {top[1].value:.2f} %" if top else "counted"
         if record.size is not None:
             said += f", {record.size.packed_mb:.3f} MB"
-    return f"{record.status:<11} {record.cell.id}  {said}  ({seconds:.1f} s)"
+    return f"{record.status:<11} {line(record.cell.id)}  {said}  ({seconds:.1f} s)"
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
@@ -64,7 +74,7 @@ class Lines:
 
     def ended(self, record: Record) -> None:
         """Print how the cell ended."""
-        self.console.print(f"{self.count} {outcome(record)}", markup=False, highlight=False, soft_wrap=True)
+        _print(self.console, f"{self.count} {outcome(record)}")
 
 
 class Bars:
@@ -92,4 +102,4 @@ class Bars:
     def ended(self, record: Record) -> None:
         """Print failures above the bars."""
         if record.status != "done":
-            self.progress.console.print(outcome(record), markup=False, highlight=False)
+            _print(self.progress.console, outcome(record))

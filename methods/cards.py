@@ -15,11 +15,15 @@ Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
 
 class Hyperparameter(BaseModel):
-    """One option: its default, the values it takes, and the source of the default."""
+    """One option: its default, the values it takes, and the source of the default.
+
+    `type` is what its values are, where neither the default nor the choices show it.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: str
     default: Any
+    type: Literal["whole", "number", "text"] | None = None
     choices: list[Any] | None = None
     source: str
     note: str = ""
