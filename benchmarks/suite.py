@@ -117,7 +117,8 @@ class MethodEntry(_Strict):
 class Suite(_Strict):
     """What to run: the product of methods, tasks with their models, bits and seeds.
 
-    `mode: accounting` counts size and operations without data or weights.
+    `mode: accounting` counts size and operations without data or weights. `keep: none` drops each quantized model's
+    file once its cell is done.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)
@@ -130,6 +131,7 @@ class Suite(_Strict):
     calibration: Calibration = Calibration()
     latency: Latency | None = None
     threads: int | None = Field(default=None, ge=1)
+    keep: Literal["all", "none"] = "all"
 
     _widths = field_validator("bits")(_bits)
     _seeds = field_validator("seeds")(_once)
