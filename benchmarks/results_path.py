@@ -14,16 +14,6 @@ FILES = ("records.jsonl", "records.broken", ".records.lock")
 FOLDERS = ("artifacts", "fp32", "outcomes", "models", "accounting", "report", ".claims")
 
 
-class ResultsGoneError(Exception):
-    """The results folder was deleted, or replaced, while a run wrote to it; the run ends with exit code 3."""
-
-    def __init__(self, folder: Path) -> None:
-        super().__init__(
-            f"results folder {folder} is gone: something deleted it during the run; what ended since is lost, "
-            "run again to compute it"
-        )
-
-
 def check_results(folder: Path) -> None:
     """Make the folder and hold what vitq keeps in it to its kind, then write, flush and remove a file.
 
@@ -48,12 +38,6 @@ def check_folder(folder: Path, what: str) -> None:
     except (OSError, ValueError) as error:
         raise BadInputError(f"{what} {_short(folder)} cannot be made: {_reason(error)}") from None
     _can_write(folder, what)
-
-
-def still_there(folder: Path) -> None:
-    """Raise ResultsGoneError where the folder of a run has been deleted or replaced by something else."""
-    if not folder.is_dir():
-        raise ResultsGoneError(folder)
 
 
 def _can_write(folder: Path, what: str) -> None:

@@ -45,8 +45,9 @@ class Build(_Strict):
 class ModelEntry(_Strict):
     """One model. `paper_name` is what figures call it; `build` is None for a name that timm knows.
 
-    `sha256` pins the weights file. `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card
-    beside them. `hub` says whether timm may fetch the weights by name.
+    `sha256` pins the weights file, `tensors_sha256` what the hub gives (`weights.tensors_sha256`). `packaged` weights
+    ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says whether timm may fetch the
+    weights by name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelEntry(_Strict):
     preprocessing: Preprocessing
     build: Build | None = None
     sha256: str | None = None
+    tensors_sha256: str | None = None
     packaged: bool = False
     hub: bool = True
     expected: dict[str, dict[str, float]] = Field(default_factory=dict)
