@@ -12,11 +12,11 @@ from typing import Any, TextIO, cast
 
 import typer
 
+from vitq.entry import STOPPED, STOPPED_LINE
 from vitq.errors import BadInputError
 from vitq.reports.escape import line
 
-BAD_INPUT, STOPPED, PIPE_CLOSED = 2, 130, 141
-STOPPED_LINE = "stopped; finished records are kept, run again to go on"
+BAD_INPUT, PIPE_CLOSED = 2, 141
 # typer brings a click of its own or takes the installed one; BadParameter's grandparent is
 # what all of its usage errors are
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
@@ -44,7 +44,7 @@ def plain_errors(command: Callable[..., int]) -> Callable[..., None]:
             say(str(error))
             code = BAD_INPUT
         except KeyboardInterrupt:
-            say(STOPPED_LINE)
+            say(STOPPED_LINE.removeprefix("vitq: "))
             code = STOPPED
         except OSError as error:
             if error.filename is None:
@@ -98,7 +98,7 @@ def run_plainly(app: typer.Typer) -> int:
     try:
         return _code(app)
     except KeyboardInterrupt:
-        say(STOPPED_LINE)
+        say(STOPPED_LINE.removeprefix("vitq: "))
         return STOPPED
     except _OutputError as error:
         return _not_written(error.__cause__)
@@ -108,7 +108,7 @@ def run_plainly(app: typer.Typer) -> int:
 
 def _code(app: typer.Typer) -> int:
     try:
-        code = int(app(standalone_mode=False) or 0)
+        code = int(app(standalone_mode=False, prog_name="vitq") or 0)
     except _CLICK_ERROR as error:
         code = _usage(error)
     if sys.stdout is not None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
 from vitq.benchmarks.order import Order
 from vitq.benchmarks.plan import Past, check_device, plan, results_folder, summary_of_changes, why_again
-from vitq.benchmarks.progress import listener, phases
+from vitq.benchmarks.progress import listener, phases, plain_console
 from vitq.benchmarks.record import CellKey
+from vitq.benchmarks.results_path import check_results
 from vitq.benchmarks.rows import Row
 from vitq.benchmarks.runner import Summary
 from vitq.benchmarks.runner import run as run_matrix
@@ -44,8 +43,10 @@ def run(
     cells, refused = _picked(suite, k, limit)
     check_device(device)
     folder = results_folder(suite, place, results)
+    if not dry_run:
+        check_results(folder)
     orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs)
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console = plain_console()
     if dry_run:
         _dry_run(orders, refused, folder, verbose)
         return 0
@@ -69,7 +70,7 @@ def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKe
     cells, refused = expand(suite)
     if limit is not None and suite.mode != "accounting":
         cells = [limited(cell, limit) for cell in cells]
-    if k:
+    if k is not None:
         pick = picker(k)
         cells, refused = [c for c in cells if pick(c.id)], [r for r in refused if pick(r.id)]
     if not cells:
@@ -124,7 +125,7 @@ def verify(suite_name: str, site: Path | None, sample: int) -> int:
         return 0
     good = True
     for entry in suite.tasks:
-        with phases(Console(stderr=True)) as progress:
+        with phases(plain_console()) as progress:
             checks = verify_classification(
                 load(entry.task), entry.models, entry.dataset, place.places(), progress=progress, sample=sample,
                 calibration=suite.calibration.model_dump(),

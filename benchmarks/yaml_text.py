@@ -113,7 +113,7 @@ def _not_yaml(error: yaml.YAMLError, text: str, shown: str) -> str:
     mark = getattr(error, "problem_mark", None)
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
-        return f"{shown} line {line} holds the control character U+{ord(str(error.character)):04X}: remove it"
+        return f"{shown} line {line} holds the control character U+{int(error.character):04X}: remove it"
     place = f" line {mark.line + 1}" if mark else ""
     return f"{shown}{place} is not YAML: {getattr(error, 'problem', None) or _first_line(error)}"
 

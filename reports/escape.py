@@ -14,7 +14,7 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that show nothing, or move or turn what is around them (escapes, bidi marks, surrogates)."""
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
 _LINK = re.compile(r"(?<=\w)(:)(?=//)|(?<=www)(\.)|(?<=\w)(@)(?=\w)", re.IGNORECASE)
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@", "\t")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
 
@@ -54,7 +54,7 @@ def csv_cell(value: Any) -> Any:
     """A cell that no spreadsheet takes for a formula: numbers as they are, such text behind an apostrophe."""
     if not isinstance(value, str):
         return value
-    shown = visible(value, keep="\t\n\r")
+    shown = visible(value, keep="\t\n")
     if shown.lstrip(" \n").startswith(_FORMULA) and not _NUMBER.fullmatch(shown):
         return f"'{shown}"
     return shown

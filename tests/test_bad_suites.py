@@ -51,7 +51,7 @@ def test_the_suite_itself_is_good() -> None:
         ("5}\n    models: [digits_vit]", "5}\n    models: [digits_swin]", 10, "no task of this suite runs"),
         ("5}\n    models: [digits_vit]", "5}\n    models: []", 10, "at least 1"),
         ("bits: [W8A8]", "bits: []", 5, "at least 1"),
-        ("bits: [W8A8]", "bits: [W8A8, w8a8]", 5, "listed twice"),
+        ("bits: [W8A8]", "bits: [W8A8, W8A8]", 5, "listed twice"),
         ("bits: [W8A8]", "bits: W8A8", 5, "list"),
         ("bits: [W8A8]", "bits: [8]", 5, "string"),
         ("bits: [W8A8]", "bits: null", 5, "list"),
@@ -75,7 +75,7 @@ def test_the_suite_itself_is_good() -> None:
         ("name: tiny", "name: no", 1, "write true or false, or put it in quotes"),
         ("name: tiny", "name: ''", 1, "name"),
         ("name: tiny", f"name: {'a' * 300}", 1, "at most 80"),
-        ("name: tiny", "name: 2026-02-31x", 0, ""),
+        ("name: tiny", "name: 2026-02-31x y", 1, "name"),
         ("name: tiny", "name: !!timestamp 2026-02-31", 0, "day"),
         ("name: tiny", "name: !!python/object/apply:os.getcwd []", 1, "tag"),
         ("name: tiny", "name: !tiny x", 1, "tag"),
@@ -106,7 +106,7 @@ def test_the_suite_itself_is_good() -> None:
         ("- minmax", "- {method: pmq, options: {widths: [2, x]}}", 7, "each item a whole number"),
         ("- minmax", "- {method: pmq, options: {patch_wise: yes}}", 7, "write true or false"),
         ("- minmax", "- {method: pmq, options: {patch_wise: 1}}", 7, "true or false"),
-        ("- minmax", "- {method: repq_vit, options: {rounded_zero_point: 1}}", 7, "did you mean"),
+        ("- minmax", "- {method: repq_vit, options: {rounded_zero_point: 1}}", 7, "known: false, true"),
     ],
 )
 def test_a_wrong_word_is_named_with_its_line(right: str, wrong: str, line: int, says: str) -> None:
