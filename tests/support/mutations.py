@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 NASTY = [
     b"", b"\x00", b"\xff", b"\xef\xbb\xbf", b"\r\n", b"\t", b"\\", b"'", b'"', b"[" * 60, b"{" * 60, b"]", b"}", b"- ",
     b": ", b"&a ", b"*a", b"!!python/name:os.system ", b"!!binary ", b"!!set ", b"!!omap ", b"<<: *a",
-    b"%YAML 1.1\n---\n", b"...", b"|", b">", b"? ", b"2026-02-31", b"1:30", b"yes", b"~", b".nan", b".inf", b"1e999", b"-1", b"0x1F",
+    b"%YAML 1.1\n---\n", b"...", b"|", b">", b"? ", b"2026-02-31", b"1:30", b"yes",
+    b"~", b".nan", b".inf", b"1e999", b"-1", b"0x1F",
     b"9" * 400, b"true", b"null", b"\xed\xa0\x80", "\u202e".encode(), b"#", b"=", b"[[x]]", b"\x1b[2J", b"\n\n", b"W0A0",
 ]  # fmt: skip
 VALUES: list[Any] = [
