@@ -47,17 +47,9 @@ def outcome(order: Order, records: Sequence[Record]) -> str:
     """One line on how a cell ended: its accuracy and size, or what went wrong."""
     bad = next((r for r in records if r.status != "done"), None)
     seconds = sum(sum(r.seconds.values()) for r in records)
-<<<<<<< HEAD
-    said = line(bad.error or "") if bad else ", ".join(filter(None, map(_measured, records))) or "nothing to do"
+    done = ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
+    said = line(bad.error or "") if bad else done
     return f"{bad.status if bad else 'done':<11} {line(order.cell.id)}  {said}  ({seconds:.1f} s)"
-=======
-    said = (
-        bad.error or ""
-        if bad
-        else ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
-    )
-    return f"{bad.status if bad else 'done':<11} {order.cell.id}  {said}  ({seconds:.1f} s)"
->>>>>>> main
 
 
 def _measured(record: Record) -> str:
