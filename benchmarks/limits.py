@@ -23,3 +23,9 @@ def within_cores(what: str, value: int | None, least: int = 1) -> None:
         raise BadInputError(
             f"{what} is {value}, but this machine has {cores()} core{plural}: give a number from {least} to {cores()}"
         )
+
+
+def within_machine(name: str, threads: int | None, latency_threads: int | None) -> None:
+    """BadInputError where a suite asks for more threads than this machine has cores."""
+    within_cores(f"suite {name}: threads", threads)
+    within_cores(f"suite {name}: latency.threads", latency_threads)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
+from vitq.benchmarks.limits import within_machine
 from vitq.benchmarks.order import Order
 from vitq.benchmarks.plan import Past, check_device, plan, results_folder, summary_of_changes, why_again
 from vitq.benchmarks.progress import listener, phases, plain_console
@@ -40,6 +41,7 @@ def run(
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
     suite, place = load_suite(suite_name), load_site(site)
+    within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
     cells, refused = _picked(suite, k, limit)
     check_device(device)
     folder = results_folder(suite, place, results)

@@ -161,6 +161,13 @@ def test_a_report_goes_to_a_folder_alone() -> None:
     vitq_here("report", "smoke", "--out", "x" * 5000).refused("--out", "too long")
 
 
+def test_threads_of_a_suite_are_bound_by_the_machine() -> None:
+    suite = "name: tiny\ntasks: [{dataset: digits, models: [digits_vit]}]\nbits: [W8A8]\nmethods: [minmax]\n"
+    for more in ("threads: 1000000", "latency: {threads: 1000000}"):
+        Path("tiny.yaml").write_text(f"{suite}{more}\n")
+        vitq_here("run", "tiny.yaml", "--dry-run").refused("threads is 1000000", "cores")
+
+
 def run_process(*words: str, **settings: object) -> subprocess.CompletedProcess[str]:
     env = os.environ | {str(k): str(v) for k, v in settings.pop("env", {}).items()}  # type: ignore[attr-defined]
     return subprocess.run(
@@ -180,7 +187,8 @@ def test_output_that_cannot_be_written_is_a_line() -> None:
 
 def test_a_reader_that_goes_away_is_no_error_of_ours() -> None:
     process = subprocess.Popen([VITQ, "list", "cells", "full"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    assert process.stdout and process.stderr
+    assert process.stdout is not None
+    assert process.stderr is not None
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait() == 141

@@ -71,8 +71,9 @@ def one_line() -> Iterator[None]:
     try:
         yield
     except BadInputError as error:
-        assert str(error).strip()
-        assert len(str(error).splitlines()) == 1, repr(str(error))
+        said = str(error).splitlines()
+        if len(said) != 1 or not said[0].strip():
+            raise AssertionError(repr(said)) from error
 
 
 @contextmanager

@@ -13,12 +13,13 @@ NASTY = [
     b": ", b"&a ", b"*a", b"!!python/name:os.system ", b"!!binary ", b"!!set ", b"!!omap ", b"<<: *a",
     b"%YAML 1.1\n---\n", b"...", b"|", b">", b"? ", b"2026-02-31", b"1:30", b"yes",
     b"~", b".nan", b".inf", b"1e999", b"-1", b"0x1F",
-    b"9" * 400, b"true", b"null", b"\xed\xa0\x80", "\u202e".encode(), b"#", b"=", b"[[x]]", b"\x1b[2J", b"\n\n", b"W0A0",
+    b"9" * 400, b"true", b"null", b"\xed\xa0\x80", "\u202e".encode(), b"#", b"=", b"[[x]]", b"\x1b[2J",
+    b"\n\n", b"W0A0",
 ]  # fmt: skip
 VALUES: list[Any] = [
     None, True, False, 0, -1, 1, 2**63, 10**400, 0.0, -0.0, 1e-320, 1e308, -1e308, float("nan"), float("inf"), 150, "",
-    " ", "../../etc/passwd", "/etc/passwd", "a\nb", "<script>", "=1+1", "\x1b[31m", "\u202e", "x" * 2000, "W4A4", "done", "NaN",
-    [], {}, [[]], [None], {"a": None}, {"": 1}, [1, 2], "5a" * 32,
+    " ", "../../etc/passwd", "/etc/passwd", "a\nb", "<script>", "=1+1", "\x1b[31m", "\u202e", "x" * 2000,
+    "W4A4", "done", "NaN", [], {}, [[]], [None], {"a": None}, {"": 1}, [1, 2], "5a" * 32,
 ]  # fmt: skip
 
 
