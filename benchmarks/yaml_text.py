@@ -128,7 +128,7 @@ def _bounded(text: str, shown: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
-            line = event.start_mark.line + 1
+            line = getattr(event.start_mark, "line", 0) + 1
             raise BadInputError(f"{shown} line {line} is nested more than {MAX_DEPTH} deep, which no suite needs")
 
 

@@ -110,7 +110,7 @@ def _unwrapped(content: Any, path: Path) -> State:
                 f"weights file {path} holds no plain dictionary of tensors: {key!r} is a {type(value).__name__}; "
                 "save the model's state dict"
             )
-    return content
+    return dict(content)
 
 
 def _say_which(found: list[str], path: Path) -> None:
