@@ -21,6 +21,7 @@ from vitq.benchmarks.store import Store, read_lines, read_rows
 from vitq.benchmarks.suite import Suite, load_suite
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
+from vitq.reports import escape
 
 
 def run(
@@ -54,7 +55,7 @@ def run(
         return 0
     store = Store(folder)
     for line in summary_of_changes(Past(store.lines()), orders):
-        console.print(line, soft_wrap=True)
+        console.print(escape.line(line), soft_wrap=True)
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
     if summary.gone:
@@ -64,7 +65,7 @@ def run(
         console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", soft_wrap=True)
     _print_results(_asked_for(store.rows(), orders), refused, summary, folder)
     for line in summary.bad_inputs:
-        console.print(f"vitq: {line}", soft_wrap=True)
+        console.print(f"vitq: {escape.line(line)}", soft_wrap=True)
     return summary.exit_code
 
 
@@ -87,7 +88,7 @@ def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, 
         some = f"  ({', '.join(left)})" if left and len(left) < len(order.identities.own) else ""
         print(f"{'to run' if left else 'finished':<9} {order.cell.id}{some}")
         for line in why_again(past, order) if verbose else ():
-            print(f"{'':<9} - {line}")
+            print(f"{'':<9} - {escape.line(line)}")
     for row in refused:
         print(f"{'left out':<9} {row.id}: {row.reason}")
 
