@@ -125,15 +125,8 @@ def tree_sha256(source: bytes) -> str:
     """sha256 of a source's syntax tree without docstrings, the same in every Python."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            first = body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = [*body[1:]] or [ast.Pass()]
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _is_text(node.body):
+            node.body = node.body[1:] or [ast.Pass()]
     return hashlib.sha256(_spelled(tree).encode()).hexdigest()
 
 
