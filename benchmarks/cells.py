@@ -1,16 +1,18 @@
-"""Cells: the product of a suite, their ids, and the `-k` expressions that pick some of them."""
+"""Cells: the product of a suite and their ids."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from vitq.benchmarks.picking import picker
 from vitq.benchmarks.record import CellKey
 from vitq.benchmarks.suite import MethodEntry, Suite, TaskEntry
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
+
+__all__ = ["Refusal", "expand", "limited", "picker"]
 
 
 @dataclass(frozen=True)
@@ -83,58 +85,3 @@ def limited(cell: CellKey, limit: int) -> CellKey:
     if cell.limit is not None:
         cell = cell.model_copy(update={"id": cell.id.removesuffix(f"/limit{cell.limit}")})
     return cell.model_copy(update={"limit": limit, "id": f"{cell.id}/limit{limit}"})
-
-
-_TOKEN = re.compile(r"\(|\)|[^\s()]+")
-
-
-def picker(expression: str) -> Callable[[str], bool]:
-    """A test of cell ids from `repq and W4A4 and not (swin or seed1)`; words are substrings, case ignored.
-
-    Raises BadInputError for an expression that cannot be read.
-    """
-    tokens = _TOKEN.findall(expression)
-    if not tokens:
-        raise BadInputError("-k needs an expression, as in -k 'repq_vit and W4A4'")
-    tree, rest = _either(tokens, expression)
-    if rest:
-        raise _unreadable(expression, rest[0])
-    return lambda text: tree(text.lower())
-
-
-_Test = Callable[[str], bool]
-
-
-def _unreadable(expression: str, token: str) -> BadInputError:
-    return BadInputError(f"-k {expression!r} cannot be read at {token!r}: join words with and, or, not and ( )")
-
-
-def _either(tokens: list[str], whole: str) -> tuple[_Test, list[str]]:
-    left, tokens = _both(tokens, whole)
-    while tokens and tokens[0] == "or":
-        right, tokens = _both(tokens[1:], whole)
-        left = (lambda a, b: lambda text: a(text) or b(text))(left, right)
-    return left, tokens
-
-
-def _both(tokens: list[str], whole: str) -> tuple[_Test, list[str]]:
-    left, tokens = _one(tokens, whole)
-    while tokens and tokens[0] == "and":
-        right, tokens = _one(tokens[1:], whole)
-        left = (lambda a, b: lambda text: a(text) and b(text))(left, right)
-    return left, tokens
-
-
-def _one(tokens: list[str], whole: str) -> tuple[_Test, list[str]]:
-    if not tokens or tokens[0] in (")", "and", "or"):
-        raise _unreadable(whole, tokens[0] if tokens else "its end")
-    head, tokens = tokens[0], tokens[1:]
-    if head == "not":
-        inner, tokens = _one(tokens, whole)
-        return (lambda text: not inner(text)), tokens
-    if head == "(":
-        inner, tokens = _either(tokens, whole)
-        if not tokens or tokens[0] != ")":
-            raise _unreadable(whole, "a missing )")
-        return inner, tokens[1:]
-    return (lambda text: head.lower() in text), tokens

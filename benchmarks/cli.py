@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from vitq.benchmarks.limits import MAX_IMAGES, within_cores
+from vitq.benchmarks.plain import BAD_INPUT, command_line, plain_errors, run_plainly
 from vitq.errors import BadInputError
 
-GOOD, REGRESSION, BAD_INPUT, SOME_FAILED, NOTHING_COMPARED = 0, 1, 2, 3, 4
+GOOD, REGRESSION, SOME_FAILED, NOTHING_COMPARED = 0, 1, 3, 4
+
+__all__ = ["BAD_INPUT", "GOOD", "NOTHING_COMPARED", "REGRESSION", "SOME_FAILED", "app", "main"]
 
 app = typer.Typer(
     name="vitq",
@@ -21,34 +23,46 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 
+
+def _place(word: str) -> Path:
+    """A path as given, `~` expanded; a usage error for one that names nothing."""
+    if not word.strip():
+        raise typer.BadParameter("it is empty: name a folder or a file, or leave it out")
+    if "\0" in word:
+        raise typer.BadParameter("it holds a NUL")
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as error:
+        raise typer.BadParameter(f"{word}: {error}") from None
+
+
 SuiteArgument = Annotated[str, typer.Argument(help="A suite that ships (vitq list suites) or a .yaml file.")]
-SiteOption = Annotated[Path | None, typer.Option("--site", help="Site file; default $VITQ_SITE, then ./vitq.toml.")]
+SiteOption = Annotated[
+    Path | None,
+    typer.Option("--site", parser=_place, metavar="PATH", help="Site file; default $VITQ_SITE, then ./vitq.toml."),
+]
 ResultsOption = Annotated[
-    Path | None, typer.Option("--results", "-o", help="Results folder; default a folder of the suite's name.")
+    Path | None,
+    typer.Option(
+        "--results", "-o", parser=_place, metavar="PATH", help="Results folder; default a folder of the suite's name."
+    ),
 ]
 PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
 
 
-def _plain_errors(command: Callable[..., int]) -> Callable[..., None]:
-    """Print bad input as one line and end with the exit code that the command gives."""
+def _must_exist(suite: str) -> None:
+    """BadInputError for an unknown or broken suite, also where a results folder is given and its name is not needed."""
+    from vitq.benchmarks.suite import load_suite
 
-    @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> None:
-        try:
-            code = command(*args, **kwargs)
-        except BadInputError as error:
-            typer.echo(f"vitq: {error}", err=True)
-            code = BAD_INPUT
-        raise typer.Exit(code)
-
-    return run
+    load_suite(suite)
 
 
 @app.command("list")
-@_plain_errors
+@plain_errors
 def list_things(
     what: Annotated[str, typer.Argument(help="methods, models, suites or cells")],
     suite: SuiteArgument = "smoke",
@@ -62,11 +76,13 @@ def list_things(
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def verify(
     suite: SuiteArgument = "smoke",
     site: SiteOption = None,
-    sample: Annotated[int, typer.Option(help="Images to read and to score of a large data set.", min=1)] = 256,
+    sample: Annotated[
+        int, typer.Option(help="Images to read and to score of a large data set.", min=1, max=MAX_IMAGES)
+    ] = 256,
 ) -> int:
     """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
     from vitq.benchmarks import session
@@ -75,30 +91,40 @@ def verify(
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def run(
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
-    limit: Annotated[int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1, max=MAX_IMAGES)
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells; run nothing.")] = False,
     verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
-    jobs: Annotated[int, typer.Option(help="Cells at once; latency is measured alone, after them.", min=1)] = 1,
+    jobs: Annotated[
+        int, typer.Option(help="Cells at once, at most one a core; latency is measured alone, after them.")
+    ] = 1,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
     """Run a suite and print its table; running it again does only what has no finished record."""
     from vitq.benchmarks import session
+    from vitq.benchmarks.devices import check_device
+    from vitq.benchmarks.picking import picker
 
+    within_cores("--jobs", jobs)
+    check_device(device)
+    if k is not None:
+        picker(k)
     return session.run(
         suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs,
-        results=results, site=site, command=" ".join(["vitq", *sys.argv[1:]]),
+        results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def compare(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
@@ -108,45 +134,71 @@ def compare(
     """Give a verdict on every figure that the papers report."""
     from vitq.benchmarks import session
 
+    _must_exist(suite)
     return session.compare(suite, results, site, everything)
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def report(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Folder for the report; default <results>/report.")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", parser=_place, metavar="PATH", help="Folder for the report; default <results>/report."),
+    ] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
     from vitq.benchmarks import session
+    from vitq.benchmarks.results_path import check_folder
 
+    _must_exist(suite)
+    if out is not None:
+        check_folder(out, "--out")
     return session.report(suite, results, site, out)
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def gate(
-    baseline: Annotated[Path, typer.Option("--baseline", help="records.jsonl, or its folder, of an earlier run.")],
+    baseline: Annotated[
+        Path,
+        typer.Option(
+            "--baseline", parser=_place, metavar="PATH", help="records.jsonl, or its folder, of an earlier run."
+        ),
+    ],
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
     results: ResultsOption = None,
     site: SiteOption = None,
-    tolerance: Annotated[float, typer.Option(help="Accuracy difference allowed, in points, both ways.", min=0)] = 0.0,
-    stderrs: Annotated[float, typer.Option(help="Standard errors allowed on another machine.", min=0)] = 3.0,
-    slowdown: Annotated[float, typer.Option(help="Growth of a kernel's ratio to FP32 allowed.", min=1)] = 1.1,
+    tolerance: Annotated[
+        float, typer.Option(help="Accuracy difference allowed, in points, both ways.", min=0, max=100)
+    ] = 0.0,
+    stderrs: Annotated[float, typer.Option(help="Standard errors allowed on another machine.", min=0, max=100)] = 3.0,
+    slowdown: Annotated[float, typer.Option(help="Growth of a kernel's ratio to FP32 allowed.", min=1, max=1000)] = 1.1,
     cost: Annotated[bool, typer.Option("--cost", help="Gate what a fake-quant evaluation costs, too.")] = False,
     at_least: Annotated[str | None, typer.Option("--at-least", help="Cells that must be compared: N or all.")] = None,
-    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    junit: Annotated[
+        Path | None, typer.Option("--junit", parser=_place, metavar="PATH", help="Write JUnit XML to this file.")
+    ] = None,
     summary: Annotated[
-        Path | None, typer.Option("--summary", help="Write Markdown here; default: add to $GITHUB_STEP_SUMMARY.")
+        Path | None,
+        typer.Option(
+            "--summary",
+            parser=_place,
+            metavar="PATH",
+            help="Write Markdown here; default $GITHUB_STEP_SUMMARY.",
+        ),
     ] = None,
 ) -> int:
     """Compare with an earlier run: accuracy both ways, size and operations exactly, kernels by their ratio to FP32."""
     from vitq.benchmarks.gate.command import run_gate
     from vitq.benchmarks.gate.policy import Policy, cells_asked
 
+    if any(value != value for value in (tolerance, stderrs, slowdown)):
+        raise BadInputError("--tolerance, --stderrs and --slowdown must be numbers, and nan is none")
+    _must_exist(suite)
     policy = Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least))
     return run_gate(
         suite, baseline, results=results, site=site, policy=policy, k=k, junit_file=junit, summary_file=summary
@@ -154,7 +206,7 @@ def gate(
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def show(
     record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a key.")],
     suite: SuiteArgument = "smoke",
@@ -165,11 +217,14 @@ def show(
     """Show one record in full."""
     from vitq.benchmarks import session
 
+    if not record.strip():
+        raise BadInputError("the record's name is empty: give a cell id or part of it, see `vitq list cells`")
+    _must_exist(suite)
     return session.show(record, suite, results, site, layers)
 
 
 @app.command()
-@_plain_errors
+@plain_errors
 def clean(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
@@ -184,8 +239,4 @@ def clean(
 
 def main() -> None:
     """Entry point of the `vitq` command."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        typer.echo("vitq: stopped; finished records are kept, run again to go on", err=True)
-        sys.exit(130)
+    sys.exit(run_plainly(app))

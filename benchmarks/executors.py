@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
+from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol
 
 from vitq.benchmarks.order import Event, Finished, Measured, Order, Progressed, Tell
@@ -54,6 +55,7 @@ class LocalExecutor:
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_serve, args=(order, theirs, self._work), daemon=False)
         try:
+            start_server()
             process.start()
         except (OSError, EOFError) as error:
             ours.close()
@@ -105,6 +107,21 @@ class LocalExecutor:
 EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": LocalExecutor}
 
 
+def start_server() -> None:
+    """Start the fork server, if none runs, deaf to Ctrl-C, which a terminal sends to every process.
+
+    Python has the server ignore the signal once it has imported what it preloads; until then it would die with a
+    traceback. Only the main thread may set a handler; elsewhere `Process.start` starts the server.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ensure_running()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _join(process: Any) -> None:
     """Wait for a process; one whose server was killed cannot be waited for, and is told apart by its exit code."""
     process.join(timeout=10)
@@ -145,6 +162,7 @@ def in_worker(function: Callable[[], Any]) -> Any:
     context = multiprocessing.get_context("forkserver")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(function, theirs), daemon=False)
+    start_server()
     process.start()
     theirs.close()
     try:

@@ -11,6 +11,7 @@ from vitq.benchmarks.suite import load_suite, shipped_suites
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
+from vitq.reports import escape
 from vitq.tasks.names import model_entries
 
 
@@ -52,7 +53,9 @@ def _suites() -> str:
 
 def _cells(suite: str, k: str | None) -> str:
     cells, refused = expand(load_suite(suite))
-    pick: Callable[[str], bool] = picker(k) if k else lambda _: True
+    pick: Callable[[str], bool] = (lambda _: True) if k is None else picker(k)
     lines = [c.id for c in cells if pick(c.id)]
     lines += [f"{r.id}  left out: {r.reason}" for r in refused if pick(r.id)]
-    return "\n".join(lines)
+    if not lines:
+        raise BadInputError(f"no cell of suite {suite} matches -k {k!r}: see `vitq list cells {suite}`")
+    return escape.lines("\n".join(lines))

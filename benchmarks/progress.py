@@ -12,6 +12,12 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from vitq.benchmarks.order import Order, Send
 from vitq.benchmarks.record import Record
 from vitq.benchmarks.runner import Listener
+from vitq.reports.escape import line
+
+
+def plain_console() -> Console:
+    """Standard error, on which text is shown as it is: `[red]` and `:x:` mean nothing here."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
 
 
 @contextmanager
@@ -20,7 +26,7 @@ def listener(console: Console) -> Iterator[Listener]:
     if not console.is_terminal:
         yield Lines(console)
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
     with Progress(*columns, TimeElapsedColumn(), TimeLeft(), console=console, transient=True) as progress:
         yield Bars(progress)
 
@@ -31,7 +37,7 @@ def phases(console: Console) -> Iterator[Send]:
     if not console.is_terminal:
         yield lambda phase, done, total: None  # noqa: ARG005
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeLeft())
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("")
         yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
@@ -41,12 +47,9 @@ def outcome(order: Order, records: Sequence[Record]) -> str:
     """One line on how a cell ended: its accuracy and size, or what went wrong."""
     bad = next((r for r in records if r.status != "done"), None)
     seconds = sum(sum(r.seconds.values()) for r in records)
-    said = (
-        bad.error or ""
-        if bad
-        else ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
-    )
-    return f"{bad.status if bad else 'done':<11} {order.cell.id}  {said}  ({seconds:.1f} s)"
+    done = ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
+    said = line(bad.error or "") if bad else done
+    return f"{bad.status if bad else 'done':<11} {line(order.cell.id)}  {said}  ({seconds:.1f} s)"
 
 
 def _measured(record: Record) -> str:
@@ -55,6 +58,10 @@ def _measured(record: Record) -> str:
     if record.kind == "counts" and record.size is not None:
         return f"{record.size.packed_mb:.3f} MB"
     return ""
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 class Lines:
@@ -72,7 +79,7 @@ class Lines:
 
     def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print how the cell ended."""
-        self.console.print(f"{self.count} {outcome(order, records)}", markup=False, highlight=False, soft_wrap=True)
+        _print(self.console, f"{self.count} {outcome(order, records)}")
 
 
 class Bars:
@@ -100,4 +107,4 @@ class Bars:
     def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print failures above the bars."""
         if any(r.status != "done" for r in records):
-            self.progress.console.print(outcome(order, records), markup=False, highlight=False)
+            _print(self.progress.console, outcome(order, records))

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
+from vitq.benchmarks.limits import within_machine
 from vitq.benchmarks.order import Order
 from vitq.benchmarks.plan import Past, check_device, plan, results_folder, summary_of_changes, why_again
-from vitq.benchmarks.progress import listener, phases
+from vitq.benchmarks.progress import listener, phases, plain_console
 from vitq.benchmarks.record import CellKey
+from vitq.benchmarks.results_path import check_results
 from vitq.benchmarks.rows import Row
 from vitq.benchmarks.runner import Summary
 from vitq.benchmarks.runner import run as run_matrix
@@ -21,6 +21,7 @@ from vitq.benchmarks.store import Store, read_lines, read_rows
 from vitq.benchmarks.suite import Suite, load_suite
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
+from vitq.reports import escape
 
 
 def run(
@@ -41,17 +42,20 @@ def run(
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
     suite, place = load_suite(suite_name), load_site(site)
+    within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
     cells, refused = _picked(suite, k, limit)
     check_device(device)
     folder = results_folder(suite, place, results)
+    if not dry_run:
+        check_results(folder)
     orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs)
-    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
+    console = plain_console()
     if dry_run:
         _dry_run(orders, refused, folder, verbose)
         return 0
     store = Store(folder)
     for line in summary_of_changes(Past(store.lines()), orders):
-        console.print(line, soft_wrap=True)
+        console.print(escape.line(line), soft_wrap=True)
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
     if summary.gone:
@@ -61,7 +65,7 @@ def run(
         console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", soft_wrap=True)
     _print_results(_asked_for(store.rows(), orders), refused, summary, folder)
     for line in summary.bad_inputs:
-        console.print(f"vitq: {line}", soft_wrap=True)
+        console.print(f"vitq: {escape.line(line)}", soft_wrap=True)
     return summary.exit_code
 
 
@@ -69,7 +73,7 @@ def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKe
     cells, refused = expand(suite)
     if limit is not None and suite.mode != "accounting":
         cells = [limited(cell, limit) for cell in cells]
-    if k:
+    if k is not None:
         pick = picker(k)
         cells, refused = [c for c in cells if pick(c.id)], [r for r in refused if pick(r.id)]
     if not cells:
@@ -84,7 +88,7 @@ def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, 
         some = f"  ({', '.join(left)})" if left and len(left) < len(order.identities.own) else ""
         print(f"{'to run' if left else 'finished':<9} {order.cell.id}{some}")
         for line in why_again(past, order) if verbose else ():
-            print(f"{'':<9} - {line}")
+            print(f"{'':<9} - {escape.line(line)}")
     for row in refused:
         print(f"{'left out':<9} {row.id}: {row.reason}")
 
@@ -123,7 +127,7 @@ def verify(suite_name: str, site: Path | None, sample: int) -> int:
         return 0
     good = True
     for entry in suite.tasks:
-        with phases(Console(stderr=True)) as progress:
+        with phases(plain_console()) as progress:
             request = Request(
                 entry.task, tuple(entry.models), entry.dataset, place.places(), sample,
                 suite.calibration.model_dump(), place.threads or suite.threads,

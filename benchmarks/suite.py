@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vitq.benchmarks.words import describe, nearest, worst
+from vitq.benchmarks import yaml_text
+from vitq.benchmarks.limits import MAX_IMAGES, MAX_SEED
+from vitq.benchmarks.option_words import MisplacedError, check_options
+from vitq.benchmarks.words import describe, location, nearest, short
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.tasks.names import dataset_names, model_names, task_names
 
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # strict: 1.0, true and "1" are not taken for the number 1
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 def _known(word: str, names: Sequence[str], kind: str) -> str:
@@ -28,7 +34,19 @@ def _known(word: str, names: Sequence[str], kind: str) -> str:
 
 
 def _bits(words: list[str] | None) -> list[str] | None:
-    return None if words is None else [str(Bits.parse(word)) for word in words]
+    return None if words is None else _once([str(Bits.parse(word)) for word in words])
+
+
+def _models(words: list[str] | None) -> list[str] | None:
+    return None if words is None else _once([_known(word, model_names(), "model") for word in words])
+
+
+def _once(items: Any) -> Any:
+    """The list as it is; ValueError where something is in it twice."""
+    twice = next((item for i, item in enumerate(items or ()) if item in items[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is listed twice")
+    return items
 
 
 class Calibration(_Strict):
@@ -38,21 +56,21 @@ class Calibration(_Strict):
     of relative paths.
     """
 
-    images: int = Field(default=32, ge=1)
-    batch: int = Field(default=32, ge=1)
-    seed: int = 0
-    list: str = "seeded"
-    split: str | None = None
-    train_batch: int = Field(default=64, ge=1)
+    images: Images = 32
+    batch: Images = 32
+    seed: Seed = 0
+    list: str = Field(default="seeded", min_length=1)
+    split: str | None = Field(default=None, min_length=1)
+    train_batch: Images = 64
     augment: Literal["none", "light", "full"] = "light"
 
 
 class Latency(_Strict):
     """Latency of FP32 and quantized forms, measured in turn: `runs` batches of `batch` images on `threads` threads."""
 
-    batch: int = Field(default=8, ge=1)
-    runs: int = Field(default=20, ge=3)
-    warmup: int = Field(default=3, ge=0)
+    batch: Images = 8
+    runs: int = Field(default=20, ge=3, le=1_000_000)
+    warmup: int = Field(default=3, ge=0, le=1_000_000)
     threads: int | None = Field(default=None, ge=1)
 
 
@@ -62,26 +80,28 @@ class TaskEntry(_Strict):
     task: str = "classification"
     dataset: str
     models: list[str] = Field(min_length=1)
-    limit: int | None = Field(default=None, ge=1)
+    limit: Images | None = None
 
     _task = field_validator("task")(lambda word: _known(word, task_names(), "task"))
     _dataset = field_validator("dataset")(lambda word: _known(word, [*dataset_names(), "none"], "data set"))
-    _models = field_validator("models")(lambda words: [_known(w, model_names(), "model") for w in words])
+    _names = field_validator("models")(_models)
 
 
 class MethodEntry(_Strict):
     """A method, or a named variant of it with its options; what is left out is taken from the suite."""
 
     method: str
-    variant: str = Field(default="", pattern=r"^[A-Za-z0-9_.+=-]*$")
+    variant: str = Field(default="", pattern=r"^[A-Za-z0-9_.+=-]*$", max_length=80)
     options: dict[str, Any] = Field(default_factory=dict)
-    bits: list[str] | None = None
-    models: list[str] | None = None
-    seeds: list[int] | None = None
+    bits: list[str] | None = Field(default=None, min_length=1)
+    models: list[str] | None = Field(default=None, min_length=1)
+    seeds: list[Seed] | None = Field(default=None, min_length=1)
     calibration: Calibration | None = None
 
     _method = field_validator("method")(lambda word: _known(word, list(all_cards()), "method"))
     _widths = field_validator("bits")(_bits)
+    _names = field_validator("models")(_models)
+    _seeds = field_validator("seeds")(_once)
 
     @model_validator(mode="before")
     @classmethod
@@ -90,12 +110,7 @@ class MethodEntry(_Strict):
 
     @model_validator(mode="after")
     def _options(self) -> MethodEntry:
-        known = {h.name: h for h in all_cards()[self.method].hyperparameters}
-        for name, value in self.options.items():
-            _known(name, list(known), f"option of {self.method}")
-            choices = known[name].choices
-            if choices is not None and value not in choices:
-                raise ValueError(f"{self.method}.{name} is {value!r}; {nearest(value, [str(c) for c in choices])}")
+        check_options(all_cards()[self.method], self.options)
         return self
 
 
@@ -106,19 +121,34 @@ class Suite(_Strict):
     file once its cell is done.
     """
 
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)
     description: str = ""
     mode: Literal["measure", "accounting"] = "measure"
     tasks: list[TaskEntry] = Field(min_length=1)
     methods: list[MethodEntry] = Field(min_length=1)
     bits: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(default=[0], min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
     calibration: Calibration = Calibration()
     latency: Latency | None = None
     threads: int | None = Field(default=None, ge=1)
     keep: Literal["all", "none"] = "all"
 
     _widths = field_validator("bits")(_bits)
+    _seeds = field_validator("seeds")(_once)
+
+    @model_validator(mode="after")
+    def _every_entry_runs(self) -> Suite:
+        """Refuse what would vanish from the product, or have no data, without a word."""
+        run = list(dict.fromkeys(model for task in self.tasks for model in task.models))
+        for i, entry in enumerate(self.methods):
+            for j, model in enumerate(entry.models or ()):
+                if model not in run:
+                    what = f"no task of this suite runs the model {model!r}; {nearest(model, run)}"
+                    raise MisplacedError(what, "methods", i, "models", j)
+        for i, task in enumerate(self.tasks):
+            if task.dataset == "none" and self.mode != "accounting":
+                raise MisplacedError("data set none serves mode: accounting alone", "tasks", i, "dataset")
+        return self
 
 
 def shipped_suites() -> list[str]:
@@ -131,47 +161,27 @@ def load_suite(name: str) -> Suite:
     """A shipped suite by name, or a YAML file by path; raises BadInputError that names the line at fault."""
     path = Path(name)
     if name in shipped_suites():
-        text, shown = (
-            (resources.files("vitq.benchmarks") / "suites" / f"{name}.yaml").read_text("utf-8"),
-            f"suite {name}",
-        )
-    elif path.suffix in (".yaml", ".yml") and path.is_file():
-        text, shown = path.read_text(encoding="utf-8"), name
-    else:
+        text = (resources.files("vitq.benchmarks") / "suites" / f"{name}.yaml").read_text("utf-8")
+        return parse_suite(text, f"suite {name}")
+    if path.suffix not in (".yaml", ".yml"):
         raise BadInputError(
-            f"no suite is called {name!r}; {nearest(name, shipped_suites())} A suite file ends in .yaml"
+            f"no suite is called {short(name)} (a suite file ends in .yaml); {nearest(name, shipped_suites())}"
         )
-    return parse_suite(text, shown)
+    try:
+        text = yaml_text.read_text(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BadInputError(f"suite file {name} cannot be read: {error.__class__.__name__}: {error}") from None
+    return parse_suite(text, name)
 
 
 def parse_suite(text: str, shown: str) -> Suite:
     """Validate a suite's text; `shown` names it in errors."""
-    try:
-        raw, node = yaml.safe_load(text), yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        line = f" line {mark.line + 1}" if mark else ""
-        raise BadInputError(f"{shown}{line} is not YAML: {getattr(error, 'problem', error)}") from None
     all_cards()  # a broken card must not be taken for a fault of the suite
+    raw, node = yaml_text.parse(text, shown)
     if not isinstance(raw, dict):
         raise BadInputError(f"{shown} is not a suite: it must be a mapping with name, tasks, methods and bits")
     try:
         return Suite.model_validate(raw)
     except ValidationError as error:
-        line_number = _line_of(node, worst(error)["loc"])
-        raise BadInputError(f"{shown} line {line_number}: {describe(error, Suite)}") from None
-
-
-def _line_of(node: Any, path: Sequence[Any]) -> int:
-    """Line (from 1) of the deepest node that `path` reaches; a missing key is reported at its parent."""
-    line = node.start_mark.line
-    for part in path:
-        if isinstance(node, yaml.MappingNode):
-            found = next(((k, v) for k, v in node.value if k.value == str(part)), None)
-            if found is None:
-                continue
-            line, node = found[0].start_mark.line, found[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
-            node = node.value[part]
-            line = node.start_mark.line
-    return int(line) + 1
+        line = yaml_text.line_of(node, location(error))
+        raise BadInputError(f"{shown} line {line}: {describe(error, Suite)}") from None

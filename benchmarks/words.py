@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X?`, or the list of what is known."""
     known = list(known)
-    close = difflib.get_close_matches(str(word), known, n=2, cutoff=0.5)
+    close = difflib.get_close_matches(str(word)[:200], known, n=2, cutoff=0.5)
     if close:
         return f"did you mean {' or '.join(repr(w) for w in close)}?"
     return f"known: {', '.join(known)}" if known else "nothing is known there"
@@ -21,15 +21,30 @@ def nearest(word: str, known: Iterable[str]) -> str:
 def describe(error: ValidationError, schema: type[BaseModel]) -> str:
     """One line for the first thing pydantic found wrong: where, what, and the nearest right word."""
     first = worst(error)
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in location(error))
     if first["type"] == "extra_forbidden":
         return f"unknown key {where!r}; {nearest(str(first['loc'][-1]), _fields(schema, first['loc'][:-1]))}"
     if first["type"] == "literal_error":
         choices = str(first.get("ctx", {}).get("expected", ""))
         words = [w.strip(" '") for w in choices.replace(" or ", ", ").split(",")]
-        return f"{where}: {first['input']!r} is none of {choices}; {nearest(str(first['input']), words)}"
+        return f"{where}: {short(first['input'])} is none of {choices}; {nearest(str(first['input']), words)}"
     message = first["msg"].removeprefix("Value error, ")
+    if not isinstance(first.get("ctx", {}).get("error"), Exception) and first["type"] != "missing":
+        message += f", and is {short(first['input'])}"
     return f"{where}: {message}" if where else message
+
+
+def location(error: ValidationError) -> tuple[str | int, ...]:
+    """Where the fault to tell first lies: pydantic's path, and below it the path of the check that found it."""
+    first = worst(error)
+    cause = first.get("ctx", {}).get("error")
+    return (*first["loc"], *getattr(cause, "path", ()))
+
+
+def short(value: Any, width: int = 80) -> str:
+    """A value as Python writes it, cut to `width` characters."""
+    text = repr(value)
+    return text if len(text) <= width else f"{text[: width - 4]} ..."
 
 
 def worst(error: ValidationError) -> Any:

@@ -16,11 +16,15 @@ Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
 
 class Hyperparameter(BaseModel):
-    """One option: its default, the values it takes, the source of the default, and whether its value names a file."""
+    """One option: its default, the values it takes, the source of the default, and whether its value names a file.
+
+    `type` is what its values are, where neither the default nor the choices show it.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: str
     default: Any
+    type: Literal["whole", "number", "text"] | None = None
     choices: list[Any] | None = None
     source: str
     note: str = ""

@@ -1,4 +1,4 @@
-"""Rows to text: Markdown, CSV, or plain columns for a terminal."""
+"""Rows to text: Markdown, CSV, or plain columns for a terminal; what a cell holds is escaped for each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from tabulate import tabulate
+
+from vitq.reports import escape
 
 Format = Literal["markdown", "csv", "plain"]
 NOTHING = "Nothing to show."
@@ -29,17 +31,18 @@ def render(rows: Sequence[Mapping[str, Any]], fmt: Format, right: Collection[str
     cells = [[_text(row.get(c, ""), fmt) for c in columns] for row in rows]
     align = ["right" if c in right else "left" for c in columns]
     style = "pipe" if fmt == "markdown" else "simple"
-    return tabulate(cells, headers=columns, tablefmt=style, disable_numparse=True, colalign=align)
+    return tabulate(
+        cells, headers=[_text(c, fmt) for c in columns], tablefmt=style, disable_numparse=True, colalign=align
+    )
 
 
 def _text(value: Any, fmt: Format) -> str:
-    text = " ".join(str(value).split())
-    return text.replace("|", "\\|") if fmt == "markdown" else text
+    return escape.markdown(str(value)) if fmt == "markdown" else escape.line(str(value))
 
 
 def _csv(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer.writerow({column: escape.csv_cell(column) for column in columns})
+    writer.writerows({name: escape.csv_cell(value) for name, value in row.items()} for row in rows)
     return out.getvalue()

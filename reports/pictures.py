@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitq.benchmarks.rows import Row
+from vitq.reports.escape import markdown
 
 
 class Picture(NamedTuple):
@@ -60,11 +61,14 @@ def draw_method_pictures(
 
 
 def method_sections(records: Sequence[Row]) -> dict[str, str]:
-    """What the methods' modules have to say in words, by title."""
+    """What the methods' modules have to say in words, by title; one that fails is named with its reason."""
     sections: dict[str, str] = {}
     for name, of_method in sorted(_by_module(records, MODULES).items()):
         say = getattr(importlib.import_module(f"vitq.reports.{name}"), "section", None)
-        title, text = say(of_method) if say else ("", "")
+        try:
+            title, text = say(of_method) if say else ("", "")
+        except Exception as error:  # records from elsewhere may hold anything under details
+            title, text = f"Words of {name}", f"None could be written: {markdown(f'{type(error).__name__}: {error}')}"
         if text:
             sections[title] = text
     return sections

@@ -15,6 +15,8 @@ from tabulate import tabulate
 
 from vitq.benchmarks.rows import Row
 from vitq.reports import style
+from vitq.reports.escape import markdown
+from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
 
 SOURCES = ("generated", "gaussian", "real")
@@ -107,10 +109,10 @@ def source_table(records: Sequence[Row]) -> str:
     if not rows:
         return ""
     head = ["data set", "model", "bits", "residual", "calibrated on", "seeds", "top1", "error", "lowest", "highest"]
-    cells = [_cells(row) for row in rows]
+    cells = [[markdown(cell) for cell in _cells(row)] for row in rows]
     table = tabulate(cells, headers=head, tablefmt="github", disable_numparse=True)
     note = "Error: the larger of the standard error over seeds and the validation set's sampling error."
-    return "\n".join([table, "", note, "", *(f"- {line}" for line in statements(rows))])
+    return "\n".join([table, "", note, "", *(f"- {markdown(line)}" for line in statements(rows))])
 
 
 def _cells(row: SourceRow) -> list[str]:
@@ -170,7 +172,7 @@ def _path(record: Row, what: str, out: Path) -> Path:
 
 
 def _sheet(record: Row, results: Path, out: Path) -> Picture:
-    copy = Path(shutil.copyfile(results / record.files["contact_sheet"], _path(record, "images", out)))
+    copy = Path(shutil.copyfile(inside(results, record.files["contact_sheet"]), _path(record, "images", out)))
     recipe = record.details.get("recipe", {})
     caption = (
         f"Generated images above Gaussian noise and, where there is a calibration set, real images; {record.cell.id}, "

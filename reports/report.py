@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
+from vitq.benchmarks.results_path import check_folder
 from vitq.benchmarks.rows import Row
 from vitq.reports import tables
+from vitq.reports.escape import code, markdown
 from vitq.reports.figure import Figure
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
 from vitq.reports.verdicts import compare
@@ -22,7 +25,7 @@ def write_report(
     """
     from vitq.reports import plots
 
-    out.mkdir(parents=True, exist_ok=True)
+    check_folder(out, "the report's folder")
     records = tables.order(records)
     comparisons = compare(records, figures)
     (out / "results.csv").write_text(tables.results_table(records, "csv"), encoding="utf-8")
@@ -54,9 +57,9 @@ def _what_was_run(records: Sequence[Row]) -> str:
         f"{len(records)} cells: " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) + "."
     ]
     origins = Counter(_origin(record) for record in records)
-    lines += [f"- {count} on {origin}" for origin, count in sorted(origins.items())]
+    lines += [f"- {count} on {markdown(origin)}" for origin, count in sorted(origins.items())]
     commands = sorted({r.provenance.command for r in records if r.provenance.command})
-    lines += [f"- command: `{command}`" for command in commands]
+    lines += [f"- command: {code(command)}" for command in commands]
     if any(record.fidelity == "reconstruction" for record in records):
         lines += ["", tables.RECONSTRUCTION]
     return "\n".join([lines[0], "", *lines[1:]])
@@ -81,12 +84,12 @@ def _origin(record: Row) -> str:
 def _troubles(records: Sequence[Row], problems: Sequence[str]) -> str:
     lines = []
     for record in records:
-        name = record.cell.id
+        name = code(record.cell.id)
         if record.status != "done":
             first = next(iter((record.error or "no reason given").splitlines()), "")
-            lines.append(f"- {record.status}: `{name}`: {first}")
-        lines += [f"- warning: `{name}`: {' '.join(text.split())}" for text in record.warnings]
-    lines += [f"- picture: {problem}" for problem in problems]
+            lines.append(f"- {record.status}: {name}: {markdown(first)}")
+        lines += [f"- warning: {name}: {markdown(text)}" for text in record.warnings]
+    lines += [f"- picture: {markdown(problem)}" for problem in problems]
     return "\n".join(lines) or "None."
 
 
@@ -95,5 +98,6 @@ def _gallery(pictures: Sequence[Picture], out: Path) -> str:
     for picture in pictures:
         file = picture.file.resolve()
         place = file.relative_to(out.resolve()) if file.is_relative_to(out.resolve()) else file
-        parts.append(f"### {picture.title}\n\n![{picture.title}]({place.as_posix()})\n\n{picture.caption}")
+        title = markdown(picture.title)
+        parts.append(f"### {title}\n\n![{title}]({quote(place.as_posix())})\n\n{markdown(picture.caption)}")
     return "\n\n".join(parts) or "Nothing to draw."

@@ -12,6 +12,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
 
+mpl.rcParams["text.parse_math"] = False  # a $ in a record's name is a $
+
 COLOURS = {
     "fp32": "#000000",
     "minmax": "#7F7F7F",

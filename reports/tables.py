@@ -13,6 +13,8 @@ from typing import Any
 from vitq.benchmarks.record import Metric
 from vitq.benchmarks.rows import Row
 from vitq.errors import BadInputError
+from vitq.reports import escape
+from vitq.reports.files import inside
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import FAKE_QUANT, over_seeds
 from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest
@@ -134,7 +136,7 @@ def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", e
     table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"))
     marks = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for c in shown for r in c.records) else []
     return "\n\n".join(
-        part for part in [table, summary(comparisons), *([] if everything else _left(comparisons)), *marks]
+        part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
     )
 
 
@@ -144,14 +146,16 @@ def summary(comparisons: Sequence[Comparison]) -> str:
     return "Verdicts: " + ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v]) + "."
 
 
-def _left(comparisons: Sequence[Comparison]) -> list[str]:
-    lines = []
+def _left(comparisons: Sequence[Comparison], fmt: Format) -> list[str]:
+    lines, shown = [], escape.markdown if fmt == "markdown" else escape.line
     for verdict, text in (("not-run", "Figures not run"), ("no-figure", "Runs that no figure speaks of")):
         names = Counter(
             c.figure.method if c.figure else c.records[0].cell.method for c in comparisons if c.verdict == verdict
         )
         if names:
-            lines.append(f"{text}: " + ", ".join(f"{name} {count}" for name, count in sorted(names.items())) + ".")
+            lines.append(
+                f"{text}: " + ", ".join(f"{shown(name)} {count}" for name, count in sorted(names.items())) + "."
+            )
     return lines
 
 
@@ -252,12 +256,22 @@ def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
 
 def layers_table(record: Row, results: Path, fmt: Format = "markdown") -> str:
     """Per-layer MACs, widths, parameters and bytes, read from the record's `layers` file in the results folder."""
-    if "layers" not in record.files or not (results / record.files["layers"]).is_file():
+    if "layers" not in record.files:
         raise BadInputError(f"{record.cell.id} has no per-layer table in {results}: it was not counted, or was cleaned")
-    path = results / record.files["layers"]
-    rows: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
+    rows = _layer_rows(inside(results, record.files["layers"]))
     shown = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
     return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"))
+
+
+def _layer_rows(path: Path) -> list[Mapping[str, Any]]:
+    """The rows of a per-layer file; BadInputError where it is no list of mappings."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except (ValueError, RecursionError):
+        rows = None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        raise BadInputError(f"the per-layer table {path} is no list of layers: run the cell again")
+    return rows
 
 
 def row_view(record: Row, fmt: Format = "plain") -> str:

@@ -24,7 +24,7 @@ from vitq.datasets import registry as datasets
 from vitq.datasets.batches import Batch, Preprocessing
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.identity import check_limit
-from vitq.tasks import weight_files, weights
+from vitq.tasks import hub_pins, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress
 from vitq.tasks.names import TASK_VERSIONS, ModelEntry, dataset_names, model_entry, unknown
 
@@ -160,7 +160,9 @@ def _from_hub(entry: ModelEntry) -> tuple[nn.Module, str]:
             f"weights of {entry.name} did not come from the hub ({reason}): put {entry.name}.safetensors into a folder "
             "of the site file's [weights]"
         ) from None
-    return model, weights.tensors_sha256(model)
+    digest = weights.tensors_sha256(model)
+    hub_pins.pin(entry, digest)
+    return model, digest
 
 
 def _preprocessing(loaded: LoadedModel) -> Preprocessing:

@@ -45,8 +45,9 @@ class Build(_Strict):
 class ModelEntry(_Strict):
     """One model. `paper_name` is what figures call it; `build` is None for a name that timm knows.
 
-    `sha256` pins the weights file. `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card
-    beside them. `hub` says whether timm may fetch the weights by name.
+    `sha256` pins the weights file, `tensors_sha256` what the hub gives (`weights.tensors_sha256`). `packaged` weights
+    ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says whether timm may fetch the
+    weights by name.
     """
 
     name: str
@@ -55,6 +56,7 @@ class ModelEntry(_Strict):
     preprocessing: Preprocessing
     build: Build | None = None
     sha256: str | None = None
+    tensors_sha256: str | None = None
     packaged: bool = False
     hub: bool = True
     expected: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -132,6 +134,13 @@ def model_names(task: str | None = None) -> list[str]:
     return [name for name, entry in model_entries().items() if task in (None, entry.task)]
 
 
+def near_miss(label: str) -> str | None:
+    """The model's name that `label` is probably a typo of; None for a model's name and for any other word."""
+    if label in model_names():
+        return None
+    return next(iter(difflib.get_close_matches(label[:200], model_names(), n=1, cutoff=0.8)), None)
+
+
 def task_names() -> list[str]:
     """Names of all tasks."""
     return list(TASKS)
@@ -149,6 +158,6 @@ def dataset_names(task: str | None = None) -> list[str]:
 
 def unknown(kind: str, name: str, known: Sequence[str]) -> str:
     """One line that says no such thing exists and which names are nearest."""
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    near = difflib.get_close_matches(name[:200], known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
     return f"no {kind} is called {name!r}; {hint}"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from importlib import resources
 from pathlib import Path
 
+from vitq.digests import file_sha256
 from vitq.errors import BadInputError
+from vitq.tasks import hub_pins
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
+
+__all__ = ["SUFFIXES", "file_sha256", "find", "missing", "weights_identity"]
 
 SUFFIXES = (".safetensors", ".pth")
 
@@ -32,33 +35,36 @@ def _named(name: str, path: Path) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate
+        if candidate.exists():
+            raise BadInputError(f"weights of {name}, {candidate}, are no regular file: name a file or its folder")
     wanted = " or ".join(str(c) for c in candidates)
     raise BadInputError(f"weights of {name} are not at {wanted}: put the file there or correct the site file")
 
 
 def missing(entry: ModelEntry, places: Places) -> BadInputError:
     """What to say when no file was found and the hub may not be asked."""
-    folders = ", ".join(str(path) for path in places.weights.values()) or "a folder named under [weights]"
+    known = [f"{path}{'' if path.exists() else ' (which is not there)'}" for path in places.weights.values()]
+    folders = ", ".join(known) or "a folder named under [weights]"
     hub = "or allow the hub" if entry.hub else "the hub does not serve this model"
     return BadInputError(
         f"no weights for {entry.name}: put {entry.name}.safetensors into {folders} (site file, [weights]); {hub}"
     )
 
 
-def file_sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def weights_identity(entry: ModelEntry, places: Places) -> str:
-    """sha256 of the model's weights file, or `hub:<tag>` where the hub will give them; BadInputError if neither can."""
+    """sha256 of the model's weights file, or of the hub's tensors; BadInputError if neither can be had.
+
+    The hub is asked once: later its weights are held to the digest that was found then.
+    """
     path = find(entry, places)
     if path is not None:
         return file_sha256(path)
     if entry.hub and places.hub:
-        return f"hub:{entry.name}"
+        return hub_pins.pinned(entry) or _from_hub(entry, places)
     raise missing(entry, places)
+
+
+def _from_hub(entry: ModelEntry, places: Places) -> str:
+    from vitq.tasks.registry import load  # brings torch, which a suite with pinned weights is planned without
+
+    return load(entry.task).load_model(entry.name, places).weights_sha256 or ""

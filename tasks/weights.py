@@ -1,39 +1,25 @@
-"""Reading weights safely and putting them into the model."""
+"""Putting weights into the model: every tensor of the right name, shape and kind, and nothing else."""
 
 from __future__ import annotations
 
 import hashlib
-import pickle
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from vitq.errors import BadInputError
+from vitq.tasks.checkpoints import WeightsWarning, read
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.weight_files import file_sha256
 
+__all__ = ["check_sha256", "file_sha256", "put", "read", "tensors_sha256"]
+
 _RECOMPUTED = ("relative_position_index", "attn_mask")
 """Buffers that older files hold and timm computes."""
-
-
-def read(path: Path) -> dict[str, Tensor]:
-    """Tensors by name from a .safetensors or .pth file, never running a pickle's code; BadInputError if unreadable."""
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, EOFError, RuntimeError, OSError, ValueError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
-        raise BadInputError(f"weights file {path} cannot be read (truncated, or not tensors only): {reason}") from None
-    for key in ("model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise BadInputError(f"weights file {path} holds no plain dictionary of tensors")
-    return content
+_FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
 
 def tensors_sha256(model: nn.Module) -> str:
@@ -45,37 +31,65 @@ def tensors_sha256(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _swin_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the original Swin release to timm's: the head, and downsampling at the start of the next stage."""
-    renamed = {}
-    for name, tensor in state.items():
-        parts = name.split(".")
-        if parts[0] == "layers" and parts[2:3] == ["downsample"]:
-            parts[1] = str(int(parts[1]) + 1)
-        elif parts[0] == "head" and parts[1:2] != ["fc"]:
-            parts.insert(1, "fc")
-        renamed[".".join(parts)] = tensor
-    return renamed
-
-
 def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> None:
-    """Load tensors into a model, every one and nothing else; BadInputError names the first that does not fit."""
+    """Load tensors into a model, every one and nothing else; BadInputError names the first that does not fit.
+
+    Warns (WeightsWarning) where values were stored in another floating-point format than the model's.
+    """
     wanted = model.state_dict()
     state = {key: tensor for key, tensor in state.items() if not key.endswith(_RECOMPUTED)}
     if "head.fc.weight" in wanted and "head.fc.weight" not in state:
-        state = _swin_names(state)
+        state = _swin_names(state, where)
     for key, tensor in wanted.items():
         if key not in state:
             raise BadInputError(f"{where} is not of {name}: tensor {key} is missing; these are another model's weights")
         if state[key].shape != tensor.shape:
             got, want = tuple(state[key].shape), tuple(tensor.shape)
             raise BadInputError(f"{where} is not of {name}: tensor {key} is {got} where {want} is wanted")
-        if not torch.isfinite(state[key]).all():
-            raise BadInputError(f"{where}: tensor {key} holds values that are not finite; fetch the file again")
     for key in state:
         if key not in wanted:
             raise BadInputError(f"{where} is not of {name}: tensor {key} is not in that model")
-    model.load_state_dict({key: state[key].to(wanted[key].dtype) for key in wanted})
+    model.load_state_dict({key: _fitted(key, state[key], wanted[key].dtype, where) for key in wanted})
+    _say_formats([state[key].dtype for key in wanted if wanted[key].is_floating_point()], where)
+
+
+def _fitted(key: str, tensor: Tensor, wanted: torch.dtype, where: str) -> Tensor:
+    """The tensor in the model's format; BadInputError where values are no numbers of that kind or do not fit."""
+    of_kind = _FLOATS if wanted in _FLOATS else (wanted,)
+    if tensor.dtype not in of_kind:
+        kinds = " or ".join(str(kind).removeprefix("torch.") for kind in of_kind)
+        raise BadInputError(f"{where}: tensor {key} is {str(tensor.dtype).removeprefix('torch.')}; save it as {kinds}")
+    if not torch.isfinite(tensor).all():
+        raise BadInputError(f"{where}: tensor {key} holds values that are not finite; fetch the file again")
+    fitted = tensor.to(wanted)
+    if not torch.isfinite(fitted).all():
+        raise BadInputError(f"{where}: tensor {key} holds values too large for {str(wanted).removeprefix('torch.')}")
+    return fitted
+
+
+def _say_formats(formats: list[torch.dtype], where: str) -> None:
+    for kind, count in Counter(kind for kind in formats if kind != torch.float32).items():
+        word, how = str(kind).removeprefix("torch."), "rounded" if kind == torch.float64 else "widened"
+        text = f"{where}: {count} of {len(formats)} tensors are {word} and were {how} to float32"
+        warnings.warn(text, WeightsWarning, stacklevel=4)
+
+
+def _swin_names(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
+    """Names of the original Swin release to timm's: the head, and downsampling at the start of the next stage."""
+    renamed: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if parts[0] == "layers" and parts[2:3] == ["downsample"] and parts[1].isdecimal():
+            parts[1] = str(int(parts[1]) + 1)
+        elif parts[0] == "head" and parts[1:2] != ["fc"]:
+            parts.insert(1, "fc")
+        new = ".".join(parts)
+        if new in renamed:
+            raise BadInputError(
+                f"{where}: two tensors are called {new} by timm's names; save the model's state dict anew"
+            )
+        renamed[new] = tensor
+    return renamed
 
 
 def check_sha256(path: Path, entry: ModelEntry) -> str:

@@ -7,6 +7,6 @@ from pathlib import Path
 # which timm's readers import
 sys.path[:] = [entry for entry in sys.path if not (Path(entry or ".") / "methods" / "registry.py").is_file()]
 
-from vitq.benchmarks.cli import main  # noqa: E402
+from vitq.entry import main  # noqa: E402
 
 main()

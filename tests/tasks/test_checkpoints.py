@@ -1,0 +1,171 @@
+"""Weights files of every kind that people have: read, or refused in one line that says what the file is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vitq.errors import BadInputError
+from vitq.tasks import weights
+from vitq.tasks.checkpoints import WeightsWarning, read
+
+STATE = {"weight": torch.eye(2), "bias": torch.zeros(2)}
+
+
+def put(state: dict[str, Tensor]) -> nn.Module:
+    model = nn.Linear(2, 2)
+    weights.put(state, model, "weights file w", "m")
+    return model
+
+
+def saved(path: Path, content: Any) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(BadInputError) as error:
+        put(read(path))
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def equal(state: dict[str, Tensor]) -> bool:
+    return set(state) == set(STATE) and all(torch.equal(state[k], STATE[k]) for k in STATE)
+
+
+@pytest.mark.parametrize("name", ["w", "w.pth", "w.safetensors", "w.bin"])
+def test_a_file_is_what_it_holds_whatever_its_name(tmp_path: Path, name: str) -> None:
+    save_file(STATE, tmp_path / name)
+    assert equal(read(tmp_path / name))
+    assert equal(read(saved(tmp_path / name, STATE)))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"model": STATE, "epoch": 3},
+        {"state_dict": STATE, "optimizer": {"state": {}, "param_groups": [{"lr": 0.1}]}},
+        {"model": {"state_dict": STATE}},
+        {f"module.{k}": v for k, v in STATE.items()},
+        {"state_dict": {f"_orig_mod.module.{k}": v for k, v in STATE.items()}},
+        {f"model.{k}": v for k, v in STATE.items()},
+    ],
+)
+def test_weights_are_found_where_training_scripts_keep_them(tmp_path: Path, content: Any) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert equal(read(saved(tmp_path / "w.pth", content)))
+
+
+def test_an_average_is_used_alone_and_named_where_it_is_not_used(tmp_path: Path) -> None:
+    other = {k: v + 1 for k, v in STATE.items()}
+    for plain, average in (("model", "model_ema"), ("state_dict", "state_dict_ema")):
+        with pytest.warns(WeightsWarning, match=f"{plain} is used, {average} is not"):
+            assert equal(read(saved(tmp_path / "w.pth", {average: other, plain: STATE})))
+        with pytest.warns(WeightsWarning, match=f"{average}, a moving average, is used"):
+            assert equal(read(saved(tmp_path / "w.pth", {average: STATE})))
+
+
+def test_pickled_arguments_are_named_with_what_to_do(tmp_path: Path) -> None:
+    said = refused(saved(tmp_path / "w.pth", {"model": STATE, "args": argparse.Namespace(lr=1)}))
+    assert "argparse.Namespace" in said
+    assert "save the state dict alone" in said
+    assert "truncated" not in said
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"these are not weights\n", "neither safetensors nor a PyTorch checkpoint"),
+        (b"\x80\x04K\x01.", "pickle"),
+        (b"\x00" * 64, "neither"),
+        (struct.pack("<Q", 1 << 40) + b"{}", "header lies"),
+        (struct.pack("<Q", 2) + b"{}", "no dictionary of tensors"),
+        (struct.pack("<Q", 8) + b"{\xff\xff\xff\xff\xff\xff}", "cannot be read"),
+    ],
+)
+def test_other_bytes_are_said_to_be_what_they_are(tmp_path: Path, content: bytes, says: str) -> None:
+    path = tmp_path / "w.pth"
+    path.write_bytes(content)
+    assert says in refused(path)
+
+
+def test_a_header_that_lies_about_its_tensors_is_refused(tmp_path: Path) -> None:
+    header = json.dumps({"weight": {"dtype": "F32", "shape": [2**31, 2**31], "data_offsets": [0, 16]}}).encode()
+    (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(16))
+    assert "cannot be read" in refused(tmp_path / "w.safetensors")
+
+
+def test_a_zip_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "w.pth", "w") as file:
+        file.writestr("readme.txt", "hello")
+    assert "a zip file, but no PyTorch checkpoint" in refused(tmp_path / "w.pth")
+
+
+def test_what_is_no_file_is_never_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    assert "a pipe or a device" in refused(tmp_path / "pipe")
+    assert "a pipe or a device" in refused(Path("/dev/zero"))
+    assert "is a folder" in refused(tmp_path)
+    assert "is not there" in refused(tmp_path / "gone")
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({5: torch.zeros(2)}, "the key 5"),
+        ({"a": 1.0, **STATE}, "'a' is a float"),
+        ([torch.zeros(2)], "no dictionary"),
+        (torch.zeros(2), "no dictionary"),
+        ({}, "no dictionary"),
+        ({"weight": torch.eye(2).to_sparse()}, "sparse"),
+        ({"weight": torch.eye(2).to_sparse_csr()}, "sparse"),
+        ({"weight": torch.quantize_per_tensor(torch.eye(2), 0.1, 0, torch.qint8)}, "quantized"),
+        ({"weight": torch.empty(2, 2, device="meta")}, "meta"),
+    ],
+)
+def test_what_has_no_plain_values_by_name_is_refused(tmp_path: Path, content: Any, says: str) -> None:
+    assert says in refused(saved(tmp_path / "w.pth", content))
+
+
+@pytest.mark.parametrize(
+    "kind", [torch.bool, torch.int8, torch.uint8, torch.int64, torch.complex64, torch.float8_e4m3fn, torch.float8_e5m2]
+)
+def test_numbers_of_another_kind_are_refused(tmp_path: Path, kind: torch.dtype) -> None:
+    said = refused(saved(tmp_path / "w.pth", STATE | {"bias": torch.zeros(2).to(kind)}))
+    assert f"tensor bias is {str(kind).removeprefix('torch.')}" in said
+
+
+def test_values_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    big = STATE | {"bias": torch.tensor([0.0, 1e200], dtype=torch.float64)}
+    assert "bias holds values too large for float32" in refused(saved(tmp_path / "w.pth", big))
+    for value in (float("nan"), float("inf"), -float("inf")):
+        bad = STATE | {"bias": torch.tensor([0.0, value])}
+        assert "bias holds values that are not finite" in refused(saved(tmp_path / "w.pth", bad))
+
+
+@pytest.mark.parametrize("kind", [torch.float16, torch.bfloat16, torch.float64])
+def test_other_floating_point_is_converted_with_a_warning(tmp_path: Path, kind: torch.dtype) -> None:
+    path = saved(tmp_path / "w.pth", {k: v.to(kind) for k, v in STATE.items()})
+    with pytest.warns(WeightsWarning, match=f"2 of 2 tensors are {str(kind).removeprefix('torch.')}"):
+        model = put(read(path))
+    assert equal(dict(model.state_dict()))
+    assert model.weight.dtype == torch.float32
+
+
+def test_two_tensors_of_one_name_are_refused() -> None:
+    with pytest.raises(BadInputError, match="two tensors are called"):
+        weights._swin_names({"head.weight": torch.zeros(1), "head.fc.weight": torch.zeros(1)}, "file")
