@@ -7,14 +7,13 @@ before hours are spent, and not in the first cell.
 from __future__ import annotations
 
 import multiprocessing
-import os
-import threading
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
+from vitq.benchmarks.executors import become_worker, how_it_ended, join, start_server
 from vitq.benchmarks.order import Send
 from vitq.datasets.base import Check
 from vitq.tasks.places import Places
@@ -40,6 +39,7 @@ def in_cells_process(request: Request, tell: Send) -> list[Check]:
     """Make the checks in a process of their own; how it dies, or what it raises, is a check that fails."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])
+    start_server()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(request, theirs), daemon=False)
     process.start()
@@ -58,16 +58,14 @@ def _heard(ours: Connection, process: Any, request: Request, tell: Send) -> list
         while not isinstance(message := ours.recv(), list):
             tell(*message)
     except (EOFError, ConnectionResetError):
-        process.join()
-        code = process.exitcode
-        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
-        return [Check(request.dataset, False, f"the process that checks, made as a cell's is, {how}")]
+        join(process)
+        return [Check(request.dataset, False, f"the process that checks, made as a cell's is, {how_it_ended(process)}")]
     return message
 
 
 def _serve(request: Request, connection: Connection) -> None:
     """Body of the process: check, tell, end when whoever asked is gone."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    become_worker()
     try:
         checks: Sequence[Check] = _checked(request, lambda phase, done, total: connection.send((phase, done, total)))
     except Exception as error:  # whatever a cell would fail of
@@ -93,10 +91,3 @@ def _checked(request: Request, tell: Send) -> list[Check]:
         )  # fmt: skip
     said = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     return [*checks, *(Check(f"{request.dataset}: warning", True, text) for text in said)]
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-    os._exit(1)

@@ -14,7 +14,6 @@ from typing import Any, Protocol
 
 from vitq.benchmarks.order import Event, Finished, Measured, Order, Progressed, Tell
 from vitq.benchmarks.record import KINDS, Record, key_of
-from vitq.errors import BadInputError
 
 Work = Callable[[Order, Tell], Finished]
 
@@ -81,14 +80,14 @@ class LocalExecutor:
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            _join(process)
-            yield Measured(order, lost(order, told, f"its worker process {_how(process)}"))
+            join(process)
+            yield Measured(order, lost(order, told, f"its worker process {how_it_ended(process)}"))
             message = Finished(order)
         if isinstance(message, Record):
             told.add(message.kind)
             yield Measured(order, message)
         elif isinstance(message, Finished):
-            _join(process)
+            join(process)
             connection.close()
             del self._running[connection], self._told[order.cell.id]
             yield message
@@ -99,7 +98,7 @@ class LocalExecutor:
         """Kill what still runs."""
         for connection, (_, process) in self._running.items():
             process.kill()
-            _join(process)
+            join(process)
             connection.close()
         self._running.clear()
 
@@ -122,7 +121,7 @@ def start_server() -> None:
         signal.signal(signal.SIGINT, before)
 
 
-def _join(process: Any) -> None:
+def join(process: Any) -> None:
     """Wait for a process; one whose server was killed cannot be waited for, and is told apart by its exit code."""
     process.join(timeout=10)
     if process.is_alive():
@@ -130,7 +129,8 @@ def _join(process: Any) -> None:
         process.join(timeout=10)
 
 
-def _how(process: Any) -> str:
+def how_it_ended(process: Any) -> str:
+    """What became of a process that is gone, in words."""
     code = process.exitcode
     if code == 255:
         return "was lost with the server that started it"
@@ -157,36 +157,9 @@ def lost(order: Order, told: set[str], how: str) -> Record:
     )
 
 
-def in_worker(function: Callable[[], Any]) -> Any:
-    """What a picklable function returns in a process like a cell's; BadInputError passes, a death is one."""
-    context = multiprocessing.get_context("forkserver")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(function, theirs), daemon=False)
-    start_server()
-    process.start()
-    theirs.close()
-    try:
-        good, answer = ours.recv()
-    except (EOFError, OSError):
-        _join(process)
-        raise BadInputError(f"a worker process {_how(process)} before it could answer") from None
-    _join(process)
-    if not good:
-        raise answer
-    return answer
-
-
-def _answer(function: Callable[[], Any], connection: Connection) -> None:
-    _become_worker()
-    try:
-        connection.send((True, function()))
-    except Exception as error:
-        connection.send((False, error))
-
-
 def _serve(order: Order, connection: Connection, work: Work | None) -> None:
     """Body of a worker process: do the order, tell the driver; end when the driver is gone."""
-    _become_worker()
+    become_worker()
     tell = Tell(lambda phase, done, total: connection.send((phase, done, total)), connection.send)
     try:
         connection.send((work or _cell_work())(order, tell))
@@ -195,7 +168,7 @@ def _serve(order: Order, connection: Connection, work: Work | None) -> None:
         os._exit(1)
 
 
-def _become_worker() -> None:
+def become_worker() -> None:
     """Leave Ctrl-C to the driver, and end when it is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_driver, daemon=True).start()

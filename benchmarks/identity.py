@@ -71,12 +71,16 @@ class Identities:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads."""
+    """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads.
+
+    Without `fetch`, weights that only the hub has and that were never read are named instead of fetched.
+    """
 
     places: Places
     device: str
     latency: Latency | None
     latency_threads: int
+    fetch: bool = True
 
 
 def identify(cell: CellKey, around: Surroundings) -> Identities:
@@ -102,7 +106,7 @@ def _model(cell: CellKey, around: Surroundings) -> Identity:
         **_asked(cell),
         **_architecture(entry),
         "preprocessing": _text(entry.preprocessing.model_dump()),
-        "weights": weights_of(cell.model, around.places),
+        "weights": weights_of(cell.model, around.places, around.fetch),
         **{what: data.get(what, "not read") for what in ("calibration", "training")},
         "seed": str(cell.seed),
         "code of the method": method_code(cell.method),
@@ -193,14 +197,14 @@ def forget() -> None:
     _read_weights.cache_clear()
 
 
-def weights_of(model: str, places: Places) -> str:
+def weights_of(model: str, places: Places, fetch: bool = True) -> str:
     """sha256 of a model's weights, read once."""
-    return _read_weights(model, tuple(sorted(places.weights.items())), places.hub)
+    return _read_weights(model, tuple(sorted(places.weights.items())), places.hub, fetch)
 
 
 @cache
-def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool) -> str:
-    return weights_identity(model_entry(model), Places(weights=dict(folders), hub=hub))
+def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, fetch: bool) -> str:
+    return weights_identity(model_entry(model), Places(weights=dict(folders), hub=hub), fetch=fetch)
 
 
 @cache

@@ -15,20 +15,30 @@ from vitq.benchmarks.record import KINDS, Asked, CellKey, Identity, Kind, Line, 
 from vitq.benchmarks.runner import wanted
 from vitq.benchmarks.site import Site
 from vitq.benchmarks.suite import Suite
-from vitq.errors import BadInputError
 from vitq.tasks.names import paper_name
 
 
 def plan(
-    suite: Suite, cells: Sequence[CellKey], site: Site, folder: Path, *, device: str, command: str, jobs: int = 1
+    suite: Suite,
+    cells: Sequence[CellKey],
+    site: Site,
+    folder: Path,
+    *,
+    device: str,
+    command: str,
+    jobs: int = 1,
+    fetch: bool = True,
 ) -> list[Order]:
-    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing."""
+    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
+
+    `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them.
+    """
     provenance = collect(command)
     cores = os.cpu_count() or 1
     threads = site.threads or suite.threads or max(1, cores // jobs)
     timed = suite.latency
     timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
-    around = Surroundings(site.places(), device, timed, timed_threads)
+    around = Surroundings(site.places(), device, timed, timed_threads, fetch)
     identity.forget()
     return [
         Order(
@@ -91,15 +101,3 @@ def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:
 def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:
     """`--results`, or a folder named after the suite in the site's results."""
     return given or site.results / suite.name
-
-
-def check_device(device: str) -> None:
-    """Raise BadInputError when torch has no such device; asks torch only for something other than the CPU."""
-    if device == "cpu":
-        return
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise BadInputError(f"device {device!r} cannot be used here: {str(error).splitlines()[0]}") from None

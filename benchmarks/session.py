@@ -9,7 +9,7 @@ from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
 from vitq.benchmarks.limits import within_machine
 from vitq.benchmarks.order import Order
-from vitq.benchmarks.plan import Past, check_device, plan, results_folder, summary_of_changes, why_again
+from vitq.benchmarks.plan import Past, plan, results_folder, summary_of_changes, why_again
 from vitq.benchmarks.progress import listener, phases, plain_console
 from vitq.benchmarks.record import CellKey
 from vitq.benchmarks.results_path import check_results
@@ -44,11 +44,10 @@ def run(
     suite, place = load_suite(suite_name), load_site(site)
     within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
     cells, refused = _picked(suite, k, limit)
-    check_device(device)
     folder = results_folder(suite, place, results)
     if not dry_run:
         check_results(folder)
-    orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs)
+    orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
     console = plain_console()
     if dry_run:
         _dry_run(orders, refused, folder, verbose)
@@ -159,17 +158,6 @@ def report(suite_name: str, results: Path | None, site: Path | None, out: Path |
     folder, rows = _open(suite_name, results, site)
     print(write_report(rows, load_figures(), folder, out or folder / "report"))
     return 0
-
-
-def gate(suite_name: str, baseline: Path, results: Path | None, site: Path | None, tolerance: float) -> int:
-    """`vitq gate`: 0 good, 1 regression, 4 nothing was compared."""
-    from vitq.benchmarks.gate import Policy, read_baseline
-    from vitq.benchmarks.gate import gate as gate_records
-
-    _, current = _open(suite_name, results, site)
-    result = gate_records(read_baseline(baseline), current, Policy(tolerance=tolerance))
-    print(result.render())
-    return result.exit_code
 
 
 def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, layers: bool) -> int:

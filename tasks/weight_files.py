@@ -51,16 +51,18 @@ def missing(entry: ModelEntry, places: Places) -> BadInputError:
     )
 
 
-def weights_identity(entry: ModelEntry, places: Places) -> str:
+def weights_identity(entry: ModelEntry, places: Places, fetch: bool = True) -> str:
     """sha256 of the model's weights file, or of the hub's tensors; BadInputError if neither can be had.
 
-    The hub is asked once: later its weights are held to the digest that was found then.
+    The hub is asked once: later its weights are held to the digest that was found then. Without `fetch` it is not
+    asked, and weights that were never read are named by their tag.
     """
     path = find(entry, places)
     if path is not None:
         return file_sha256(path)
     if entry.hub and places.hub:
-        return hub_pins.pinned(entry) or _from_hub(entry, places)
+        known = hub_pins.pinned(entry)
+        return known or (_from_hub(entry, places) if fetch else f"{entry.name} of the hub, not read yet")
     raise missing(entry, places)
 
 
