@@ -18,7 +18,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.explicit import MatMul, attentions, make_explicit
 from vitq.methods.layers import Packed, QConv2d, QLinear, replace_modules, set_mode
 from vitq.methods.observers import MinMax
-from vitq.methods.quantizers import Quantizer, UniformQuantizer
+from vitq.methods.quantizers import Quantizer, UniformQuantizer, round_ste, scalar
 
 EMBEDDING = ("patch_embed.proj", "patch_embed.norm", "tokens", "position", "position_add")
 ATTENTION = ("attn.qkv", "attn.logits", "attn.bias", "attn.bias_add", "attn.av", "attn.proj")
@@ -44,10 +44,28 @@ class ActivationMinMax(MinMax):
 
 
 class ActivationQuantizer(UniformQuantizer):
-    """Asymmetric, uniform, one grid a tensor."""
+    """Asymmetric, uniform, one grid a tensor: x_hat = (clamp(round(x/D + z), 0, 2^b-1) - z) * D.
+
+    The zero point is added before rounding, as in the released code, so that a tie goes to the even code and not to the
+    even number of steps: pixels normalized with mean = std = 0.5 are all ties of their own grid.
+    """
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits, ActivationMinMax())
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes (int32), clamp(round(x/D + z), 0, 2^b-1)."""
+        return torch.round(x / self.scale + self.zero_point).clamp(*self.limits).to(torch.int32)
+
+    def fake_quant(self, x: Tensor) -> Tensor:
+        """Quantize and dequantize; straight-through inside the clipping range when gradients are enabled."""
+        low, high = self.limits
+        if torch.is_grad_enabled() and x.requires_grad:
+            codes = round_ste(x / self.scale + self.zero_point).clamp(low, high)
+            return (codes - self.zero_point) * self.scale
+        step, zero = scalar(self.scale), scalar(self.zero_point)
+        y: Tensor = (x / step).add_(zero).round_().clamp_(low, high).sub_(zero).mul_(step)
+        return y
 
     def packed_tensors(self) -> list[Packed]:
         """The grid alone."""
