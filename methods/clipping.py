@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitq.methods.observers import affine_grid
+from vitq.methods.observers import affine_grid, exponents
 
 _SAMPLE = 2**16
 _TENSOR_RATIOS = tuple(k / 40 for k in range(1, 41))
@@ -65,6 +65,11 @@ class MSEClip:
 
 def _search(rows: Tensor, low: Tensor, high: Tensor, bits: int, tensor: bool) -> tuple[Tensor, Tensor, float]:
     """Best grid of each row [C, n] among the ratios, and the relative error over all rows."""
+    power = exponents(low, high)
+    if power is not None:
+        rows, low, high = torch.ldexp(rows, -power[:, None]), torch.ldexp(low, -power), torch.ldexp(high, -power)
+        scale, zero, error = _search(rows, low, high, bits, tensor)
+        return torch.ldexp(scale, power), zero, error
     best_scale, best_zero = affine_grid(low, high, bits)
     best = torch.full_like(low, torch.inf)
     for ratio in _TENSOR_RATIOS if tensor else _CHANNEL_RATIOS:

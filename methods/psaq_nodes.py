@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from vitq.methods.base import Batch, MethodInputError, Output, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import MatMul, attentions, make_explicit
-from vitq.methods.layers import Packed, QConv2d, QLinear, replace_modules, set_mode
+from vitq.methods.layers import Packed, QConv2d, QLinear, fit_all, replace_modules, set_mode
 from vitq.methods.observers import MinMax
-from vitq.methods.quantizers import Quantizer, UniformQuantizer, round_ste, scalar
+from vitq.methods.quantizers import UniformQuantizer, round_ste, scalar
 
 EMBEDDING = ("patch_embed.proj", "patch_embed.norm", "tokens", "position", "position_add")
 ATTENTION = ("attn.qkv", "attn.logits", "attn.bias", "attn.bias_add", "attn.av", "attn.proj")
@@ -201,9 +201,7 @@ def calibrate(
             seen += 1
     if not seen:
         raise MethodInputError("the calibration set is empty: give images to take ranges from")
-    for module in model.modules():
-        if isinstance(module, Quantizer):
-            module.fit()
+    fit_all(model)
     set_mode(model, "on")
     return {name: (float(watch.low), float(watch.high)) for name, watch in ranges.items() if watch.low is not None}
 

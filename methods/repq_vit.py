@@ -17,7 +17,7 @@ from vitq.methods.base import Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.layernorm_reparam import give_bias, layernorm_pairs, reparameterize
-from vitq.methods.layers import QLinear, set_mode
+from vitq.methods.layers import QLinear, grids, set_mode
 from vitq.methods.log_quantizers import LogQuantizer
 from vitq.methods.observers import PercentileMSE
 from vitq.methods.places import Layer, quantize_places
@@ -104,11 +104,15 @@ def quantize(job: Job, options: Options) -> Quantized:
     job.progress("calibrate", 0, 2)
     _first_pass(job, model)
     job.progress("calibrate", 1, 2)
+    flat = 0
     for pair, quantizer in zip(pairs, inputs, strict=True):
-        quantizer.set_grid(*reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point))
+        constants = quantizer.grid.constants if isinstance(quantizer.grid, PercentileMSE) else None
+        flat += 0 if constants is None else int((~constants.isnan()).sum())
+        grid = reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point, constants)
+        quantizer.set_grid(*grid)
         _search_weight(pair.layer)
     job.progress("calibrate", 2, 2)
-    return Quantized(model, details={"reparameterized_layernorms": len(pairs)})
+    return Quantized(model, details={"reparameterized_layernorms": len(pairs), "constant_channels": flat})
 
 
 def _search_weight(layer: nn.Linear) -> None:
@@ -127,14 +131,24 @@ def _first_pass(job: Job, model: nn.Module) -> None:
     if batch is None:
         raise MethodInputError("RepQ-ViT needs one calibration batch; there was none")
 
+    names = {quantizer: name for name, quantizer in grids(model).items()}
+    at: list[str] = []
+
+    def enter(quantizer: Quantizer, _: tuple[Tensor, ...]) -> None:
+        at[:] = [names[quantizer]]
+
     def fixed(quantizer: Quantizer, _: tuple[Tensor, ...], __: Tensor) -> None:
         quantizer.mode = "on"
 
     set_mode(model, "calibrate")
-    hooks = [m.register_forward_hook(fixed) for m in model.modules() if isinstance(m, Quantizer)]
-    job.forward(model, batch)
-    for hook in hooks:
-        hook.remove()
-    unused = [name for name, m in model.named_modules() if isinstance(m, Quantizer) and m.mode != "on"]
+    hooks = [hook for m in names for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(fixed))]
+    try:
+        job.forward(model, batch)
+    except MethodInputError as error:
+        raise MethodInputError(f"{at[0]}: {error}" if at else str(error)) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    unused = [name for quantizer, name in names.items() if quantizer.mode != "on"]
     if unused:
         raise MethodInputError(f"{unused[0]} saw no tensor in the calibration pass; the forward pass leaves it out")
