@@ -20,6 +20,7 @@ from vitq.methods.layernorm_reparam import give_bias, layernorm_pairs, reparamet
 from vitq.methods.layers import QLinear, grids, set_mode
 from vitq.methods.log_quantizers import LogQuantizer
 from vitq.methods.observers import PercentileMSE
+from vitq.methods.options import without_effect
 from vitq.methods.places import Layer, quantize_places
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
 
@@ -117,7 +118,29 @@ def quantize(job: Job, options: Options) -> Quantized:
         quantizer.set_grid(*grid)
         _search_weight(pair.layer)
     job.progress("calibrate", 2, 2)
-    return Quantized(model, details={"reparameterized_layernorms": len(pairs), "constant_channels": flat})
+    return Quantized(model, details=_details(model, options, len(pairs), flat))
+
+
+def _details(model: nn.Module, options: Options, pairs: int, constant: int) -> dict[str, Any]:
+    """What the record says: how much was read, which zero points came out, and options that nothing read.
+
+    Zero points of reparameterized inputs lie in the codes' range, unless a channel far from zero drew them out of it.
+    """
+    zeros = [float(q.zero_point) for p in layernorm_pairs(model) if (q := _tensor_grid(p.layer)) is not None]
+    unread = {"rounded_zero_point"} if options.layernorm != "reparam" else set()
+    unread |= {"log_code_overflow"} if options.softmax == "uniform" else set()
+    return {
+        "calibration_batches": 1,
+        "reparameterized_layernorms": pairs,
+        "constant_channels": constant,
+        "layernorm_zero_points": [min(zeros), max(zeros)] if zeros else None,
+        "without_effect": without_effect(options, unread),
+    }
+
+
+def _tensor_grid(layer: nn.Linear) -> UniformQuantizer | None:
+    quantizer = getattr(layer, "input_quantizer", None)
+    return quantizer if isinstance(quantizer, UniformQuantizer) and quantizer.zero_point.ndim == 0 else None
 
 
 def _search_weight(layer: nn.Linear) -> None:

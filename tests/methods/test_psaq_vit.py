@@ -62,6 +62,7 @@ def job(tmp_path: Path) -> Fixture:
                 model=model or vit(),
                 bits=Bits.parse(bits),
                 calibration=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
+                look=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
                 forward=lambda m, batch: m(batch[0]),
                 loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]),
                 distance=lambda a, b: (a - b).abs().mean(),
@@ -220,6 +221,8 @@ def test_a_run_is_repeated_from_its_images(job: Fixture, tmp_path: Path) -> None
     first = psaq_vit.quantize(job(), SMALL)
     kept = tmp_path / "kept.safetensors"
     first.files["images"].rename(kept)
+    with pytest.raises(MethodInputError, match="holds 4 images and images is 32"):
+        psaq_vit.quantize(job(), Options(images_from=str(kept)))
     again = psaq_vit.quantize(job(), replace(SMALL, images_from=str(kept)))
     x = torch.ones(1, 3, 16, 16)
     assert torch.equal(first.model(x), again.model(x))
@@ -277,6 +280,7 @@ def test_defaults_are_the_cards() -> None:
         (Options(calibration="noise"), "one of generated, gaussian, real"),  # type: ignore[arg-type]
         (Options(images_from="no/such.safetensors"), "cannot be read"),
         (Options(images_from="x", calibration="gaussian"), "leave it out"),
+        (Options(images_from="x", calibration="real"), "leave it out"),
     ],
 )
 def test_bad_options_are_answered_with_one_line(options: Options, says: str, job: Fixture) -> None:
@@ -308,3 +312,11 @@ def test_a_model_without_attention_is_unsupported(job: Fixture) -> None:
 def test_recipe_checks_shares() -> None:
     with pytest.raises(MethodInputError, match="warmup"):
         ImageRecipe(warmup=1.0).check()
+
+
+def test_options_without_effect_are_told(job: Fixture) -> None:
+    told = {
+        kind: psaq_vit.quantize(job(), replace(SMALL, calibration=kind)).details["without_effect"]
+        for kind in ("generated", "gaussian", "real")
+    }
+    assert told == {"generated": [], "gaussian": ["iterations"], "real": ["images", "iterations"]}
