@@ -131,16 +131,17 @@ def test_what_is_not_finite_is_refused(observer: type, bad: float) -> None:
 @pytest.mark.parametrize("steps", [1, 2])
 @given(share=st.floats(0, 0.9999), value=st.floats(1e-20, 1), bits=BITS)
 @settings(deadline=None, max_examples=30)
-def test_attention_of_one_value_beside_zeros_is_exact(
+def test_attention_of_one_value_beside_zeros_is_held(
     overflow: Overflow, steps: int, share: float, value: float, bits: int
 ) -> None:
     n = 40_000
     x = torch.full((n,), value)
     x[: int(share * n)] = 0
     y = fitted(LogQuantizer(bits, steps, overflow), x)(x)
-    torch.testing.assert_close(y[x > 0], x[x > 0], rtol=1e-6, atol=0)
     assert torch.isfinite(y).all()
-    if overflow == "zero":
+    assert ((y >= 0) & (y <= value * (1 + 1e-6))).all()
+    if overflow == "zero" or share == 0:  # a clipped zero costs the search more than a clipped value may
+        torch.testing.assert_close(y[x > 0], x[x > 0], rtol=1e-6, atol=0)
         assert not y[x == 0].any()
 
 
