@@ -33,9 +33,9 @@ RELEASED = {
 """Cell id: top-1 of the released code (percent) and how far ours may be from it.
 
 RepQ-ViT's grids follow the last bit of every activation: noise of 1e-7 on the images flips 9 of 248 predictions of the
-released code itself at W8A8, and no fewer are taken to flip at W6A6; of ours at W4A4 it flips 86 of 124, of which
-those count that were right before or after. So top-1 proves little here; what is held exactly are grids, codes and logits of small models
-(tests/methods/test_repq_vit_parity.py).
+released code itself at W8A8, and no fewer are taken to flip at W6A6; of ours at W4A4 it flips 86 of 124, of which those
+count that were right before or after. So top-1 proves little here; what is held exactly are grids, codes and logits of
+small models (tests/methods/test_repq_vit_parity.py).
 """
 
 
