@@ -79,6 +79,8 @@ class Card(BaseModel):
     hyperparameters: list[Hyperparameter] = []
     differences: list[str] = []
     others_could_not_reproduce: list[str] = []
+    compared: str = ""
+    """What was held against the released code, and how closely."""
     notes: list[str] = []
 
     def reads_data(self, what: str, options: Mapping[str, Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitq.methods.observers import affine_grid
+from vitq.methods.observers import affine_grid, exponents
 
 _SAMPLE = 2**16
 _TENSOR_RATIOS = tuple(k / 40 for k in range(1, 41))
@@ -65,6 +65,11 @@ class MSEClip:
 
 def _search(rows: Tensor, low: Tensor, high: Tensor, bits: int, tensor: bool) -> tuple[Tensor, Tensor, float]:
     """Best grid of each row [C, n] among the ratios, and the relative error over all rows."""
+    power = exponents(low, high)
+    size = torch.ones_like(low, dtype=torch.float64)
+    if power is not None:
+        rows, low, high = torch.ldexp(rows, -power[:, None]), torch.ldexp(low, -power), torch.ldexp(high, -power)
+        size = torch.exp2(2.0 * power.double())
     best_scale, best_zero = affine_grid(low, high, bits)
     best = torch.full_like(low, torch.inf)
     for ratio in _TENSOR_RATIOS if tensor else _CHANNEL_RATIOS:
@@ -75,5 +80,6 @@ def _search(rows: Tensor, low: Tensor, high: Tensor, bits: int, tensor: bool) ->
         better = error < best
         best = torch.where(better, error, best)
         best_scale, best_zero = torch.where(better, scale, best_scale), torch.where(better, zero, best_zero)
-    total = float(rows.double().square().sum())
-    return best_scale, best_zero, float(best.double().sum() / total) ** 0.5 if total else 0.0
+    best_scale = best_scale if power is None else torch.ldexp(best_scale, power)
+    total = float((rows.double().square().sum(1) * size).sum())
+    return best_scale, best_zero, float((best.double() * size).sum() / total) ** 0.5 if total else 0.0

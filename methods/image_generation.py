@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,10 @@ class ImageRecipe:
     jitter_second: int = 30
     flip: float = 0.5
     drop_token: DropToken = "first"
+
+    def generation_fields(self) -> set[str]:
+        """Options that only generated images depend on: every one of these but their number."""
+        return {f.name for f in fields(ImageRecipe)} - {"images"}
 
     def check(self) -> None:
         """Raise MethodInputError for values that give no images."""

@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from vitq.methods.base import UnsupportedError
 from vitq.methods.explicit import ExplicitBlock, ExplicitSwinBlock
+from vitq.methods.quantizers import Quantizer
 
+_FAR = 1024.0
 PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
     ExplicitBlock: [("norm1", "attn.qkv"), ("norm2", "mlp.fc1")],
     ExplicitSwinBlock: [("norm1", "attn.qkv"), ("norm2", "mlp.fc1")],
@@ -59,17 +61,29 @@ def give_bias(layer: nn.Linear) -> None:
 
 
 @torch.no_grad()
-def reparameterize(pair: Pair, scale: Tensor, zero_point: Tensor, rounded: bool) -> tuple[Tensor, Tensor]:
+def reparameterize(
+    pair: Pair, scale: Tensor, zero_point: Tensor, rounded: bool, constants: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Move the per-channel grid (s, z), both [C], into norm and layer; returns the per-tensor grid (s~, z~).
 
     s~ = mean(s), z~ = mean(z), rounded or not; r1 = s/s~, r2 = z - z~:
     gamma~ = gamma/r1, beta~ = (beta + s*r2)/r1, W~[:, c] = r1[c]*W[:, c], b~ = b - W(s*r2).
     In a Swin block the zeros that pad norm1's output become s*r2/r1, what the new norm1 gives in their place.
+
+    `constants` [C] are the values of channels that have only one, NaN for the others. Such a channel has no grid of its
+    own to be averaged: its value goes into the layer's bias whole and its scale stays (r1 = 1), so that it lies on the
+    common grid exactly and moves no other channel. A channel that all but stands still, its zero point further than
+    1,024 ranges from zero, is rescaled as any other but left out of the means: one of them would carry the grid of all
+    away from where their values are.
     """
     norm, layer = pair.norm, pair.layer
-    mean_scale, mean_zero = scale.mean(), zero_point.mean()
+    constant = torch.zeros_like(scale, dtype=torch.bool) if constants is None else ~torch.isnan(constants)
+    mean_scale, mean_zero = _means(scale, zero_point, constant, _FAR * _top(pair))
     mean_zero = mean_zero.round() if rounded else mean_zero
     r1, shift = scale / mean_scale, scale * (zero_point - mean_zero)
+    if constants is not None and bool(constant.any()):
+        r1 = torch.where(constant, torch.ones_like(r1), r1)
+        shift = torch.where(constant, _near_zero(pair, mean_zero) * mean_scale - constants, shift)
     give_bias(layer)
     layer.bias.sub_(layer.weight @ shift)
     layer.weight.mul_(r1)
@@ -78,3 +92,24 @@ def reparameterize(pair: Pair, scale: Tensor, zero_point: Tensor, rounded: bool)
     if isinstance(pair.block, ExplicitSwinBlock) and norm is pair.block.norm1:
         pair.block.pad_value = shift / r1
     return mean_scale, mean_zero
+
+
+def _means(scale: Tensor, zero_point: Tensor, constant: Tensor, far: float) -> tuple[Tensor, Tensor]:
+    """Mean grid of the channels that vary; where none does, a step of 1 that nothing needs."""
+    varying = ~constant & (zero_point.abs() <= far)
+    if bool(varying.all()):
+        return scale.mean(), zero_point.mean()
+    if not bool(varying.any()):
+        return scale.new_ones(()), scale.new_zeros(())
+    return scale[varying].mean(), zero_point[varying].mean()
+
+
+def _top(pair: Pair) -> float:
+    """The last code of the layer's input; infinity where it has no quantizer."""
+    quantizer = getattr(pair.layer, "input_quantizer", None)
+    return 2**quantizer.bits - 1 if isinstance(quantizer, Quantizer) else torch.inf
+
+
+def _near_zero(pair: Pair, zero_point: Tensor) -> Tensor:
+    """The step nearest zero that the common grid holds: 0 where zero is in its range."""
+    return torch.zeros_like(zero_point).clamp(torch.ceil(-zero_point), torch.floor(_top(pair) - zero_point))

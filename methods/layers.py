@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.methods.base import MethodInputError
 from vitq.methods.explicit import MatMul
 from vitq.methods.quantizers import Mode, Quantizer
 
@@ -306,6 +307,15 @@ def set_mode(model: nn.Module, mode: Mode) -> nn.Module:
         if isinstance(module, Quantizer):
             module.mode = mode
     return model
+
+
+def fit_all(model: nn.Module) -> None:
+    """Fix the grid of every quantizer from what it observed; MethodInputError names the tensor that has none."""
+    for name, quantizer in grids(model).items():
+        try:
+            quantizer.fit()
+        except MethodInputError as error:
+            raise MethodInputError(f"{name}: {error}") from error
 
 
 def grids(model: nn.Module) -> dict[str, Quantizer]:

@@ -21,7 +21,8 @@ class LogQuantizer(Quantizer):
     Where A_q exceeds 2^b-1, overflow "clip" saturates it, as RepQ-ViT's paper writes; "zero" gives 0, as its released
     code does: then there are 2^b levels and a zero, whose code is 2^b. Values must not be negative.
 
-    The scale s is the quantile of A at 0.999, 0.9999 or 0.99999 with the least mean squared error, the first of equals.
+    The scale s is the quantile of A at 0.999, 0.9999 or 0.99999 with the least mean squared error, the first of equals;
+    quantiles of zero are passed over, as the released code's NaN makes them.
     """
 
     scale: Tensor
@@ -42,12 +43,17 @@ class LogQuantizer(Quantizer):
         self.shown.append(rows_of(x, None))
 
     def fit(self) -> None:
-        """Search the scale over the three quantiles of what was shown."""
+        """Search the scale over the quantiles of what was shown that are above zero, or take the largest value.
+
+        MethodInputError where nothing is above zero: no scale would hold what attention is at any other input.
+        """
         x = self.shown[0] if len(self.shown) == 1 else torch.cat(self.shown, dim=1)
         self.shown = []
-        scales = tail_quantiles(x, PERCENTILES, upper=True)[0]
-        if not bool((torch.isfinite(scales) & (scales > 0)).all()):
+        scales = torch.cat([tail_quantiles(x, PERCENTILES, upper=True)[0], x.amax().view(1)])
+        if not bool(torch.isfinite(scales).all()) or not float(scales[-1]) > 0:
             raise MethodInputError("attention to quantize holds NaN, infinity or only zeros; check weights and inputs")
+        usable = scales[:-1][scales[:-1] > 0]
+        scales = usable if len(usable) else scales[-1:]
         errors = torch.stack([self._error(x, scale) for scale in scales])
         self.scale = scales[errors.argmin()].clone()
         self.fitted = True

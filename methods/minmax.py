@@ -15,7 +15,7 @@ from torch import nn
 from vitq.methods.base import Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.layers import QConv2d, QLinear, set_mode
+from vitq.methods.layers import QConv2d, QLinear, fit_all, set_mode
 from vitq.methods.observers import MinMax
 from vitq.methods.places import Layer, quantize_places
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
@@ -64,7 +64,6 @@ def quantize(job: Job, options: Options) -> Quantized:
     for module in model.modules():
         if isinstance(module, (QLinear, QConv2d)) and module.weight_quantizer is not None:
             module.weight_quantizer.observe(module.weight)
-        if isinstance(module, Quantizer):
-            module.fit()
+    fit_all(model)
     set_mode(model, "on")
     return Quantized(model, details={"calibration_batches": batches})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import typing
+from collections.abc import Iterable
 from typing import Any
 
 from vitq.methods.base import MethodInputError
@@ -19,6 +20,12 @@ def make_options(cls: type, words: dict[str, Any]) -> Any:
         if not _fits(value, hints[name]):
             raise MethodInputError(f"option {name} is {value!r}, which is not {_say(hints[name])}")
     return cls(**words)
+
+
+def without_effect(options: Any, names: Iterable[str]) -> list[str]:
+    """Those of the options `names`, which nothing reads in this run, that are set to other than their default."""
+    defaults = {f.name: f.default for f in dataclasses.fields(options)}
+    return sorted(name for name in names if getattr(options, name) != defaults[name])
 
 
 def _fits(value: Any, hint: Any) -> bool:

@@ -27,6 +27,7 @@ from vitq.methods.pmq_details import describe
 from vitq.methods.pmq_directional import directional
 from vitq.methods.pmq_pareto import Frontier
 from vitq.methods.pmq_sensitivity import LossOf, Perturbation, Table, connection, leave_one_out, table
+from vitq.methods.quantizers import UniformQuantizer
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,18 @@ def _calibrate(job: Job, model: nn.Module, parts: list[Component], ladder: list[
         if weight is not None:
             weight.observe(part.module.weight.detach())  # type: ignore[operator]
         for quantizer in [*part.activations(), *([weight] if weight else [])]:
-            for bits in ladder:
-                quantizer.grid.grid(bits)
+            _search_clipping(part, quantizer, ladder)
         job.progress("search clipping", done + 1, len(parts))
     set_mode(model, "off")
     return images
+
+
+def _search_clipping(part: Component, quantizer: UniformQuantizer, ladder: list[int]) -> None:
+    try:
+        for bits in ladder:
+            quantizer.grid.grid(bits)
+    except MethodInputError as error:
+        raise MethodInputError(f"{part.name}: {error}") from error
 
 
 def _loss(job: Job, options: Options, model: nn.Module, images: int) -> Callable[[], Tensor]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from vitq.methods.options import without_effect
 from vitq.methods.pmq_allocation import Kind, Problem, perturbations
 from vitq.methods.pmq_components import Component, Widths
 from vitq.methods.pmq_pareto import Frontier
@@ -25,6 +26,7 @@ def describe(parts: Sequence[Component], widths: Widths, tasks: Sequence[Problem
     weights, macs = sum(p.weights for p in parts), sum(p.macs for p in parts)
     return {
         "options": asdict(options) | {"widths": list(options.widths)},
+        "without_effect": without_effect(options, _unread(options)),
         "sensitivity_by": source if chosen else None,
         "components": [_component(part, widths, chosen) for part in parts],
         "problems": [_problem(task, widths, chosen, fronts.get(task.kind)) for task in tasks],
@@ -36,6 +38,16 @@ def describe(parts: Sequence[Component], widths: Widths, tasks: Sequence[Problem
         "patches": patches,
         "search_seconds": seconds,
     }
+
+
+def _unread(options: Any) -> set[str]:
+    """Options that this run reads nothing of."""
+    searches = options.compare_search or options.allocation == "pareto"
+    scored = options.compare_search or options.allocation in ("pareto", "leave_one_out")
+    unread = set() if searches else {"perturbation"}
+    unread |= set() if scored else {"labels", "frontier_points"}
+    unread |= set() if options.patch_wise else {"patch_saving"}
+    return unread if options.allocation == "random" else unread | {"draw"}
 
 
 def _component(part: Component, widths: Widths, table: Table | None) -> dict[str, Any]:

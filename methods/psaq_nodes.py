@@ -22,12 +22,13 @@ from vitq.methods.layers import (
     QLinear,
     State,
     child_state,
+    fit_all,
     replace_modules,
     restore_child,
     set_mode,
 )
 from vitq.methods.observers import MinMax
-from vitq.methods.quantizers import Quantizer, UniformQuantizer
+from vitq.methods.quantizers import UniformQuantizer, round_ste, scalar
 
 EMBEDDING = ("patch_embed.proj", "patch_embed.norm", "tokens", "position", "position_add")
 ATTENTION = ("attn.qkv", "attn.logits", "attn.bias", "attn.bias_add", "attn.av", "attn.proj")
@@ -53,10 +54,28 @@ class ActivationMinMax(MinMax):
 
 
 class ActivationQuantizer(UniformQuantizer):
-    """Asymmetric, uniform, one grid a tensor."""
+    """Asymmetric, uniform, one grid a tensor: x_hat = (clamp(round(x/D + z), 0, 2^b-1) - z) * D.
+
+    The zero point is added before rounding, as in the released code, so that a tie goes to the even code and not to the
+    even number of steps: pixels normalized with mean = std = 0.5 are all ties of their own grid.
+    """
 
     def __init__(self, bits: int) -> None:
         super().__init__(bits, ActivationMinMax())
+
+    def codes(self, x: Tensor) -> Tensor:
+        """Integer codes (int32), clamp(round(x/D + z), 0, 2^b-1)."""
+        return torch.round(x / self.scale + self.zero_point).clamp(*self.limits).to(torch.int32)
+
+    def fake_quant(self, x: Tensor) -> Tensor:
+        """Quantize and dequantize; straight-through inside the clipping range when gradients are enabled."""
+        low, high = self.limits
+        if torch.is_grad_enabled() and x.requires_grad:
+            codes = round_ste(x / self.scale + self.zero_point).clamp(low, high)
+            return (codes - self.zero_point) * self.scale
+        step, zero = scalar(self.scale), scalar(self.zero_point)
+        y: Tensor = (x / step).add_(zero).round_().clamp_(low, high).sub_(zero).mul_(step)
+        return y
 
     def packed_tensors(self) -> list[Packed]:
         """The grid alone."""
@@ -200,9 +219,7 @@ def calibrate(
             seen += 1
     if not seen:
         raise MethodInputError("the calibration set is empty: give images to take ranges from")
-    for module in model.modules():
-        if isinstance(module, Quantizer):
-            module.fit()
+    fit_all(model)
     set_mode(model, "on")
     return {name: (float(watch.low), float(watch.high)) for name, watch in ranges.items() if watch.low is not None}
 

@@ -20,6 +20,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.image_generation import Generated, ImageRecipe, gaussian_images, generate
 from vitq.methods.layers import set_mode
+from vitq.methods.options import without_effect
 from vitq.methods.psaq_artifacts import contact_sheet, first_images, load_images, save_images, short_curves
 from vitq.methods.psaq_nodes import RESIDUAL, calibrate, quantize_nodes, require_attention
 
@@ -68,12 +69,20 @@ def quantize(job: Job, options: Options) -> Quantized:
     residuals = calibrate(model, job.forward, batches)
     details: dict[str, Any] = {
         "calibration": options.calibration,
+        "without_effect": without_effect(options, _unread(options)),
         "residual": options.residual,
         "images": shown,
         "seconds": {"images": generated_seconds, "calibrate": devices.clock(job.device) - started},
         "residual_ranges": residuals,
     }
     return Quantized(model, details | describe(source, options), files)
+
+
+def _unread(options: Options) -> set[str]:
+    """Options that this run reads nothing of: images that are not generated have no recipe."""
+    if options.calibration == "generated" and options.images_from is None:
+        return set()
+    return options.generation_fields() | ({"images"} if options.calibration == "real" else set())
 
 
 def check_choices(options: ImageRecipe) -> None:
@@ -87,12 +96,15 @@ def check_choices(options: ImageRecipe) -> None:
 
 def calibration_images(job: Job, model: nn.Module, options: Options) -> Generated | None:
     """The images that set the ranges, or None where the real calibration set does."""
-    if options.calibration == "real":
-        return None
     if options.images_from is not None:
         if options.calibration != "generated":
             raise MethodInputError("images_from replaces generated images: leave it out, or calibration: generated")
-        return Generated(load_images(Path(options.images_from), job.input))
+        images = load_images(Path(options.images_from), job.input)
+        if len(images) != options.images:
+            raise MethodInputError(f"images_from holds {len(images)} images and images is {options.images}: set images")
+        return Generated(images)
+    if options.calibration == "real":
+        return None
     if options.calibration == "generated":
         return generate(job, model, options)
     if options.images < 1:
@@ -111,7 +123,7 @@ def keep_images(job: Job, model: nn.Module, source: Generated | None) -> tuple[d
     Real images are only looked at, for the sheet's last band; without a calibration set the band is left out.
     """
     noise = gaussian_images(16, job.input, torch.Generator().manual_seed(job.seed))
-    real = first_images(model, job.forward, job.calibration())
+    real = first_images(model, job.forward, job.look())
     bands = {"Gaussian noise N(0, 1)": noise} | ({} if real is None else {"real images": real})
     files: dict[str, Path] = {}
     if source is not None:

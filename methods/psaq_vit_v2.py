@@ -35,6 +35,7 @@ from vitq.methods.image_generation import (
     variation_target,
 )
 from vitq.methods.layers import set_mode
+from vitq.methods.options import without_effect
 from vitq.methods.patch_similarity import PatchEntropy
 from vitq.methods.psaq_nodes import calibrate, quantize_nodes, require_attention
 from vitq.methods.psaq_vit import check_choices, describe, image_batches, keep_images
@@ -54,6 +55,7 @@ class Options(ImageRecipe):
         student_training: whether stage Q trains, or only takes ranges from the images.
         difference, patch_similarity, total_variation: whether the term is in stage G's loss.
         difference_weight: of -D.
+        amp: mixed precision in the student's training, on GPUs; what is evaluated computes in float32 in any case.
     """
 
     generation: Literal["adaptive", "psaq_vit"] = "adaptive"
@@ -67,6 +69,7 @@ class Options(ImageRecipe):
     patch_similarity: bool = True
     total_variation: bool = True
     difference_weight: float = 1.0
+    amp: bool = False
 
     def check(self) -> None:
         """Raise MethodInputError for values that make no run."""
@@ -106,11 +109,28 @@ def quantize(job: Job, options: Options) -> Quantized:
         "terms": {t: getattr(options, t) for t in ("difference", "patch_similarity", "total_variation")},
         "student_training": options.student_training,
         "images": count,
+        "amp": options.amp,
+        "without_effect": without_effect(options, _unread(options)),
         "cycles": game.rows,
         "seconds": game.seconds,
         "residual_ranges": game.residuals,
     }
     return Quantized(student.requires_grad_(False), details | describe(source, options), files)
+
+
+def _unread(options: Options) -> set[str]:
+    """Options that this run reads nothing of."""
+    unread = set() if options.student_training else {"training_steps", "student_lr", "weight_decay", "amp"}
+    if options.generation == "adaptive":
+        terms = {
+            "difference": {"difference_weight"},
+            "patch_similarity": {"entropy_weight", "bandwidth", "points", "drop_token"},
+            "total_variation": {"tv_weight", "tv_low", "tv_high"},
+        }
+        unread |= {"iterations", "one_hot_weight"}
+        return unread.union(*(names for term, names in terms.items() if not getattr(options, term)))
+    unread |= {"image_steps", "difference", "patch_similarity", "total_variation", "difference_weight"}
+    return unread if options.student_training else unread | {"cycles"}
 
 
 class _Game:
@@ -190,7 +210,7 @@ class _Game:
                 student.eval()  # no dropped path or unit: the student is to agree with the teacher as it evaluates
                 return job.distance(job.forward(student, batch), taught)
 
-            recipe = Recipe(epochs=1, lr=options.student_lr, weight_decay=options.weight_decay)
+            recipe = Recipe(epochs=1, lr=options.student_lr, weight_decay=options.weight_decay, amp=options.amp)
             train(self.student, recipe, batches, loss, seed=job.seed + cycle, progress=job.progress)
             row["difference_after"] = self._difference(batch, taught)
         self.rows.append(row)

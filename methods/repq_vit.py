@@ -17,9 +17,10 @@ from vitq.methods.base import Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.layernorm_reparam import give_bias, layernorm_pairs, reparameterize
-from vitq.methods.layers import QLinear, set_mode
+from vitq.methods.layers import QLinear, grids, set_mode
 from vitq.methods.log_quantizers import LogQuantizer
 from vitq.methods.observers import PercentileMSE
+from vitq.methods.options import without_effect
 from vitq.methods.places import Layer, quantize_places
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
 
@@ -109,11 +110,37 @@ def quantize(job: Job, options: Options) -> Quantized:
     job.progress("calibrate", 0, 2)
     _first_pass(job, model)
     job.progress("calibrate", 1, 2)
+    flat = 0
     for pair, quantizer in zip(pairs, inputs, strict=True):
-        quantizer.set_grid(*reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point))
+        constants = quantizer.grid.constants if isinstance(quantizer.grid, PercentileMSE) else None
+        flat += 0 if constants is None else int((~constants.isnan()).sum())
+        grid = reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point, constants)
+        quantizer.set_grid(*grid)
         _search_weight(pair.layer)
     job.progress("calibrate", 2, 2)
-    return Quantized(model, details={"reparameterized_layernorms": len(pairs)})
+    return Quantized(model, details=_details(model, options, len(pairs), flat))
+
+
+def _details(model: nn.Module, options: Options, pairs: int, constant: int) -> dict[str, Any]:
+    """What the record says: how much was read, which zero points came out, and options that nothing read.
+
+    Zero points of reparameterized inputs lie in the codes' range, unless a channel far from zero drew them out of it.
+    """
+    zeros = [float(q.zero_point) for p in layernorm_pairs(model) if (q := _tensor_grid(p.layer)) is not None]
+    unread = {"rounded_zero_point"} if options.layernorm != "reparam" else set()
+    unread |= {"log_code_overflow"} if options.softmax == "uniform" else set()
+    return {
+        "calibration_batches": 1,
+        "reparameterized_layernorms": pairs,
+        "constant_channels": constant,
+        "layernorm_zero_points": [min(zeros), max(zeros)] if zeros else None,
+        "without_effect": without_effect(options, unread),
+    }
+
+
+def _tensor_grid(layer: nn.Linear) -> UniformQuantizer | None:
+    quantizer = getattr(layer, "input_quantizer", None)
+    return quantizer if isinstance(quantizer, UniformQuantizer) and quantizer.zero_point.ndim == 0 else None
 
 
 def _search_weight(layer: nn.Linear) -> None:
@@ -132,14 +159,24 @@ def _first_pass(job: Job, model: nn.Module) -> None:
     if batch is None:
         raise MethodInputError("RepQ-ViT needs one calibration batch; there was none")
 
+    names = {quantizer: name for name, quantizer in grids(model).items()}
+    at: list[str] = []
+
+    def enter(quantizer: Quantizer, _: tuple[Tensor, ...]) -> None:
+        at[:] = [names[quantizer]]
+
     def fixed(quantizer: Quantizer, _: tuple[Tensor, ...], __: Tensor) -> None:
         quantizer.mode = "on"
 
     set_mode(model, "calibrate")
-    hooks = [m.register_forward_hook(fixed) for m in model.modules() if isinstance(m, Quantizer)]
-    job.forward(model, batch)
-    for hook in hooks:
-        hook.remove()
-    unused = [name for name, m in model.named_modules() if isinstance(m, Quantizer) and m.mode != "on"]
+    hooks = [hook for m in names for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(fixed))]
+    try:
+        job.forward(model, batch)
+    except MethodInputError as error:
+        raise MethodInputError(f"{at[0]}: {error}" if at else str(error)) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    unused = [name for quantizer, name in names.items() if quantizer.mode != "on"]
     if unused:
         raise MethodInputError(f"{unused[0]} saw no tensor in the calibration pass; the forward pass leaves it out")

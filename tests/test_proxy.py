@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,15 +11,32 @@ from places import vitq
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxy")]
 
+IMAGES = 744
+
+
+def noise(flips: float) -> float:
+    """Points that top-1 may differ by where float noise flips this share of predictions: two standard deviations.
+
+    Every flip is taken to move top-1 by one image, up or down alike, as in McNemar's test.
+    """
+    return 200 * math.sqrt(flips * IMAGES) / IMAGES
+
+
 RELEASED = {
     "fp32/classification/vit_tiny_patch16_224/FP32/seed0": (87.77, 0.15),
-    "repq_vit/classification/vit_tiny_patch16_224/W4A4/seed0": (26.75, 2.0),
-    "repq_vit/classification/vit_tiny_patch16_224/W6A6/seed0": (81.99, 0.8),
-    "repq_vit/classification/vit_tiny_patch16_224/W8A8/seed0": (83.60, 0.5),
+    "repq_vit/classification/vit_tiny_patch16_224/W4A4/seed0": (26.75, noise(2 * 0.2675 * 86 / 124)),
+    "repq_vit/classification/vit_tiny_patch16_224/W6A6/seed0": (81.99, noise(9 / 248)),
+    "repq_vit/classification/vit_tiny_patch16_224/W8A8/seed0": (83.60, noise(9 / 248)),
     "psaq_vit[real]/classification/vit_tiny_patch16_224/W8A8/seed0": (0.27, 0.5),
     "i_vit[release-post-training]/classification/vit_tiny_patch16_224/W8A8/seed0": (75.67, 1.5),
 }
-"""Cell id: top-1 of the released code (percent) and how far ours may be from it."""
+"""Cell id: top-1 of the released code (percent) and how far ours may be from it.
+
+RepQ-ViT's grids follow the last bit of every activation: noise of 1e-7 on the images flips 9 of 248 predictions of the
+released code itself at W8A8, and no fewer are taken to flip at W6A6; of ours at W4A4 it flips 86 of 124, of which those
+count that were right before or after. So top-1 proves little here; what is held exactly are grids, codes and logits of
+small models (tests/methods/test_repq_vit_parity.py).
+"""
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +53,7 @@ def top1(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, fl
     assert done.returncode == 0, done.stderr
     records = map(json.loads, (root / "r" / "records.jsonl").read_text().splitlines())
     found = {r["cell"]["id"]: r["metrics"]["top1"] for r in records}
-    assert {metric["n"] for metric in found.values()} == {744}
+    assert {metric["n"] for metric in found.values()} == {IMAGES}
     return {cell: metric["value"] for cell, metric in found.items()}
 
 

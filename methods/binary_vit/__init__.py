@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -23,6 +23,7 @@ from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import attentions, make_explicit
 from vitq.methods.layers import replace_modules
+from vitq.methods.options import without_effect
 from vitq.methods.trainer import History, Recipe, train
 
 _INSIDE_BLOCKS = re.compile(r"(^|\.)(blocks|layers|stages)\.\d+\.")
@@ -102,6 +103,7 @@ def quantize(job: Job, options: Options) -> Quantized:
     history = _Training(job, options, model, teacher).run() if options.epochs else []
     details = {
         "training": history,
+        "without_effect": without_effect(options, _unread(options)),
         "weights": {"before": before, "after": diagnostics.weight_histogram(model)},
         "flipped_share": [row["flipped_share"] for row in history],
         "activation_means": _channel_means(model, job),
@@ -112,6 +114,12 @@ def quantize(job: Job, options: Options) -> Quantized:
 def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
     """The packed form, its signs and scales to come from `saving.fill`."""
     return packed.pack(prepare(model, bits, options).requires_grad_(False))
+
+
+def _unread(options: Options) -> set[str]:
+    """Options that this run reads nothing of: a model that is not trained has no recipe."""
+    trained = {f.name for f in fields(Options)} - {"asm", "epochs"}
+    return (set() if options.grs else {"grs_weight"}) if options.epochs else trained
 
 
 def calibrate(model: nn.Module, job: Job) -> None:

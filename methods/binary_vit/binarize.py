@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitq.methods.base import MethodInputError
 from vitq.methods.layers import Packed, State
+from vitq.methods.observers import flat
 from vitq.methods.quantizers import round_ste
 
 
@@ -40,12 +41,21 @@ class _ActivationSign(torch.autograd.Function):
         return slope.mul_(grad), None
 
 
+def centred_rows(weight: Tensor) -> Tensor:
+    """W - row mean, whose signs are a row's codes; a row of one value (a pruned one) is left as it is, [out, in].
+
+    Such a row has no spread to centre: its difference from its mean is rounding noise, and its sign its own.
+    """
+    constant = flat(*torch.aminmax(weight, dim=1, keepdim=True))
+    return torch.where(constant, weight, weight - weight.mean(dim=1, keepdim=True))
+
+
 class _WeightSign(torch.autograd.Function):
     """sign(W - row mean), with the gradient of row_scale * sign(W - row mean) taken over row_scale, and GRS."""
 
     @staticmethod
     def forward(ctx: Any, weight: Tensor, row_scale: Tensor, pull: float) -> Tensor:
-        centred = weight - weight.mean(dim=1, keepdim=True)
+        centred = centred_rows(weight)
         ctx.save_for_backward(centred, row_scale)
         ctx.pull = pull
         return sign(centred)
@@ -53,6 +63,8 @@ class _WeightSign(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         centred, row_scale = ctx.saved_tensors
+        # a row of zeros gets no gradient from its products, which are zero, and stays pruned
+        row_scale = torch.where(row_scale > 0, row_scale, torch.ones_like(row_scale))
         grad = grad / row_scale * (centred.abs() <= 1)
         if ctx.pull:
             to_mode = centred / row_scale - sign(centred)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.binary_vit.binarize import SignBinarizer
+from vitq.methods.binary_vit.binarize import SignBinarizer, centred_rows
 from vitq.methods.binary_vit.layers import BinaryLinear
 
 BINS = 60
@@ -20,7 +20,7 @@ def _latent(model: nn.Module) -> Iterator[tuple[str, Tensor, BinaryLinear]]:
     for name, module in model.named_modules():
         if isinstance(module, BinaryLinear):
             weight = module.weight.detach()
-            yield name, weight - weight.mean(dim=1, keepdim=True), module
+            yield name, centred_rows(weight), module
 
 
 def weight_histogram(model: nn.Module) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.methods.binary_vit.binarize import centred_rows
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul, linear_tensors
 from vitq.methods.explicit import MatMul
 from vitq.methods.layers import Codes, Packed, State, child_state, replace_modules, restore_child
@@ -86,7 +87,7 @@ class PackedLinear(nn.Module):
         self.in_features, self.out_features = layer.in_features, layer.out_features
         self.input, self.kernel = layer.input, "matmul"
         weight = layer.weight.detach()
-        self.register_buffer("words", pack_bits(weight - weight.mean(dim=1, keepdim=True) >= 0))
+        self.register_buffer("words", pack_bits(centred_rows(weight) >= 0))
         self.register_buffer("factor", layer.factor().detach())
         self.register_buffer("bias", None if layer.bias is None else layer.bias.detach())
 

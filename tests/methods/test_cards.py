@@ -56,3 +56,11 @@ def test_a_card_says_where_its_fidelity_lies() -> None:
     for card in all_cards().values():
         assert isinstance(card, Card)
         assert card.fidelity == "baseline" or card.arxiv, f"{card.name} names no paper"
+
+
+def test_a_card_says_what_was_compared_with_released_code() -> None:
+    """Reconstructions say that nothing could be."""
+    told = {name: card for name, card in all_cards().items() if card.compared}
+    assert {"fp32", "minmax", "repq_vit", "psaq_vit", "psaq_vit_v2", "pmq", "binary_vit"} <= set(told)
+    for card in told.values():
+        assert card.compared.startswith("Nothing could be") == (card.fidelity == "reconstruction"), card.name

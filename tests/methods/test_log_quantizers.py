@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from small_models import read
 
 from vitq.methods.base import MethodInputError
 from vitq.methods.log_quantizers import LogQuantizer, Overflow
@@ -28,11 +27,11 @@ def fitted(x: torch.Tensor, bits: int, steps: int = 2, overflow: Overflow = "zer
 
 
 @pytest.mark.parametrize("bits", [3, 4, 6, 8])
-def test_released_code_is_matched(shared: Path, bits: int) -> None:
-    vectors = load_file(shared / "vectors" / "repq_vit_quantizers.safetensors")
-    quantizer = fitted(vectors["attn"], bits)
+def test_released_code_is_matched(bits: int) -> None:
+    vectors = read("repq_vit_quantizers.safetensors")[0]
+    quantizer, expected = fitted(vectors["attn"], bits), vectors[f"attn_{bits}_dequantized"]
     torch.testing.assert_close(quantizer.scale.view(1), vectors[f"attn_{bits}_scale"], rtol=1e-6, atol=0)
-    torch.testing.assert_close(quantizer(vectors["attn"]), vectors[f"attn_{bits}_dequantized"], rtol=0, atol=1e-5)
+    torch.testing.assert_close(quantizer(vectors["attn"][: len(expected)]), expected, rtol=0, atol=1e-5)
 
 
 @given(st.integers(0, 1000), st.integers(2, 8), st.sampled_from([1, 2]), st.sampled_from(["zero", "clip"]))

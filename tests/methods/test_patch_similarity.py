@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from small_models import read
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
@@ -19,14 +19,14 @@ from vitq.methods.explicit import attentions, make_explicit
 
 
 @pytest.fixture(scope="module")
-def parts(shared: Path) -> dict[str, Tensor]:
-    return load_file(shared / "vectors" / "psaq_vit_parts.safetensors")
+def parts() -> dict[str, Tensor]:
+    return read("psaq_vit.safetensors")[0]
 
 
-def direct_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int = 10) -> Tensor:
+def direct_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int = 10, windows: int = 1) -> Tensor:
     """The sheet's steps 3 and 4 as written, under autograd."""
     grid = ps.density_grid(similarity.float(), points).to(similarity.dtype)
-    distance = grid - similarity.flatten(1).unsqueeze(-1)
+    distance = grid - similarity.reshape(len(similarity) // windows, -1).unsqueeze(-1)
     kernels = torch.exp(-(distance**2) / (2 * bandwidth**2)) / (math.sqrt(2 * math.pi) * bandwidth)
     return ps.differential_entropy(kernels.mean(1), grid)
 
@@ -35,13 +35,31 @@ def test_similarity_density_and_entropy_are_the_released_codes(parts: dict[str, 
     similarity = ps.patch_similarity(parts["attn_v"])
     grid = ps.density_grid(similarity)
     density = ps.kernel_density(similarity, grid)
-    torch.testing.assert_close(similarity, parts["similarity"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(similarity[:1], parts["similarity"], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(grid.expand_as(parts["density_grid"]), parts["density_grid"], rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(density, parts["density"], rtol=1e-5, atol=4e-5)
     exact = ps.kernel_density(parts["similarity"], parts["density_grid"][0])
-    torch.testing.assert_close(exact, parts["density"], rtol=1e-5, atol=1e-6)
-    for entropy in (ps.differential_entropy(exact, grid), ps.similarity_entropy(parts["similarity"])):
+    torch.testing.assert_close(exact, parts["density"][:1], rtol=1e-5, atol=1e-6)
+    for entropy in (ps.differential_entropy(parts["density"], grid), ps.similarity_entropy(similarity)):
         torch.testing.assert_close(entropy, parts["differential_entropy"][0], rtol=1e-5, atol=0)
+
+
+def test_windows_of_an_image_have_one_density_as_released(parts: dict[str, Tensor]) -> None:
+    x = parts["windows_attn_v"].clone().requires_grad_()
+    windows = len(x) // int(parts["windows_images"])
+    similarity = ps.patch_similarity(x)
+    grid = ps.density_grid(similarity)
+    density = ps.kernel_density(similarity, grid, windows=windows)
+    torch.testing.assert_close(grid, parts["windows_density_grid"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(density, parts["windows_density"], rtol=1e-5, atol=1e-6)
+    entropy = ps.similarity_entropy(similarity, windows=windows)
+    torch.testing.assert_close(entropy, parts["windows_differential_entropy"], rtol=1e-5, atol=0)
+    (gradient,) = torch.autograd.grad(entropy, x)
+    expected = parts["windows_gradient"]
+    # the released gradient itself is 3e-5 (relative norm) from the same formulas in float64
+    assert (gradient[: len(expected)] - expected).norm() <= 2e-5 * expected.norm()
+    alone = ps.similarity_entropy(ps.patch_similarity(x.detach()))
+    assert abs(alone - entropy.detach()) > 0.1  # a density a window is another loss
 
 
 def outputs(images: int, heads: int, tokens: int, width: int, spread: float, seed: int) -> Tensor:
@@ -58,16 +76,20 @@ def outputs(images: int, heads: int, tokens: int, width: int, spread: float, see
     spread=st.floats(0.05, 4),
     bandwidth=st.sampled_from([0.005, 0.01, 0.1]),
     points=st.integers(2, 12),
+    windows=st.integers(1, 4),
+    limit=st.sampled_from([1, 5000, 2**18]),
     seed=st.integers(0, 1000),
 )
 def test_value_and_gradient_equal_the_direct_forms(
-    images: int, tokens: int, spread: float, bandwidth: float, points: int, seed: int
+    images: int, tokens: int, spread: float, bandwidth: float, points: int, windows: int, limit: int, seed: int
 ) -> None:
+    """Whether images are taken several at a time, one at a time, or in pieces that are gone over twice."""
     found = []
     for form, dtype in ((ps.similarity_entropy, torch.float32), (direct_entropy, torch.float64)):
-        x = outputs(images, 2, tokens, 8, spread, seed)
+        x = outputs(images * windows, 2, tokens, 8, spread, seed)
         similarity = ps.patch_similarity(x).to(dtype).requires_grad_()
-        entropy = form(similarity, bandwidth, points)
+        with mock.patch.dict(ps._CHUNK, cpu=limit), mock.patch.dict(ps._WHOLE, cpu=limit):
+            entropy = form(similarity, bandwidth, points, windows)
         (gradient,) = torch.autograd.grad(entropy, similarity)
         found.append((entropy.double().detach(), gradient.double()))
     (fast, fast_gradient), (direct, direct_gradient) = found
@@ -113,7 +135,9 @@ def test_swin_windows_lose_their_first_token_only_as_released(
 ) -> None:
     sizes: list[int] = []
     entropy = ps.similarity_entropy
-    monkeypatch.setattr(ps, "similarity_entropy", lambda g, h, k: (sizes.append(g.shape[-1]), entropy(g, h, k))[1])
+    monkeypatch.setattr(
+        ps, "similarity_entropy", lambda g, h, k, w: (sizes.append(g.shape[-1]), entropy(g, h, k, w))[1]
+    )
     swin = SwinTransformer(img_size=16, patch_size=2, window_size=4, embed_dim=8, depths=(2,), num_heads=(2,))
     model = make_explicit(swin.eval())
     with ps.PatchEntropy(model, 0.01, 10, drop_token) as seen:
@@ -127,3 +151,35 @@ def test_hooks_are_gone_afterwards() -> None:
     with ps.PatchEntropy(model, 0.01, 10, "first"):
         pass
     assert not any(module._forward_hooks for module in model.modules())
+
+
+@torch.no_grad()
+def test_a_model_takes_one_density_an_image_from_what_enters_it() -> None:
+    torch.manual_seed(0)
+    swin = SwinTransformer(img_size=16, patch_size=2, window_size=4, embed_dim=8, depths=(2, 1), num_heads=(2, 2))
+    for parameter in swin.parameters():
+        parameter.normal_()
+    model, taken = make_explicit(swin.eval()), []
+    for attention in attentions(model).values():
+        attention.get_submodule("av").register_forward_hook(lambda _m, _i, out: taken.append(out))
+    with ps.PatchEntropy(model, 0.01, 10, "first") as seen:
+        model(torch.randn(3, 3, 16, 16))
+        total = seen.take()
+    assert [len(out) for out in taken] == [12, 12, 3]
+    direct = [direct_entropy(ps.patch_similarity(out), windows=len(out) // 3) for out in taken]
+    torch.testing.assert_close(total, torch.stack(direct).sum(), rtol=1e-4, atol=1e-5)
+    assert abs(total - sum(direct_entropy(ps.patch_similarity(out)) for out in taken)) > 0.01
+
+
+def test_patches_that_are_all_alike_have_no_entropy_and_no_gradient() -> None:
+    for x in (torch.zeros(4, 2, 9, 8), torch.ones(4, 2, 9, 8)):
+        x.requires_grad_()
+        entropy = ps.similarity_entropy(ps.patch_similarity(x), windows=2)
+        (gradient,) = torch.autograd.grad(entropy, x)
+        assert torch.isfinite(entropy)
+        assert torch.isfinite(gradient).all()
+
+
+def test_rows_that_are_no_whole_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="whole number of images"):
+        ps.similarity_entropy(torch.eye(4).expand(6, 4, 4), windows=4)

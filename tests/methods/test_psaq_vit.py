@@ -13,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from small_models import read
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -61,6 +62,7 @@ def job(tmp_path: Path) -> Fixture:
                 model=model or vit(),
                 bits=Bits.parse(bits),
                 calibration=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
+                look=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
                 forward=lambda m, batch: m(batch[0]),
                 loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]),
                 distance=lambda a, b: (a - b).abs().mean(),
@@ -76,22 +78,44 @@ def job(tmp_path: Path) -> Fixture:
 
 
 @pytest.fixture(scope="module")
-def parts(shared: Path) -> dict[str, Tensor]:
-    return load_file(shared / "vectors" / "psaq_vit_parts.safetensors")
+def parts() -> dict[str, Tensor]:
+    return read("psaq_vit.safetensors")[0]
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_quantizers_give_the_released_codes_values(bits: int, parts: dict[str, Tensor]) -> None:
-    for name, quantizer in (("w", weight_quantizer(bits, 64)), ("x", ActivationQuantizer(bits))):
-        quantizer.mode = "calibrate"
-        torch.testing.assert_close(quantizer(parts[name]), parts[f"{name}_{bits}_dequantized"], rtol=1e-5, atol=1e-6)
+def test_weights_get_the_released_codes_values(bits: int, parts: dict[str, Tensor]) -> None:
+    quantizer = weight_quantizer(bits, 64)
+    quantizer.mode = "calibrate"
+    torch.testing.assert_close(quantizer(parts["w"]), parts[f"w_{bits}_dequantized"], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("name", ["ties", "plain"])
+def test_activations_get_the_released_codes_values_ties_included(
+    bits: int, name: str, parts: dict[str, Tensor]
+) -> None:
+    quantizer, x, expected = ActivationQuantizer(bits), parts[f"{name}_x"], parts[f"{name}_dequantized_{bits}"]
+    quantizer.mode = "calibrate"
+    assert torch.equal(quantizer(x), expected)
+    quantizer.mode = "on"
+    assert torch.equal(quantizer.decode(quantizer.codes(x)), expected)
+    assert torch.equal(quantizer(x.clone().requires_grad_()).detach(), expected)
+
+
+def test_every_pixel_of_mean_and_std_a_half_is_a_tie(parts: dict[str, Tensor]) -> None:
+    """Rounding before the zero point is added gives other codes for more than half of them."""
+    quantizer, x = ActivationQuantizer(8), parts["ties_x"]
+    quantizer.mode = "calibrate"
+    quantizer(x)
+    late = torch.round(x / quantizer.scale) + quantizer.zero_point
+    assert (late.clamp(0, 255) != quantizer.codes(x)).float().mean() > 0.4
 
 
 def test_total_variation_and_clipping_are_the_released_codes(parts: dict[str, Tensor]) -> None:
     image = parts["image"]
     torch.testing.assert_close(total_variation(image), parts["total_variation"][0], rtol=1e-5, atol=0)
     imagenet = InputSpec((3, 64, 64), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-    torch.testing.assert_close(clip_images(3 * image, imagenet), parts["clipped"], rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(clip_images(3 * image, imagenet)[:1, :, :32], parts["clipped"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_positive_extreme_clips_at_4_bit_to_14_fifteenths() -> None:
@@ -197,6 +221,8 @@ def test_a_run_is_repeated_from_its_images(job: Fixture, tmp_path: Path) -> None
     first = psaq_vit.quantize(job(), SMALL)
     kept = tmp_path / "kept.safetensors"
     first.files["images"].rename(kept)
+    with pytest.raises(MethodInputError, match="holds 4 images and images is 32"):
+        psaq_vit.quantize(job(), Options(images_from=str(kept)))
     again = psaq_vit.quantize(job(), replace(SMALL, images_from=str(kept)))
     x = torch.ones(1, 3, 16, 16)
     assert torch.equal(first.model(x), again.model(x))
@@ -254,6 +280,7 @@ def test_defaults_are_the_cards() -> None:
         (Options(calibration="noise"), "one of generated, gaussian, real"),  # type: ignore[arg-type]
         (Options(images_from="no/such.safetensors"), "cannot be read"),
         (Options(images_from="x", calibration="gaussian"), "leave it out"),
+        (Options(images_from="x", calibration="real"), "leave it out"),
     ],
 )
 def test_bad_options_are_answered_with_one_line(options: Options, says: str, job: Fixture) -> None:
@@ -285,3 +312,11 @@ def test_a_model_without_attention_is_unsupported(job: Fixture) -> None:
 def test_recipe_checks_shares() -> None:
     with pytest.raises(MethodInputError, match="warmup"):
         ImageRecipe(warmup=1.0).check()
+
+
+def test_options_without_effect_are_told(job: Fixture) -> None:
+    told = {
+        kind: psaq_vit.quantize(job(), replace(SMALL, calibration=kind)).details["without_effect"]
+        for kind in ("generated", "gaussian", "real")
+    }
+    assert told == {"generated": [], "gaussian": ["iterations"], "real": ["images", "iterations"]}

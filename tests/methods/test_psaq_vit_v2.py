@@ -135,3 +135,26 @@ def test_a_model_without_attention_is_unsupported(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="no timm Attention"):
         psaq_vit_v2.quantize(job(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(768, 5))), SMALL)
     assert psaq_vit_v2.unsupported(Bits.parse("FP32"), Options())
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_mixed_precision_is_asked_for_and_told(amp: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipes: list[Any] = []
+    trained = psaq_vit_v2.train
+
+    def watched(student: nn.Module, recipe: Any, *rest: Any, **more: Any) -> Any:
+        recipes.append(recipe)
+        return trained(student, recipe, *rest, **more)
+
+    monkeypatch.setattr(psaq_vit_v2, "train", watched)
+    options = replace(SMALL, amp=True) if amp else SMALL
+    done = psaq_vit_v2.quantize(job(tmp_path), options)
+    assert done.details["amp"] is amp
+    assert [recipe.amp for recipe in recipes] == [amp] * SMALL.cycles
+    assert done.details["without_effect"] == ["iterations"]
+
+
+def test_what_an_untrained_student_ignores_is_told(tmp_path: Path) -> None:
+    row = replace(SMALL, generation="psaq_vit", student_training=False, iterations=4)
+    given = job(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]))
+    assert psaq_vit_v2.quantize(given, row).details["without_effect"] == ["cycles", "image_steps", "training_steps"]

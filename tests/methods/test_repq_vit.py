@@ -222,3 +222,16 @@ def test_bad_input_is_one_clear_line() -> None:
 )
 def test_widths_outside_two_to_eight_are_refused(bits: str, good: bool) -> None:
     assert (repq_vit.unsupported(Bits.parse(bits), Options()) is None) == good
+
+
+def test_the_record_says_what_was_read_and_what_had_no_effect() -> None:
+    done = repq_vit.quantize(
+        job(vit(), "W4A4", [{"image": images(32)}] * 3),
+        Options(layernorm="channel", rounded_zero_point=True, softmax="uniform", log_code_overflow="clip"),
+    )
+    assert done.details["calibration_batches"] == 1
+    assert done.details["without_effect"] == ["log_code_overflow", "rounded_zero_point"]
+    plain = repq_vit.quantize(job(vit(), "W4A4", [{"image": images(32)}]), Options()).details
+    assert plain["without_effect"] == []
+    assert plain["constant_channels"] == 0
+    assert all(0 <= z <= 15 for z in plain["layernorm_zero_points"])
