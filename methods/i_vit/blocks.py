@@ -26,8 +26,9 @@ class PatchEmbed(nn.Module):
         conv, norm = embed.proj, embed.norm
         if not isinstance(conv, nn.Conv2d) or conv.stride != conv.kernel_size or conv.groups != 1:
             raise UnsupportedError("I-ViT serves a patch embedding that is one convolution with stride = kernel")
-        self.proj = products.Linear(conv, plan.residual, plan)
-        self.norm = functions.Norm(norm, plan.residual, plan) if isinstance(norm, nn.LayerNorm) else None
+        normed = isinstance(norm, nn.LayerNorm)
+        self.proj = products.Linear(conv, plan.merged if normed else plan.residual, plan)
+        self.norm = functions.Norm(norm, plan.residual, plan) if normed else None
 
     def forward(self, x: Flow) -> Flow:
         """[B, 3, H, W] -> [B, H', W', C]."""

@@ -13,7 +13,8 @@ from vitq.methods.base import MethodInputError
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.ablations import GELU, NORM, SOFTMAX
 from vitq.methods.i_vit.dyadic import Affine, affine, affine_requantize
-from vitq.methods.i_vit.grids import Node, Output, Scaled, dyadics, straight_through
+from vitq.methods.i_vit.grids import Node, Output, Scaled, dyadics
+from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.layers import Packed
 
@@ -29,13 +30,13 @@ class Softmax(Node):
     def forward(self, x: Scaled) -> Scaled:
         """Logits to probabilities of scale 1/2^(bits-1)."""
         self.note(x)
+        if self.release:
+            codes, scale = release.shiftmax(x.value / x.scale, x.scale, self.bits)
+            return Scaled(codes * scale, scale)
         with torch.no_grad():
-            if self.release:
-                codes, scale = release.shiftmax(x.value / x.scale, x.scale, self.bits)
-            else:
-                constants = self.operator.constants(float(x.scale))
-                codes = self.operator.apply(x.codes(), constants, self.bits).float()
-                scale = torch.full_like(x.scale, self.operator.out_scale(float(x.scale), self.bits))
+            constants = self.operator.constants(float(x.scale))
+            codes = self.operator.apply(x.codes(), constants, self.bits).float()
+            scale = torch.full_like(x.scale, self.operator.out_scale(float(x.scale), self.bits))
         if torch.is_grad_enabled():
             return Scaled(straight_through(codes * scale, x.value.softmax(-1)), scale)
         return Scaled(codes * scale, scale)
@@ -57,12 +58,12 @@ class Gelu(Node):
     def forward(self, x: Scaled) -> Scaled:
         """Elementwise, but for the maximum over the last dimension that ShiftGELU subtracts."""
         self.note(x)
+        if self.release:
+            codes, scale = release.shift_gelu(x.value / x.scale, x.scale)
+            return self.out(Scaled(codes * scale, scale))  # type: ignore[no-any-return]
         with torch.no_grad():
-            if self.release:
-                codes, scale = release.shift_gelu(x.value / x.scale, x.scale)
-            else:
-                codes = self.operator.apply(x.codes(), self.operator.constants(float(x.scale)), 8).float()
-                scale = torch.full_like(x.scale, self.operator.out_scale(float(x.scale), 8))
+            codes = self.operator.apply(x.codes(), self.operator.constants(float(x.scale)), 8).float()
+            scale = torch.full_like(x.scale, self.operator.out_scale(float(x.scale), 8))
         if torch.is_grad_enabled():
             smooth = x.value * torch.sigmoid(1.702 * x.value)
             return self.out(Scaled(straight_through(codes * scale, smooth), scale))  # type: ignore[no-any-return]
@@ -92,10 +93,12 @@ class Norm(Node):
     def forward(self, x: Scaled) -> Scaled:
         """[..., C] -> [..., C]; the scale of x is a scalar."""
         self.note(x)
+        if self.release:
+            return self._release(x)
         graph = torch.is_grad_enabled()
         smooth = F.layer_norm(x.value, self.weight.shape, self.weight, self.bias, self.eps) if graph else None
         with torch.no_grad():
-            y = self._release(x) if self.release else self._integer(x)
+            y = self._integer(x)
         return y if smooth is None else Scaled(straight_through(y.value, smooth), y.scale)
 
     def _release(self, x: Scaled) -> Scaled:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
+from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.layers import Packed
 
@@ -34,11 +35,6 @@ class Scaled(NamedTuple):
         return torch.round(self.value / self.scale).to(torch.int64)
 
 
-def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
-    """The value of `exact` with the gradient of `smooth`."""
-    return smooth + (exact - smooth).detach() if torch.is_grad_enabled() else exact
-
-
 def grid_scale(bound: Tensor, width: Width, paper: bool) -> Tensor:
     """Scale of a symmetric grid over [-bound, bound]: 2m/(2^k-1) in the paper, m/(2^(k-1)-1) in the released code."""
     if paper:
@@ -46,11 +42,19 @@ def grid_scale(bound: Tensor, width: Width, paper: bool) -> Tensor:
     return release.symmetric_scale(bound, width.grid)
 
 
+def quantize(x: Tensor, scale: Tensor, bits: int, paper: bool) -> Tensor:
+    """Codes of real values, float32: clamp(round(x/S)) in the paper, clamp(round((1/S) x)) in the released code."""
+    if not paper:
+        return release.quantize(x, scale, bits)
+    return torch.round(x / scale).clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
 class Output(nn.Module):
     """Running range of a node's output and the requantization to it.
 
-    Minimum and maximum follow with momentum 0.95, the first batch initialises them; they move in train mode and while
-    `observing`, and are saved with the model (released code, QuantAct, which loses them).
+    Minimum and maximum follow with momentum 0.95, the first batch initialises them (in the released code each batch
+    does as long as the two are equal); they move in train mode and while `observing`, and are saved with the model
+    (released code, QuantAct, which loses them).
     """
 
     low: Tensor
@@ -69,8 +73,9 @@ class Output(nn.Module):
     def observe(self, value: Tensor) -> None:
         """Move the range towards that of `value`."""
         low, high = torch.aminmax(value.detach())
-        self.low.copy_(torch.where(self.seen, self.low * MOMENTUM + low * (1 - MOMENTUM), low))
-        self.high.copy_(torch.where(self.seen, self.high * MOMENTUM + high * (1 - MOMENTUM), high))
+        begun = self.seen if self.paper else self.seen & (self.low != self.high)
+        self.low.copy_(torch.where(begun, self.low * MOMENTUM + low * (1 - MOMENTUM), low))
+        self.high.copy_(torch.where(begun, self.high * MOMENTUM + high * (1 - MOMENTUM), high))
         self.seen.fill_(True)
 
     @property
@@ -83,6 +88,7 @@ class Output(nn.Module):
         if self.training or self.observing:
             self.observe(value)
 
+    @torch.no_grad()
     def requantize(self, x: Scaled) -> Tensor:
         """Codes of x on this grid, float32; the two arithmetics differ in rounding and in the product's exactness."""
         scale = self.scale

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.i_vit import operators_release as release
-from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, grid_scale, straight_through
+from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, grid_scale, quantize
+from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.layers import Packed
 
@@ -26,7 +27,7 @@ class Input(Node):
         """Normalized pixels [B, 3, H, W] to a grid."""
         self.out.watch(image)
         scale = self.out.scale
-        return Scaled(straight_through(release.quantize(image, scale, 8) * scale, image), scale)
+        return Scaled(straight_through(quantize(image, scale, 8, self.out.paper) * scale, image), scale)
 
     def packed_tensors(self) -> list[Packed]:
         """The float scale of the image."""
@@ -38,20 +39,28 @@ class Linear(Node):
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, width: Width | None, plan: Plan) -> None:
         super().__init__()
-        self.weight, self.bias, self.plan = layer.weight, layer.bias, plan
+        self.weight, self.bias, self.exact = layer.weight, layer.bias, plan.paper("weights")
         self.patches = isinstance(layer, nn.Conv2d)
         self.out = None if width is None else Output(width, plan, layer.weight.device)
 
     def weight_grid(self) -> tuple[Tensor, Tensor]:
         """Codes of the weight (float32, with straight-through gradient) and the scale [out]."""
-        scale = grid_scale(self.weight.detach().flatten(1).abs().amax(1), Width(8, 8), self.plan.paper("weights"))
+        if not self.exact:
+            return release.weight_codes(self.weight)
+        scale = grid_scale(self.weight.detach().flatten(1).abs().amax(1), Width(8, 8), paper=True)
         shaped = scale.view(-1, *[1] * (self.weight.ndim - 1))
-        return straight_through(release.quantize(self.weight, shaped, 8), self.weight / shaped), scale
+        return straight_through(quantize(self.weight, shaped, 8, paper=True), self.weight / shaped), scale
 
     def bias_codes(self, scale: Tensor) -> Tensor | None:
-        """INT32 codes of the bias, held back from where the accumulator could overflow; float64 holds them exactly."""
+        """INT32 codes of the bias: in float32 in the released code.
+
+        In the paper's arithmetic in float64, which holds them exactly, and held back from where the accumulator could
+        overflow.
+        """
         if self.bias is None:
             return None
+        if not self.exact:
+            return release.bias_codes(self.bias, scale)
         limit = 2.0**31 - 1 - 2**14 * self.weight[0].numel()
         exact = self.bias.double() / scale.double()
         return straight_through(exact.round().clamp(-limit, limit), exact)
@@ -89,14 +98,18 @@ class MatMul(Node):
         self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device
     ) -> None:
         super().__init__()
-        self.bits, self.factor = bits, factor
+        self.bits, self.factor, self.exact = bits, factor, plan.paper("activations")
         self.out = None if width is None else Output(width, plan, device)
 
     def forward(self, left: Scaled, right: Scaled) -> Scaled:
         """[..., n, k] @ [..., k, m] -> [..., n, m]."""
         self.note(left, right)
-        scale = left.scale * right.scale * self.factor
-        y = Scaled((left.value / left.scale) @ (right.value / right.scale) * scale, scale)
+        acc, scale = (left.value / left.scale) @ (right.value / right.scale), left.scale * right.scale
+        if self.exact:
+            scale = scale * self.factor
+            y = Scaled(acc * scale, scale)
+        else:  # the released code multiplies value and scale by 1/sqrt(d) after the product, which rounds once more
+            y = Scaled(acc * scale * self.factor, scale * self.factor)
         return y if self.out is None else self.out(y)
 
     def operand_bits(self) -> tuple[int, int]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
-from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, dyadics, straight_through
+from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, dyadics
+from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.layers import Packed
 
@@ -71,16 +73,20 @@ class AddConstant(Node):
         """Broadcasting sum."""
         self.note(x)
         constant = self.source()
-        self.out.watch(x.value + constant)
-        scale = self.out.scale
         if self.own is not None:
-            self.own.watch(constant)
-            own = self.own.scale
-            fixed = release.quantize(constant, own, self.own.width.bits)
-            codes = release.residual_sum((x.value / x.scale, x.scale), (fixed, own), scale, self.out.width.bits)
-        else:
-            codes = self.add_codes(x.codes(), self.constant_codes(constant)).float()
-        return Scaled(straight_through(codes * scale, x.value + constant), scale)
+            return self._release(x, self.own, constant)
+        self.out.watch(x.value + constant)
+        codes = self.add_codes(x.codes(), self.constant_codes(constant)).float()
+        return Scaled(straight_through(codes * self.out.scale, x.value + constant), self.out.scale)
+
+    def _release(self, x: Scaled, own: Output, constant: Tensor) -> Scaled:
+        own.watch(constant)
+        fixed = release.quantize(constant, own.scale, own.width.bits)
+        total = x.value + straight_through(fixed * own.scale, constant)
+        self.out.watch(total)  # the range of the sum is taken after the constant is quantized
+        scale = self.out.scale
+        codes = release.residual_sum((x.value / x.scale, x.scale), (fixed, own.scale), scale, self.out.width.bits)
+        return Scaled(straight_through(codes * scale, total), scale)
 
     def constant_codes(self, constant: Tensor) -> Tensor:
         """Integers of the constant on the sum's grid, int64."""
@@ -99,6 +105,23 @@ class AddConstant(Node):
         bits = self.out.width.bits
         stored = sum(p.numel() for p in self.source.parameters())
         return [Packed("constant", stored, 32 if bits > 16 else bits), Packed("requantization", 2, DYADIC_BITS)]
+
+
+class Regrid(Node):
+    """One more requantization of an activation, which the released Swin has after its patch embedding."""
+
+    def __init__(self, width: Width, plan: Plan, device: torch.device) -> None:
+        super().__init__()
+        self.out = Output(width, plan, device)
+
+    def forward(self, x: Scaled) -> Scaled:
+        """Same shape."""
+        self.note(x)
+        return self.out(x)  # type: ignore[no-any-return]
+
+    def packed_tensors(self) -> list[Packed]:
+        """One dyadic number."""
+        return dyadics(self.out)
 
 
 class ClassToken(Node):
@@ -131,7 +154,8 @@ class Pool(Node):
         self.note(x)
         self.count = math.prod(x.value.shape[1:3])
         if not self.out.paper:
-            return self.out(Scaled(x.value.mean((1, 2)), x.scale))  # type: ignore[no-any-return]
+            mean = F.adaptive_avg_pool1d(x.value.flatten(1, 2).transpose(1, 2), 1).squeeze(-1)
+            return self.out(Scaled(mean, x.scale))  # type: ignore[no-any-return]
         scale = x.scale / self.count
         return self.out(Scaled((x.value / x.scale).sum((1, 2)) * scale, scale))  # type: ignore[no-any-return]
 
