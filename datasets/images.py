@@ -53,7 +53,7 @@ def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Tenso
 
     `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is what ViTs are
     usually trained with in timm: random resized crop, flip, colour jitter, RandAugment by rand-m9-mstd0.5-inc1 (I-ViT's
-    recipe names RandAugment and no policy).
+    released recipe has the same); on the normalized images follow `erasing.erase` and `mix`.
     """
     common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
     common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader

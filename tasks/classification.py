@@ -21,6 +21,7 @@ from torch.nn import functional as F
 
 from vitq.datasets import digits, imagenet
 from vitq.datasets.calibration import Calibration
+from vitq.datasets.erasing import erase
 from vitq.datasets.images import Batch, Counted, Preprocessing, mix, read_batches, seed_of
 from vitq.datasets.listing import as_text, stratified
 from vitq.tasks import weight_files, weights
@@ -202,7 +203,8 @@ def _count(images: int, spec: Calibration) -> int:
 def _mixed(batches: Iterator[Batch], spec: Calibration, classes: int, seed: int) -> Iterator[Batch]:
     if spec.augment != "full":
         return batches
-    return (mix(batch, classes, seed_of(seed, i)) for i, batch in enumerate(batches) if len(batch[0]) > 1)
+    erased = ((i, erase(batch, seed_of(seed, i, "erase"))) for i, batch in enumerate(batches) if len(batch[0]) > 1)
+    return (mix(batch, classes, seed_of(seed, i)) for i, batch in erased)
 
 
 def _open_digits(loaded: LoadedModel, spec: Calibration, limit: int | None, seed: int) -> Data:

@@ -12,16 +12,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitq.methods.base import MethodInputError
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
 from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Packed
+from vitq.methods.layers import Codes, Packed, State
 
 MOMENTUM = 0.95
 EPSILON = 2.0**-23
-DYADIC_BITS = 32 + 8
-"""A stored dyadic number: an int32 multiplier and an int8 shift."""
 
 
 class Scaled(NamedTuple):
@@ -81,7 +80,7 @@ class Output(nn.Module):
     @property
     def scale(self) -> Tensor:
         """The scale of the grid over the range as it is now; a fresh tensor."""
-        return grid_scale(torch.maximum(-self.low, self.high), self.width, self.paper)
+        return grid_scale(self.bound, self.width, self.paper)
 
     def watch(self, value: Tensor) -> None:
         """Observe in train mode or while calibrating."""
@@ -103,19 +102,90 @@ class Output(nn.Module):
         scale = self.scale
         return Scaled(straight_through(self.requantize(x) * scale, x.value), scale)
 
+    @property
+    def bound(self) -> Tensor:
+        """The largest magnitude of the range, which alone decides the grid."""
+        return torch.maximum(-self.low, self.high)
+
+    def take(self, bound: Tensor) -> None:
+        """Set the range to [-bound, bound], as a saved model holds it."""
+        if bound.shape != self.low.shape:
+            raise ValueError(f"a range is one number, not {list(bound.shape)}")
+        self.low.copy_(-bound)
+        self.high.copy_(bound)
+        self.seen.fill_(True)
+
 
 class Node(nn.Module):
-    """Base: notes the scales of its inputs, from which the integer form takes its constants."""
+    """Base: what a node of the trainable form stores, and the scales of its inputs, which its integer form is made of.
 
-    def __init__(self) -> None:
+    In the released arithmetic a node is stored as it computes: weight codes with their scales, the ranges, and float32
+    for the rest. In the paper's it is the integer form that ships, and `shipped` says what that will be.
+    """
+
+    def __init__(self, plan: Plan) -> None:
         super().__init__()
+        self.plan = plan
         self.in_scales: tuple[Tensor, ...] = ()
 
     def note(self, *inputs: Scaled) -> None:
         """Remember the scales of this call."""
         self.in_scales = tuple(x.scale.detach() for x in inputs)
 
+    def shipped(self) -> list[Packed]:
+        """What the integer form stores."""
+        return []
+
+    def kept(self) -> State:
+        """What is stored beside the ranges in the released arithmetic."""
+        return {}
+
+    def take(self, state: dict[str, Tensor]) -> None:
+        """Take back what `kept` gave."""
+
+    def _ranges(self) -> dict[str, Output]:
+        return {name: child for name, child in self.named_children() if isinstance(child, Output)}
+
+    def stored_state(self) -> State:
+        """The node as it computes; MethodInputError where a range was never observed."""
+        for name, output in self._ranges().items():
+            if not bool(output.seen):
+                raise MethodInputError(f"the range {name!r} was never observed: calibrate the model before saving it")
+        return self._state()
+
+    def _state(self) -> State:
+        return {**self.kept(), **{f"{name}.bound": output.bound for name, output in self._ranges().items()}}
+
+    @torch.no_grad()
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take back what `stored_state` gave; KeyError or ValueError where it belongs to another node."""
+        for name, output in self._ranges().items():
+            output.take(state[f"{name}.bound"])
+        self.take(state)
+
+    def packed_tensors(self) -> list[Packed]:
+        """What ships: of the integer form in the paper's arithmetic, else what is stored."""
+        return self.shipped() if self.plan.arithmetic == "paper" else packed_rows(self._state())
+
+
+def packed_rows(state: State) -> list[Packed]:
+    """Elements and bits of what is stored."""
+    rows = []
+    for name, held in state.items():
+        tensor, bits = (held.codes, held.bits) if isinstance(held, Codes) else (held, held.element_size() * 8)
+        rows.append(Packed(name, tensor.numel(), bits))
+    return rows
+
+
+def fill(parameter: Tensor, given: Tensor) -> None:
+    """Copy a stored tensor over a parameter or buffer; ValueError where the shapes differ."""
+    if parameter.shape != given.shape:
+        raise ValueError(f"a tensor of shape {list(given.shape)} where {list(parameter.shape)} is wanted")
+    parameter.copy_(given)
+
 
 def dyadics(output: Output | None, channels: int = 1) -> list[Packed]:
     """What a requantization stores: a dyadic number a channel, none without an output."""
-    return [] if output is None else [Packed("requantization", channels, DYADIC_BITS)]
+    if output is None:
+        return []
+    return [Packed("multiplier", channels, 32), Packed("shift", channels, 8)]

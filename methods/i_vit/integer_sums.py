@@ -20,7 +20,7 @@ class IntegerAdd(_Leaf):
     """Sum of two integers on grids of their own."""
 
     def __init__(self, node: sums.Add) -> None:
-        super().__init__(node)
+        super().__init__()
         self.bits = node.out.width.bits
         out, operand_bits = node.out.scale.double(), min(self.bits + SUM_HEADROOM, 31)
         self.left, self.right = (
@@ -35,18 +35,19 @@ class IntegerAdd(_Leaf):
 class IntegerAddConstant(_Leaf):
     """An integer plus a learnt constant on the sum's grid."""
 
-    constant: Tensor
+    codes: Tensor
 
     def __init__(self, node: sums.AddConstant) -> None:
-        super().__init__(node)
+        super().__init__()
         self.bits = node.out.width.bits
         ratio = node.in_scales[0].double() / node.out.scale.double()
         self.left = Requantize(ratio, min(self.bits + SUM_HEADROOM, 31), node.out.plan.rounding)
-        self.register_buffer("constant", narrow(node.constant_codes(node.source()), self.bits))
+        self.arrange = node.arrange
+        self.register_buffer("codes", narrow(node.constant_codes(node.value), self.bits))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Broadcasting sum."""
-        return _clamped(self.left.wide(codes) + self.constant, self.bits)
+        return _clamped(self.left.wide(codes) + self.arrange(self.codes), self.bits)
 
 
 class IntegerClassToken(_Leaf):
@@ -55,7 +56,7 @@ class IntegerClassToken(_Leaf):
     token: Tensor
 
     def __init__(self, node: sums.ClassToken) -> None:
-        super().__init__(node)
+        super().__init__()
         limit = 2.0**30
         codes = torch.round(node.token.detach() / node.in_scales[0]).clamp(-limit, limit)
         self.register_buffer("token", codes.to(torch.int32))
@@ -69,7 +70,7 @@ class IntegerPool(_Leaf):
     """Sum over positions; the division by their number is in the dyadic number."""
 
     def __init__(self, node: sums.Pool, count: int) -> None:
-        super().__init__(node)
+        super().__init__()
         self.out = after(node.out, node.in_scales[0] / count)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -79,16 +80,18 @@ class IntegerPool(_Leaf):
 
 
 class IntegerMask(_Leaf):
-    """Swin's mask as integers on the logits' grid."""
+    """Swin's mask on the logits' grid: one integer, added where the architecture masks."""
 
-    mask: Tensor
+    code: Tensor
+    masked: Tensor
 
     def __init__(self, node: sums.Mask) -> None:
-        super().__init__(node)
-        self.register_buffer("mask", node.mask_codes(node.in_scales[0]).to(torch.int32))
+        super().__init__()
+        self.register_buffer("code", node.code(node.in_scales[0]).to(torch.int32))
+        self.register_buffer("masked", node.mask != 0, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """[B*windows, heads, n, n] int8 -> int32."""
-        windows, n = self.mask.shape[0], self.mask.shape[1]
+        windows, n = self.masked.shape[0], self.masked.shape[1]
         split = codes.to(torch.int32).reshape(-1, windows, codes.shape[1], n, n)
-        return (split + self.mask[:, None]).reshape(codes.shape)
+        return (split + self.code * self.masked[:, None]).reshape(codes.shape)

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from vitq.methods.base import UnsupportedError
 from vitq.methods.i_vit import products, sums
-from vitq.methods.i_vit.grids import Scaled
+from vitq.methods.i_vit.grids import Node, Scaled
 from vitq.methods.i_vit.plan import Plan
+from vitq.methods.layers import Packed
 
 Flow = TypeVar("Flow", Tensor, Scaled)
 
@@ -27,12 +28,16 @@ def each(x: Flow, reshape: Callable[[Tensor], Tensor]) -> Flow:
     return reshape(x)
 
 
-class LogitsOut(nn.Module):
+class LogitsOut(Node):
     """The logits' real values, from what the head gives."""
 
     def forward(self, x: Scaled) -> Tensor:
         """[B, classes]."""
         return x.value
+
+    def shipped(self) -> list[Packed]:
+        """The float scale of the logits."""
+        return [Packed("scale", 1, 32)]
 
 
 def classifier(head: nn.Module, plan: Plan) -> products.Linear:

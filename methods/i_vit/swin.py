@@ -94,7 +94,7 @@ class IntegerSwin(Network):
         )
         self.norm = functions.Norm(model.norm, plan.activation, plan)
         self.head = _Head(model.head, plan, device)
-        self.output = LogitsOut()
+        self.output = LogitsOut(plan)
 
     def run(self, x: Flow) -> Flow:
         """See Network."""

@@ -188,6 +188,42 @@ def test_integer_products_are_exact(n: int, k: int, m: int, seed: int) -> None:
     assert torch.equal(paper.linear(left, weight, None).long(), left.long() @ right[0].long())
 
 
+@pytest.mark.parametrize("k", [1, 2**10, 2**10 + 1, 2**12])
+def test_attention_products_in_float32_are_exact_at_the_largest_codes(k: int) -> None:
+    low = torch.full((2, 1, 3, k), -128, dtype=torch.int8)
+    odd = torch.where(torch.arange(k) % 2 == 0, -128, 127).to(torch.int8)
+    for left, right in ((low, low), (low, odd.expand(2, 1, 3, k)), (odd.expand(2, 1, 3, k), low)):
+        want = left.long() @ right.long().transpose(-1, -2)
+        for apply in (paper.float_product, paper.product):
+            got = apply(left, right.transpose(-1, -2))
+            assert got.dtype is torch.int32
+            assert torch.equal(got.long(), want)
+
+
+@given(st.integers(1, 40), st.integers(1, 2100), st.integers(1, 20), st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_attention_products_in_float32_are_exact(n: int, k: int, m: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randint(-128, 128, (2, n, k), generator=generator, dtype=torch.int8)
+    right = torch.randint(-128, 128, (2, k, m), generator=generator, dtype=torch.int8)
+    assert torch.equal(paper.float_product(left, right).long(), left.long() @ right.long())
+
+
+def test_the_right_operand_of_an_integer_matmul_lies_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    strides = []
+    multiply = torch._int_mm
+
+    def noted(left: Tensor, right: Tensor) -> Tensor:
+        strides.append((left.stride(), right.stride()))
+        return multiply(left, right)
+
+    monkeypatch.setattr(torch, "_int_mm", noted)
+    codes, weight = torch.ones(2, 24, 16, dtype=torch.int8), torch.ones(8, 16, dtype=torch.int8)
+    paper.linear(codes, weight, None)
+    paper.linear(codes.transpose(0, 1), weight.t().contiguous().t(), None)
+    assert strides == [((16, 1), (1, 16))] * 2
+
+
 def test_extreme_accumulators_are_exact() -> None:
     left = torch.full((1, 2**12), -128, dtype=torch.int8)
     weight = torch.full((3, 2**12), -128, dtype=torch.int8)

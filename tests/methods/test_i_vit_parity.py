@@ -118,9 +118,8 @@ def codes_of(run: Ran, kind: Kind, node: str) -> Tensor:
     where = path(kind, node)
     if node.endswith(CONSTANTS):
         grid = output(run.network, kind, node)
-        source = run.network.get_submodule(where).source
-        constant = source.table if kind == "swin" else source.value  # type: ignore[union-attr]
-        return release.quantize(constant.detach(), grid.scale, grid.width.bits)  # type: ignore[arg-type, union-attr]
+        constant = run.network.get_parameter(f"{where}.value").detach()
+        return release.quantize(constant, grid.scale, grid.width.bits)
     value, scale = run.seen[where]
     codes = torch.round(value / scale)
     return codes.transpose(1, 2) if where.endswith(".av") else codes
@@ -139,10 +138,10 @@ def test_every_code_and_logit_is_the_released_codes(kind: Kind) -> None:
 
 def parameter(name: str) -> str:
     """The path here of a parameter of the released code."""
-    whole = {"cls_token": "tokens.token", "pos_embed": "position_add.source.value"}
+    whole = {"cls_token": "tokens.token", "pos_embed": "position_add.value"}
     for old, new in (
         ("layers.0.downsample", "layers.1.downsample"),
-        ("attn.relative_position_bias_table", "attn.bias_add.source.table"),
+        ("attn.relative_position_bias_table", "attn.bias_add.value"),
     ):
         name = name.replace(old, new)
     return whole.get(name, name)
