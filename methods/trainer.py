@@ -147,7 +147,7 @@ def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, An
     if recipe.decay_vectors:
         return [{"params": parameters}]
     decayed, spared = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
     return [group for group in groups if group["params"]]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 
 from vitq.methods.base import MethodInputError
@@ -24,11 +26,13 @@ def refuse_zero_gammas(network: Network) -> None:
 
 @torch.no_grad()
 def refuse_unfit_grids(network: Network) -> None:
-    """MethodInputError for grids of a calibrated model on which the released code computes something else, in silence.
+    """MethodInputError for images without a range, and for grids on which the released code goes wrong in silence.
 
     A range of zero (an activation that is 0 throughout, as pruned models have them) gives the smallest scale there is,
     with which Shiftmax and ShiftGELU overflow; a bias that is large for its scale is clipped to INT32.
     """
+    if bool(cast(products.Input, network.input).out.bound == 0):
+        raise MethodInputError("the calibration images are 0 throughout, which is no range: give others")
     for path, node in network.named_modules():
         if isinstance(node, Node) and node.plan.arithmetic == "release":
             _refuse_zero_range(path, node)

@@ -32,7 +32,7 @@ class _Through(torch.autograd.Function):
         return exact.view_as(exact)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # type: ignore[override]  # noqa: ARG004
+    def backward(ctx: Any, gradient: Tensor) -> tuple[None, Tensor]:  # noqa: ARG004
         return None, gradient
 
 
@@ -40,7 +40,7 @@ def straight_through(exact: Tensor, smooth: Tensor) -> Tensor:
     """The value of `exact`, to the bit, with the gradient of `smooth`; both have one shape."""
     if not torch.is_grad_enabled() or not smooth.requires_grad:
         return exact.detach()
-    return _Through.apply(exact.detach(), smooth)  # type: ignore[no-any-return,no-untyped-call]
+    return _Through.apply(exact.detach(), smooth)  # type: ignore[no-any-return]
 
 
 def _floor(x: Tensor) -> Tensor:

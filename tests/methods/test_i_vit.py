@@ -18,8 +18,10 @@ from vitq.methods import i_vit
 from vitq.methods.base import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import make_explicit
+from vitq.methods.i_vit import operators_paper
 from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.integer import integer
+from vitq.methods.i_vit.integer_products import IntegerLinear, IntegerMatMul
 from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import Plan
@@ -87,6 +89,24 @@ def test_the_integers_give_what_the_training_form_gives(make: Any, options: dict
     images = batches(1, 8, seed=5)[0][0]
     with torch.no_grad():
         assert torch.equal(integer(network, SIZE)(images), network(images))
+
+
+@MODELS
+def test_a_layer_is_one_product_however_many_windows_and_heads(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = integer(calibrated(make(), Plan("paper")), SIZE)
+    layers = sum(isinstance(m, IntegerLinear) for m in network.modules())
+    products = sum(isinstance(m, IntegerMatMul) for m in network.modules())
+    assert layers > products > 0
+    called: list[str] = []
+    for name in ("matmul", "float_product", "product"):
+        real = getattr(operators_paper, name)
+        monkeypatch.setattr(operators_paper, name, lambda *a, real=real, name=name: called.append(name) or real(*a))
+    small = torch._int_mm
+    monkeypatch.setattr(torch, "_int_mm", lambda *a: called.append("_int_mm") or small(*a))
+    network(batches(1, 8)[0][0])
+    assert called.count("_int_mm") == called.count("matmul") == layers
+    assert called.count("product") == products
+    assert "float_product" not in called, "the CPU multiplies integers"
 
 
 @MODELS
