@@ -73,7 +73,7 @@ PRUNED = [prune_parts, prune_queries, prune_attention, prune_mlp]
 
 
 def error(make: Callable[[], Any], prune: Callable[[nn.Module], None], folder: Path, **options: Any) -> float:
-    """Mean squared error of the quantized logits over the mean square of the real ones, which may not depend on images."""
+    """Mean squared error of the quantized logits over the mean square of the real ones (some ignore the images)."""
     model = make()
     prune(model)
     images = batches(1, 32, seed=9)[0][0]
