@@ -1,14 +1,12 @@
-"""Cells: the product of a suite, their ids, fingerprints, and the `-k` expressions that pick some of them."""
+"""Cells: the product of a suite, their ids, and the `-k` expressions that pick some of them."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from vitq.benchmarks.record import SCHEMA_VERSION, CellKey
+from vitq.benchmarks.record import CellKey
 from vitq.benchmarks.suite import MethodEntry, Suite, TaskEntry
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
@@ -56,19 +54,20 @@ def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: s
     named = entry.method + (f"[{entry.variant}]" if entry.variant else "")
     defaults = {h.name: h.default for h in card.hyperparameters}
     accounting = suite.mode == "accounting"
-    return CellKey(
-        id=f"{named}/{task.task}/{model}/{bits}/seed{seed}",
+    dataset, limit = ("none", None) if accounting else (task.dataset, task.limit)
+    cell = CellKey(
+        id=f"{named}/{task.task}/{dataset}/{model}/{bits}/seed{seed}",
         method=entry.method,
         variant=entry.variant,
         options={**defaults, **entry.options},
         task=task.task,
-        dataset="none" if accounting else task.dataset,
+        dataset=dataset,
         model=model,
         bits=bits,
         seed=seed,
-        limit=None if accounting else task.limit,
         calibration={} if accounting else (entry.calibration or suite.calibration).model_dump(),
     )
+    return cell if limit is None else limited(cell, limit)
 
 
 def _no_twins(cells: list[CellKey], suite: str) -> None:
@@ -79,10 +78,11 @@ def _no_twins(cells: list[CellKey], suite: str) -> None:
         seen.add(cell.id)
 
 
-def fingerprint(cell: CellKey, **identities: str | int | None) -> str:
-    """sha256 of all inputs: the cell less its label, identities of weights and data, versions and device."""
-    key = cell.model_dump(exclude={"id", "variant"}) | identities | {"schema": SCHEMA_VERSION}
-    return hashlib.sha256(json.dumps(key, sort_keys=True, default=str).encode()).hexdigest()
+def limited(cell: CellKey, limit: int) -> CellKey:
+    """The same cell on a subset, which is another cell: its id says so."""
+    if cell.limit is not None:
+        cell = cell.model_copy(update={"id": cell.id.removesuffix(f"/limit{cell.limit}")})
+    return cell.model_copy(update={"limit": limit, "id": f"{cell.id}/limit{limit}"})
 
 
 _TOKEN = re.compile(r"\(|\)|[^\s()]+")

@@ -81,9 +81,10 @@ def run(
     k: PickOption = None,
     limit: Annotated[int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells; run nothing.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
-    jobs: Annotated[int, typer.Option(help="Cells at once; above 1 no latency is measured.", min=1)] = 1,
+    jobs: Annotated[int, typer.Option(help="Cells at once; latency is measured alone, after them.", min=1)] = 1,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
@@ -91,7 +92,7 @@ def run(
     from vitq.benchmarks import session
 
     return session.run(
-        suite, k=k, limit=limit, dry_run=dry_run, device=device, executor=executor, jobs=jobs, results=results,
+        suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs, results=results,
         site=site, command=" ".join(["vitq", *sys.argv[1:]]),
     )  # fmt: skip
 
@@ -129,20 +130,33 @@ def report(
 def gate(
     baseline: Annotated[Path, typer.Option("--baseline", help="records.jsonl, or its folder, of an earlier run.")],
     suite: SuiteArgument = "smoke",
+    k: PickOption = None,
     results: ResultsOption = None,
     site: SiteOption = None,
     tolerance: Annotated[float, typer.Option(help="Accuracy difference allowed, in points, both ways.", min=0)] = 0.0,
+    stderrs: Annotated[float, typer.Option(help="Standard errors allowed on another machine.", min=0)] = 3.0,
+    slowdown: Annotated[float, typer.Option(help="Growth of a kernel's ratio to FP32 allowed.", min=1)] = 1.1,
+    cost: Annotated[bool, typer.Option("--cost", help="Gate what a fake-quant evaluation costs, too.")] = False,
+    at_least: Annotated[str | None, typer.Option("--at-least", help="Cells that must be compared: N or all.")] = None,
+    junit: Annotated[Path | None, typer.Option("--junit", help="Write JUnit XML to this file.")] = None,
+    summary: Annotated[
+        Path | None, typer.Option("--summary", help="Write Markdown here; default: add to $GITHUB_STEP_SUMMARY.")
+    ] = None,
 ) -> int:
-    """Compare with an earlier run: accuracy both ways, size and operations exactly, latency on the same machine."""
-    from vitq.benchmarks import session
+    """Compare with an earlier run: accuracy both ways, size and operations exactly, kernels by their ratio to FP32."""
+    from vitq.benchmarks.gate.command import run_gate
+    from vitq.benchmarks.gate.policy import Policy, cells_asked
 
-    return session.gate(suite, baseline, results, site, tolerance)
+    policy = Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least))
+    return run_gate(
+        suite, baseline, results=results, site=site, policy=policy, k=k, junit_file=junit, summary_file=summary
+    )
 
 
 @app.command()
 @_plain_errors
 def show(
-    record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a fingerprint.")],
+    record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a key.")],
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -152,6 +166,20 @@ def show(
     from vitq.benchmarks import session
 
     return session.show(record, suite, results, site, layers)
+
+
+@app.command()
+@_plain_errors
+def clean(
+    suite: SuiteArgument = "smoke",
+    results: ResultsOption = None,
+    site: SiteOption = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
+) -> int:
+    """Delete artifacts, models and outcomes that no current record needs."""
+    from vitq.benchmarks import session
+
+    return session.clean(suite, results, site, dry_run)
 
 
 def main() -> None:

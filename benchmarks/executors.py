@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 from typing import Any, Protocol
 
-from vitq.benchmarks.order import Event, Finished, Order, Progressed, Send
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.order import Event, Finished, Measured, Order, Progressed, Tell
+from vitq.benchmarks.record import KINDS, Record, key_of
+from vitq.errors import BadInputError
 
-Work = Callable[[Order, Send], Finished]
+Work = Callable[[Order, Tell], Finished]
 
 
 class Executor(Protocol):
@@ -44,36 +46,58 @@ class LocalExecutor:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload([preload])
         self._running: dict[Connection, tuple[Order, Any]] = {}
+        self._told: dict[str, set[str]] = {}
+        self._stillborn: list[tuple[Order, str]] = []
 
     def submit(self, order: Order) -> None:
-        """Start one order in a new process."""
+        """Start one order in a new process; where the server that forks them has died, a new one is started once."""
         ours, theirs = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_serve, args=(order, theirs, self._work), daemon=False)
-        process.start()
-        theirs.close()
+        try:
+            process.start()
+        except (OSError, EOFError) as error:
+            ours.close()
+            self._stillborn.append((order, f"its process could not be started ({type(error).__name__}: {error})"))
+            return
+        finally:
+            theirs.close()
         self._running[ours] = (order, process)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """Progress and ends of workers; a worker that dies without a word ends in a failed record."""
+        """Progress, measurements and ends of workers; one that dies without a word ends in a failed record."""
+        while self._stillborn:
+            order, how = self._stillborn.pop()
+            yield Measured(order, lost(order, set(), how))
+            yield Finished(order)
         for connection in wait(list(self._running), timeout):
             assert isinstance(connection, Connection)
-            order, process = self._running[connection]
-            try:
-                message = connection.recv()
-            except (EOFError, ConnectionResetError):
-                process.join()
-                message = Finished(order, _lost(order, process.exitcode))
-            if isinstance(message, Finished):
-                process.join()
-                connection.close()
-                del self._running[connection]
-            yield message if isinstance(message, Finished) else Progressed(order, *message)
+            yield from self._hear(connection)
+
+    def _hear(self, connection: Connection) -> Iterator[Event]:
+        order, process = self._running[connection]
+        told = self._told.setdefault(order.cell.id, set())
+        try:
+            message = connection.recv()
+        except (EOFError, OSError):
+            _join(process)
+            yield Measured(order, lost(order, told, f"its worker process {_how(process)}"))
+            message = Finished(order)
+        if isinstance(message, Record):
+            told.add(message.kind)
+            yield Measured(order, message)
+        elif isinstance(message, Finished):
+            _join(process)
+            connection.close()
+            del self._running[connection], self._told[order.cell.id]
+            yield message
+        else:
+            yield Progressed(order, *message)
 
     def close(self) -> None:
         """Kill what still runs."""
         for connection, (_, process) in self._running.items():
             process.kill()
-            process.join()
+            _join(process)
             connection.close()
         self._running.clear()
 
@@ -81,27 +105,82 @@ class LocalExecutor:
 EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": LocalExecutor}
 
 
-def _lost(order: Order, code: int | None) -> Record:
-    how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with code {code}"
+def _join(process: Any) -> None:
+    """Wait for a process; one whose server was killed cannot be waited for, and is told apart by its exit code."""
+    process.join(timeout=10)
+    if process.is_alive():
+        process.kill()
+        process.join(timeout=10)
+
+
+def _how(process: Any) -> str:
+    code = process.exitcode
+    if code == 255:
+        return "was lost with the server that started it"
+    if code is None or code >= 0:
+        return f"ended with code {code}"
     hint = "; signal 9 without a user is mostly the system running out of memory" if code == -9 else ""
+    return f"was killed by signal {-code}{hint}"
+
+
+def lost(order: Order, told: set[str], how: str) -> Record:
+    """A failed record of the first wanted measurement that a dead worker had not told of."""
+    own = order.identities.own
+    kinds = [kind for kind in KINDS if kind in own and (kind in order.wanted or not order.wanted)]
+    kind = next((kind for kind in kinds if kind not in told), kinds[-1] if kinds else next(iter(own)))
+    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Record(
-        fingerprint=order.fingerprint,
+        kind=kind,
+        key=key_of(own[kind]),
+        identity=own[kind],
         cell=order.cell,
         status="failed",
-        seed=order.cell.seed,
-        error=f"the worker process {how}{hint}",
-        provenance=order.provenance.model_copy(update={"finished": datetime.now(timezone.utc).isoformat()}),
+        error=how,
+        provenance=order.provenance.model_copy(update={"finished": now, "device": order.device}),
     )
+
+
+def in_worker(function: Callable[[], Any]) -> Any:
+    """What a picklable function returns in a process like a cell's; BadInputError passes, a death is one."""
+    context = multiprocessing.get_context("forkserver")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(function, theirs), daemon=False)
+    process.start()
+    theirs.close()
+    try:
+        good, answer = ours.recv()
+    except (EOFError, OSError):
+        _join(process)
+        raise BadInputError(f"a worker process {_how(process)} before it could answer") from None
+    _join(process)
+    if not good:
+        raise answer
+    return answer
+
+
+def _answer(function: Callable[[], Any], connection: Connection) -> None:
+    _become_worker()
+    try:
+        connection.send((True, function()))
+    except Exception as error:
+        connection.send((False, error))
 
 
 def _serve(order: Order, connection: Connection, work: Work | None) -> None:
     """Body of a worker process: do the order, tell the driver; end when the driver is gone."""
-    threading.Thread(target=_end_with_driver, daemon=True).start()
+    _become_worker()
+    tell = Tell(lambda phase, done, total: connection.send((phase, done, total)), connection.send)
     try:
-        connection.send((work or _cell_work())(order, lambda phase, done, total: connection.send((phase, done, total))))
+        connection.send((work or _cell_work())(order, tell))
         connection.close()
     except BrokenPipeError:  # the driver is gone, and with it everyone who could want the record
         os._exit(1)
+
+
+def _become_worker() -> None:
+    """Leave Ctrl-C to the driver, and end when it is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_driver, daemon=True).start()
 
 
 def _cell_work() -> Work:

@@ -1,41 +1,105 @@
-"""The standard error of a difference between two runs on the same samples."""
+"""Two runs on the same samples, compared sample by sample: the difference, its standard error and McNemar's exact p.
+
+Where every sample's outcome is known in both, most of the sampling error cancels: what is right or wrong in both says
+nothing of the difference. With d_i in {-1, 0, 1} the difference on sample i, the standard error is the deviation of d
+over sqrt(n). McNemar's test asks whether the samples that changed did so as often one way as the other: under the null
+hypothesis the gains are binomial with probability 1/2 (McNemar 1947; exact form by `scipy.stats.binomtest`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import binomtest
 
-from vitq.benchmarks.record import Record
-
-OUTCOMES = "outcomes"
-"""Key in a record's details: by metric, `pack_outcomes` of what was right, in the order of the validation data."""
-
-
-def pack_outcomes(right: Sequence[bool]) -> str:
-    """One hexadecimal digit for four samples."""
-    return np.packbits(np.asarray(right, dtype=bool)).tobytes().hex()
+from vitq.benchmarks import outcomes
+from vitq.benchmarks.record import Metric
+from vitq.benchmarks.rows import Row
+from vitq.errors import BadInputError
 
 
-def unpack_outcomes(packed: str, n: int) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """0 or 1 for each of n samples; ValueError when the text holds another number of them."""
-    bits = np.unpackbits(np.frombuffer(bytes.fromhex(packed), dtype=np.uint8))
-    if not n <= len(bits) < n + 8:
-        raise ValueError(f"{len(packed)} hexadecimal digits do not hold the outcomes of {n} samples")
-    return bits[:n]
+class Paired(NamedTuple):
+    """right - left on n samples: difference and standard error in points, exact two-sided p, samples that changed."""
+
+    difference: float
+    stderr: float
+    p: float
+    n: int
+    gained: int
+    lost: int
+
+    def __str__(self) -> str:
+        moved = f"{self.gained} gained, {self.lost} lost"
+        return f"paired {self.difference:+.3f} ± {self.stderr:.3f}, p = {self.p:.2g} ({moved})"
 
 
-def paired_stderr(before: Record, after: Record, metric: str) -> float | None:
-    """Standard error in percentage points of after - before, from the outcome of every sample in both.
+class Side(NamedTuple):
+    """One run of a comparison: its metrics, and the file of its outcomes within a results folder."""
 
-    With d_i in {-1, 0, 1} the difference on sample i, it is the sample deviation of d over sqrt(n). None where the
-    records do not hold the outcomes, or not of the same number of samples.
+    metrics: dict[str, Metric]
+    outcomes: str | None
+    folder: Path | None
+
+
+def side(row: Row, *, fp32: bool = False) -> Side:
+    """A row as one side of a comparison, or the FP32 model beside it."""
+    return Side(row.fp32, row.fp32_outcomes, row.folder) if fp32 else Side(row.metrics, row.outcomes, row.folder)
+
+
+def compare(left: Row, right: Row, metric: str) -> Paired | None:
+    """right - left of a metric; None where they cannot be paired, and `why_not` says why.
+
+    Raises BadInputError where a file of outcomes is broken, or is not that of its record.
     """
-    n = before.metrics[metric].n
-    try:
-        left, right = (unpack_outcomes(r.details[OUTCOMES][metric], n).astype(float) for r in (before, after))
-    except (KeyError, TypeError, ValueError):
-        return None
+    found = pair(side(left), side(right), metric)
+    return found if isinstance(found, Paired) else None
+
+
+def against_fp32(row: Row, metric: str) -> Paired | None:
+    """What quantization changed: row - FP32 on the same samples; None, and raises, as `compare` does."""
+    found = pair(side(row, fp32=True), side(row), metric)
+    return found if isinstance(found, Paired) else None
+
+
+def why_not(left: Row, right: Row, metric: str) -> str:
+    """Why two rows are not paired; empty where they are."""
+    found = pair(side(left), side(right), metric)
+    return found if isinstance(found, str) else ""
+
+
+def pair(left: Side, right: Side, metric: str) -> Paired | str:
+    """right - left of two sides, or why there is none."""
+    before, after = _read(left, metric), _read(right, metric)
+    if isinstance(before, str) or isinstance(after, str):
+        return before if isinstance(before, str) else str(after)
+    if before.samples != after.samples:
+        return "not the same samples"
+    return _paired(before.right[metric], after.right[metric])
+
+
+def _read(run: Side, metric: str) -> outcomes.Outcomes | str:
+    if run.outcomes is None or run.folder is None or metric not in run.metrics:
+        return "outcomes of the samples not recorded"
+    path = run.folder / run.outcomes
+    if not path.resolve().is_relative_to(run.folder.resolve()):
+        raise BadInputError(f"a record in {run.folder} names outcomes outside its folder: {run.outcomes!r}")
+    if not path.exists():
+        return "the file of outcomes is missing"
+    found = outcomes.read(path, run.metrics)
+    return found if metric in found.right else f"no outcomes of {metric}"
+
+
+def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired | str:
+    n = len(before)
+    if n != len(after):
+        return f"{n} samples against {len(after)}"
     if n < 2:
-        return None
-    return float(100 * np.std(right - left, ddof=1) / np.sqrt(n))
+        return "one sample has no standard error"
+    gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
+    differences = after.astype(float) - before.astype(float)
+    stderr = float(100 * np.std(differences, ddof=1) / np.sqrt(n))
+    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
+    return Paired(100 * (gained - lost) / n, stderr, p, n, gained, lost)

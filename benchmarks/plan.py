@@ -1,71 +1,91 @@
-"""From a suite's cells to orders: identities of weights and data, checked before anything runs."""
+"""From a suite's cells to orders: what decides each of their measurements, found before anything runs."""
 
 from __future__ import annotations
 
-import hashlib
 import os
+from collections import Counter
 from collections.abc import Sequence
-from functools import cache
-from importlib import resources
 from pathlib import Path
 
-from vitq import __version__
-from vitq.benchmarks.cells import fingerprint
+from vitq.benchmarks import identity
+from vitq.benchmarks.identity import Identities, Surroundings, changed_parts, describe_change
 from vitq.benchmarks.order import Order
 from vitq.benchmarks.provenance import collect
-from vitq.benchmarks.record import CellKey
+from vitq.benchmarks.record import KINDS, Asked, CellKey, Identity, Kind, Line, Record
+from vitq.benchmarks.runner import wanted
 from vitq.benchmarks.site import Site
 from vitq.benchmarks.suite import Suite
-from vitq.datasets.identity import data_identity
 from vitq.errors import BadInputError
-from vitq.methods.cards import all_cards
-from vitq.tasks.names import model_entry, task_version
-from vitq.tasks.places import Places
-from vitq.tasks.weight_files import weights_identity
+from vitq.tasks.names import paper_name
 
 
 def plan(
     suite: Suite, cells: Sequence[CellKey], site: Site, folder: Path, *, device: str, command: str, jobs: int = 1
 ) -> list[Order]:
-    """An order a cell. Raises BadInputError when a data set, its folder or a weights file is missing."""
+    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing."""
     provenance = collect(command)
-    threads = site.threads or suite.threads or max(1, (os.cpu_count() or 1) // jobs)
-    accounting = suite.mode == "accounting"
-    weights, data = ({}, {}) if accounting else _identities(cells, site.places())
-    kind = "none" if accounting else device.partition(":")[0]
-    orders = []
-    for cell in cells:
-        mark = fingerprint(
-            cell,
-            weights=weights.get(cell.model),
-            data=data.get(cell.dataset),
-            vitq=__version__,
-            code=code_identity(),
-            method_version=all_cards()[cell.method].version,
-            task_version=task_version(cell.task),
-            device=kind,
+    cores = os.cpu_count() or 1
+    threads = site.threads or suite.threads or max(1, cores // jobs)
+    timed = suite.latency
+    timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
+    around = Surroundings(site.places(), device, timed, timed_threads)
+    identity.forget()
+    return [
+        Order(
+            cell=cell, identities=_identities(cell, suite, around), site=site, folder=folder, provenance=provenance,
+            latency=timed, latency_threads=timed_threads, threads=threads, device=device,
+            keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
         )
-        latency = suite.latency if jobs == 1 else None
-        orders.append(Order(cell, mark, site, folder, provenance, latency, accounting, threads, device))
-    return orders
+        for cell in cells
+    ]  # fmt: skip
 
 
-def _identities(cells: Sequence[CellKey], places: Places) -> tuple[dict[str, str], dict[str, str]]:
-    """Weights by model and data by data set, each identified once."""
-    weights = {m: weights_identity(model_entry(m), places) for m in dict.fromkeys(c.model for c in cells)}
-    data = {d: data_identity(d, places.datasets) for d in dict.fromkeys(c.dataset for c in cells)}
-    return weights, data
+def _identities(cell: CellKey, suite: Suite, around: Surroundings) -> Identities:
+    return identity.identify_counts(cell) if suite.mode == "accounting" else identity.identify(cell, around)
 
 
-@cache
-def code_identity() -> str:
-    """sha256 of the sources that decide a result: changed code must not be answered with an old record."""
-    digest = hashlib.sha256()
-    for room in ("methods", "datasets", "tasks"):
-        folder = Path(str(resources.files(f"vitq.{room}")))
-        for path in sorted(folder.rglob("*.py")):
-            digest.update(f"{room}/{path.relative_to(folder)}\0".encode() + path.read_bytes())
-    return digest.hexdigest()
+class Past:
+    """What a results folder holds, as far as a plan asks: what has finished, and what cells were asked for before."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.finished = {(r.kind, r.key): r.status for r in lines if isinstance(r, Record) and r.finished}
+        self.asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
+        self.records = {(r.kind, r.key): r for r in lines if isinstance(r, Record)}
+
+    def wanted(self, order: Order) -> tuple[Kind, ...]:
+        """Kinds of measurement that this cell still needs."""
+        return wanted(order, self.finished)
+
+    def changed(self, order: Order) -> dict[Kind, tuple[Identity, Identity]]:
+        """For measurements that will be made again: what decided the earlier one, and what decides this one."""
+        before = self.asked.get(order.cell.id)
+        found: dict[Kind, tuple[Identity, Identity]] = {}
+        for kind in self.wanted(order) if before else ():
+            old = self.records.get((kind, before.keys.get(kind, "") if before else ""))
+            if old is not None and old.key != order.identities.keys[kind]:
+                found[kind] = (old.identity, order.identities.own[kind])
+        return found
+
+
+def why_again(past: Past, order: Order) -> list[str]:
+    """A line a kind of measurement that will be made again, with the parts that changed."""
+    changes = past.changed(order)
+    return [f"{kind} again: {describe_change(*changes[kind])}" for kind in KINDS if kind in changes]
+
+
+def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:
+    """How many cells run again because of which parts: a line a set of parts, the most frequent first."""
+    counted: Counter[str] = Counter()
+    for order in orders:
+        changes = past.changed(order)
+        parts = dict.fromkeys(part for pair in changes.values() for part in changed_parts(*pair) if part != "model")
+        if parts:
+            one = next(pair for pair in changes.values() if set(changed_parts(*pair)) - {"model"})
+            counted[describe_change(*one, parts=list(parts)[:6])] += 1
+    return [
+        f"{n} finished cell{'s' * (n > 1)} will run again, since this changed: {what}"
+        for what, n in counted.most_common()
+    ]
 
 
 def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from vitq.benchmarks.order import Send
+from vitq.benchmarks.order import Order, Send
 from vitq.benchmarks.record import Record
 from vitq.benchmarks.runner import Listener
 
@@ -37,16 +37,20 @@ def phases(console: Console) -> Iterator[Send]:
         yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
 
 
-def outcome(record: Record) -> str:
-    """One line on how a cell ended."""
-    top = next(iter(record.metrics.items()), None)
-    seconds = sum(record.phases.values())
-    said = record.error or ""
-    if record.status == "done":
-        said = f"{top[0]} {top[1].value:.2f} %" if top else "counted"
-        if record.size is not None:
-            said += f", {record.size.packed_mb:.3f} MB"
-    return f"{record.status:<11} {record.cell.id}  {said}  ({seconds:.1f} s)"
+def outcome(order: Order, records: Sequence[Record]) -> str:
+    """One line on how a cell ended: its accuracy and size, or what went wrong."""
+    bad = next((r for r in records if r.status != "done"), None)
+    seconds = sum(sum(r.seconds.values()) for r in records)
+    said = bad.error or "" if bad else ", ".join(filter(None, map(_measured, records))) or "nothing to do"
+    return f"{bad.status if bad else 'done':<11} {order.cell.id}  {said}  ({seconds:.1f} s)"
+
+
+def _measured(record: Record) -> str:
+    if record.kind == "accuracy" and record.cell.method != "fp32":
+        return ", ".join(f"{name} {m.value:.2f} %" for name, m in list(record.metrics.items())[:1])
+    if record.kind == "counts" and record.size is not None:
+        return f"{record.size.packed_mb:.3f} MB"
+    return ""
 
 
 class Lines:
@@ -62,9 +66,9 @@ class Lines:
     def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
         """Say nothing: a log has no use for steps."""
 
-    def ended(self, record: Record) -> None:
+    def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print how the cell ended."""
-        self.console.print(f"{self.count} {outcome(record)}", markup=False, highlight=False, soft_wrap=True)
+        self.console.print(f"{self.count} {outcome(order, records)}", markup=False, highlight=False, soft_wrap=True)
 
 
 class Bars:
@@ -89,7 +93,7 @@ class Bars:
             self.shown = label
         self.progress.update(self.step, completed=done, total=total or None)
 
-    def ended(self, record: Record) -> None:
+    def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print failures above the bars."""
-        if record.status != "done":
-            self.progress.console.print(outcome(record), markup=False, highlight=False)
+        if any(r.status != "done" for r in records):
+            self.progress.console.print(outcome(order, records), markup=False, highlight=False)

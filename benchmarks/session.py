@@ -7,15 +7,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vitq.benchmarks.cells import Refusal, expand, picker
+from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
 from vitq.benchmarks.order import Order
-from vitq.benchmarks.plan import check_device, plan, results_folder
+from vitq.benchmarks.plan import Past, check_device, plan, results_folder, summary_of_changes, why_again
 from vitq.benchmarks.progress import listener, phases
-from vitq.benchmarks.record import CellKey, Record
+from vitq.benchmarks.record import CellKey
+from vitq.benchmarks.rows import Row
+from vitq.benchmarks.runner import Summary
 from vitq.benchmarks.runner import run as run_matrix
 from vitq.benchmarks.site import load_site
-from vitq.benchmarks.store import Store, is_finished, read_records
+from vitq.benchmarks.store import Store, read_lines, read_rows
 from vitq.benchmarks.suite import Suite, load_suite
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
@@ -27,6 +29,7 @@ def run(
     k: str | None,
     limit: int | None,
     dry_run: bool,
+    verbose: bool,
     device: str,
     executor: str,
     jobs: int,
@@ -42,25 +45,30 @@ def run(
     check_device(device)
     folder = results_folder(suite, place, results)
     orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False, emoji=False, highlight=False)
     if dry_run:
-        _dry_run(orders, refused, folder)
+        _dry_run(orders, refused, folder, verbose)
         return 0
     store = Store(folder)
+    for line in summary_of_changes(Past(store.lines()), orders):
+        console.print(line, soft_wrap=True)
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
+    if summary.gone:
+        console.print(f"vitq: {summary.gone}", soft_wrap=True)
+        return summary.exit_code
     if store.set_aside:
         console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", soft_wrap=True)
-    _print_results(_latest(store.records(), orders), refused, summary.resumed, folder)
+    _print_results(_asked_for(store.rows(), orders), refused, summary, folder)
     for line in summary.bad_inputs:
-        console.print(f"vitq: {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"vitq: {line}", soft_wrap=True)
     return summary.exit_code
 
 
 def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKey], list[Refusal]]:
     cells, refused = expand(suite)
     if limit is not None and suite.mode != "accounting":
-        cells = [cell.model_copy(update={"limit": limit}) for cell in cells]
+        cells = [limited(cell, limit) for cell in cells]
     if k:
         pick = picker(k)
         cells, refused = [c for c in cells if pick(c.id)], [r for r in refused if pick(r.id)]
@@ -69,37 +77,40 @@ def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKe
     return cells, refused
 
 
-def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path) -> None:
-    records = read_records(folder) if (folder / "records.jsonl").is_file() else []
-    finished = {r.fingerprint for r in records if is_finished(r)}
+def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, verbose: bool) -> None:
+    past = Past(read_lines(folder) if (folder / "records.jsonl").is_file() else [])
     for order in orders:
-        print(f"{'finished' if order.fingerprint in finished else 'to run':<9} {order.cell.id}")
+        left = past.wanted(order)
+        some = f"  ({', '.join(left)})" if left and len(left) < len(order.identities.own) else ""
+        print(f"{'to run' if left else 'finished':<9} {order.cell.id}{some}")
+        for line in why_again(past, order) if verbose else ():
+            print(f"{'':<9} - {line}")
     for row in refused:
         print(f"{'left out':<9} {row.id}: {row.reason}")
 
 
-def _latest(records: Sequence[Record], orders: Sequence[Order]) -> list[Record]:
-    """The last record of every order, in the suite's order."""
-    last = {record.fingerprint: record for record in records}
-    return [last[o.fingerprint] for o in orders if o.fingerprint in last]
+def _asked_for(rows: Sequence[Row], orders: Sequence[Order]) -> list[Row]:
+    """The row of every order, in the suite's order."""
+    found = {row.cell.id: row for row in rows}
+    return [found[o.cell.id] for o in orders if o.cell.id in found]
 
 
-def _print_results(records: Sequence[Record], refused: Sequence[Refusal], resumed: int, folder: Path) -> None:
+def _print_results(rows: Sequence[Row], refused: Sequence[Refusal], summary: Summary, folder: Path) -> None:
     from vitq.reports.tables import results_table
 
-    print(results_table(records, "plain"))
+    print(results_table(rows, "plain"))
     reasons = dict.fromkeys(row.reason for row in refused)
     for reason in reasons:
         count = sum(row.reason == reason for row in refused)
         print(f"{count} combination{'s' if count > 1 else ''} left out: {reason}")
-    print(f"{len(records)} cells, {resumed} of them finished before; records in {folder / 'records.jsonl'}")
+    print(f"{len(rows)} cells, {summary.resumed} of them finished before; records in {folder / 'records.jsonl'}")
 
 
-def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Path, list[Record]]:
-    """The results folder of a suite and the last record of every cell in it."""
-    folder = results or load_site(site).results / (load_suite(suite_name).name)
-    records = read_records(folder)
-    return folder, list({record.fingerprint: record for record in records}.values())
+def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Path, list[Row]]:
+    """The results folder of a suite and a row for every cell in it."""
+    suite = load_suite(suite_name)
+    folder = results or load_site(site).results / suite.name
+    return folder, read_rows(folder)
 
 
 def verify(suite_name: str, site: Path | None, sample: int) -> int:
@@ -130,8 +141,8 @@ def compare(suite_name: str, results: Path | None, site: Path | None, everything
     from vitq.reports.tables import compare_table
     from vitq.reports.verdicts import compare as compare_all
 
-    _, records = _open(suite_name, results, site)
-    comparisons = compare_all(records, load_figures())
+    _, rows = _open(suite_name, results, site)
+    comparisons = compare_all(rows, load_figures())
     print(compare_table(comparisons, "plain", everything))
     return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
@@ -141,8 +152,8 @@ def report(suite_name: str, results: Path | None, site: Path | None, out: Path |
     from vitq.reports.figure import load_figures
     from vitq.reports.report import write_report
 
-    folder, records = _open(suite_name, results, site)
-    print(write_report(records, load_figures(), folder, out or folder / "report"))
+    folder, rows = _open(suite_name, results, site)
+    print(write_report(rows, load_figures(), folder, out or folder / "report"))
     return 0
 
 
@@ -158,28 +169,34 @@ def gate(suite_name: str, baseline: Path, results: Path | None, site: Path | Non
 
 
 def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, layers: bool) -> int:
-    """`vitq show`: one record in full, with its per-layer table on request."""
-    from vitq.reports.tables import layers_table, record_view
+    """`vitq show`: one row in full, with what decides it part by part, and its per-layer table on request."""
+    from vitq.reports.tables import layers_table, row_view
 
-    folder, records = _open(suite_name, results, site)
-    record = _one(records, wanted, folder)
-    print(record_view(record))
+    folder, rows = _open(suite_name, results, site)
+    row = _one(rows, wanted, folder)
+    print(row_view(row))
     if layers:
-        file = record.files.get("layers")
-        if file is None or not (folder / file).is_file():
-            raise BadInputError(f"the record of {record.cell.id} has no per-layer table in {folder}")
-        print(layers_table(record, folder, "plain"))
+        print(layers_table(row, folder, "plain"))
     return 0
 
 
-def _one(records: Sequence[Record], wanted: str, folder: Path) -> Record:
-    exact = [r for r in records if r.cell.id == wanted or r.fingerprint.startswith(wanted)]
-    found = exact or [r for r in records if wanted in r.cell.id]
+def _one(rows: Sequence[Row], wanted: str, folder: Path) -> Row:
+    exact = [r for r in rows if r.cell.id == wanted]
+    started = [r for r in rows if any(key.startswith(wanted) for key in r.keys.values())] if len(wanted) > 3 else []
+    found = exact or started or [r for r in rows if wanted in r.cell.id]
     if len(found) == 1:
         return found[0]
     if not found:
-        raise BadInputError(
-            f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in records])}"
-        )
+        raise BadInputError(f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in rows])}")
     some = ", ".join(r.cell.id for r in found[:4])
-    raise BadInputError(f"{wanted!r} fits {len(found)} records ({some}, ...): give a whole id or a fingerprint")
+    raise BadInputError(f"{wanted!r} fits {len(found)} cells ({some}, ...): give a whole id or the start of a key")
+
+
+def clean(suite_name: str, results: Path | None, site: Path | None, dry_run: bool) -> int:
+    """`vitq clean`: drop artifacts, models and outcomes that no row needs; says what and how much."""
+    from vitq.benchmarks.clean import clean as clean_folder
+
+    suite = load_suite(suite_name)
+    folder = results or load_site(site).results / suite.name
+    print(clean_folder(folder, dry_run))
+    return 0

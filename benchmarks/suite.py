@@ -102,7 +102,8 @@ class MethodEntry(_Strict):
 class Suite(_Strict):
     """What to run: the product of methods, tasks with their models, bits and seeds.
 
-    `mode: accounting` counts size and operations without data or weights.
+    `mode: accounting` counts size and operations without data or weights. `keep: none` drops each quantized model's
+    file once its cell is done.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -115,6 +116,7 @@ class Suite(_Strict):
     calibration: Calibration = Calibration()
     latency: Latency | None = None
     threads: int | None = Field(default=None, ge=1)
+    keep: Literal["all", "none"] = "all"
 
     _widths = field_validator("bits")(_bits)
 

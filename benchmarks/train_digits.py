@@ -20,8 +20,8 @@ import yaml
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from vitq.datasets import digits
-from vitq.datasets.images import Batch, mix, seed_of
+from vitq.datasets import digit_scans, digits
+from vitq.datasets.batches import Batch, mix, seed_of
 from vitq.methods.base import silent
 from vitq.methods.trainer import Recipe, train
 from vitq.tasks import registry
@@ -93,7 +93,7 @@ def write(name: str, model: nn.Module, recipe: Recipe, metrics: dict[str, Measur
             "name": "Optical Recognition of Handwritten Digits (E. Alpaydin, C. Kaynak; UCI, 1998), test part",
             "source": "sklearn.datasets.load_digits",
             "license": "CC BY 4.0",
-            "sha256": digits.sha256(),
+            "sha256": digit_scans.sha256(),
         },
         "split": {split: len(indices) for split, indices in digits.splits().items()},
         "seed": SEED,
@@ -107,7 +107,7 @@ def write(name: str, model: nn.Module, recipe: Recipe, metrics: dict[str, Measur
             "mixup": MIXUP,
             "label_smoothing": 0.1,
         },
-        "augmentation": " ".join((digits.jitter.__doc__ or "").split()),
+        "augmentation": " ".join((digit_scans.jitter.__doc__ or "").split()),
         "validation": {"top1": round(top1.value, 4), "n": top1.n, "stderr": round(top1.stderr or 0.0, 4)},
         "note": "Recipe and augmentation were chosen on the validation scans, so their accuracy is a little kind; "
         "epoch and seed were not.",

@@ -1,13 +1,16 @@
-"""Which images a cell calibrates and trains on, and how they are batched."""
+"""Which images a cell calibrates and trains on, how they are batched, and the lists that name them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+import stat
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from vitq.datasets.listing import Item, is_plain
 from vitq.errors import BadInputError
 
 AUGMENTATIONS = ("none", "light", "full")
@@ -37,25 +40,74 @@ class Calibration:
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(key, known, n=1)
+                near = difflib.get_close_matches(str(key), known, n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
                 raise BadInputError(f"calibration: unknown key {key!r}; {hint}")
         spec = cls(**given)
-        for key in ("images", "batch", "train_batch"):
-            value = getattr(spec, key)
-            if not isinstance(value, int) or value < 1:
-                raise BadInputError(f"calibration: {key} is {value!r}, but at least 1 image is needed")
-        if spec.augment not in AUGMENTATIONS:
-            raise BadInputError(f"calibration: augment is {spec.augment!r}; known: {', '.join(AUGMENTATIONS)}")
+        spec._check()
         return spec
+
+    def _check(self) -> None:
+        for key in ("images", "batch", "train_batch", "seed"):
+            value, least = getattr(self, key), 0 if key == "seed" else 1
+            if not isinstance(value, int) or isinstance(value, bool) or (key != "seed" and value < least):
+                wanted = "a whole number is needed" if key == "seed" else "at least 1 image is needed"
+                raise BadInputError(f"calibration: {key} is {value!r}, but {wanted}")
+        if self.augment not in AUGMENTATIONS:
+            raise BadInputError(f"calibration: augment is {self.augment!r}; known: {', '.join(AUGMENTATIONS)}")
+        if not isinstance(self.list, str) or not self.list.strip() or "\0" in self.list:
+            raise BadInputError(f"calibration: list is {self.list!r}; give seeded, attribution or a text file")
+        if self.split is not None and not _is_name(self.split):
+            raise BadInputError(f"calibration: split is {self.split!r}; give the name of a split, as train")
+
+
+def _is_name(split: object) -> bool:
+    return isinstance(split, str) and split not in ("", ".", "..") and not set("/\\\0\n") & set(split)
 
 
 def read_list(path: Path) -> list[str]:
-    """Names in a text file, one a line; BadInputError where the file is missing."""
+    """Names in a text file, one a line; BadInputError where it is missing, no text, or names an image twice."""
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise BadInputError(f"calibration list {path} is not a regular file: give a text file")
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError, ValueError) as error:
         raise BadInputError(
             f"calibration list {path} cannot be read ({type(error).__name__}): give a text file"
         ) from None
-    return [line.strip() for line in lines if line.strip()]
+    names = [line.strip() for line in text.split("\n") if line.strip()]
+    check_names(names, f"calibration list {path}")
+    return names
+
+
+def check_names(names: Sequence[str], where: str) -> None:
+    """BadInputError for a name that is listed twice, leads out of the data set or holds control characters."""
+    seen: set[str] = set()
+    for name in names:
+        if not is_plain(name):
+            raise BadInputError(f"{where} names {name!r}, which holds control characters: correct that line")
+        if name.startswith("/") or ".." in PurePosixPath(name).parts or str(PurePosixPath(name)) != name:
+            raise BadInputError(f"{where} names {name!r}: give plain paths inside the data set's folder")
+        if name in seen:
+            raise BadInputError(f"{where} names {name!r} twice: leave one")
+        seen.add(name)
+
+
+def enough(chosen: Sequence[Item], spec: Calibration) -> list[Item]:
+    """The items themselves; BadInputError where there are fewer than asked for."""
+    if len(chosen) < spec.images:
+        raise BadInputError(
+            f"calibration: {spec.images} images asked for, but {spec.list} has {len(chosen)}: ask fewer"
+        )
+    return list(chosen)
+
+
+def warn_of_overlap(overlap: int, calibrated: Sequence[Item]) -> None:
+    """Say that a method sees what it is measured on; the warning reaches the record."""
+    if overlap:
+        warnings.warn(
+            f"{overlap} of {len(calibrated)} calibration images are among the images evaluated: this accuracy is of "
+            "data that the method has seen",
+            UserWarning,
+            stacklevel=2,
+        )

@@ -1,8 +1,7 @@
-"""The embedded digits: 1,797 real scans of handwritten digits that come with scikit-learn, as 32x32 RGB.
+"""The embedded digits: who is in which split, their labels and identity; read without torch and scikit-learn.
 
-Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), CC BY 4.0, the copy in
-`sklearn.datasets.load_digits`: 8x8 pixels of 0 to 16. Each is scaled to 0..1, enlarged four times by bilinear
-interpolation (`align_corners=False`) and repeated over three channels.
+Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), CC BY 4.0, the copy that
+scikit-learn packages: 1,797 scans of 8x8 pixels of 0 to 16 (`digit_scans` makes images of them).
 
 `digits_splits.json` fixes who is who: 600 images for validation and 128 for calibration, stratified by class with
 largest-remainder quotas, the members of each class picked by the order of sha256("digits:0:<index>"); 1,069 to train.
@@ -10,26 +9,29 @@ largest-remainder quotas, the members of each class picked by the order of sha25
 
 from __future__ import annotations
 
-import hashlib
+import gzip
+import importlib.util
 import json
-import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-from sklearn.datasets import load_digits
-from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample, interpolate
-
-from vitq.datasets.calibration import Calibration, read_list
-from vitq.datasets.images import Batch
-from vitq.datasets.listing import Item, draw
+from vitq.datasets.base import Check, Data
+from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.identity import identities
+from vitq.datasets.listing import Item, draw, stratified
+from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 
+if TYPE_CHECKING:
+    from vitq.datasets.batches import Preprocessing
+
 CLASSES = 10
-SIZE = 32
+SUBSET_SEED = 0
+"""Every cell of a limited run is evaluated on the same scans, whatever its own seed."""
 
 
 @cache
@@ -40,86 +42,118 @@ def splits() -> dict[str, list[int]]:
     return lists
 
 
+def source() -> Path:
+    """scikit-learn's file of scans; BadInputError where scikit-learn is not installed whole."""
+    spec = importlib.util.find_spec("sklearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInputError(
+            "scikit-learn, which brings the digits, is not installed: install vitq with its dependencies"
+        )
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / "digits.csv.gz"
+
+
 @cache
-def _scans() -> tuple[Tensor, Tensor]:
-    raw = load_digits()
-    return torch.from_numpy(raw.images / 16.0).float(), torch.from_numpy(raw.target).long()
+def labels() -> list[int]:
+    """The digit of every scan, in scikit-learn's order: the last column of its file."""
+    try:
+        with gzip.open(source(), "rt", encoding="ascii") as file:
+            return [int(line.rpartition(",")[2]) for line in file]
+    except (OSError, EOFError, ValueError) as error:
+        raise BadInputError(f"{source()} cannot be read ({error}): install scikit-learn again") from None
 
 
 def items(split: str) -> list[Item]:
     """The scans of a split, named by their index; BadInputError for a split that is not there."""
     if split not in splits():
         raise BadInputError(f"the digits have no split {split!r}; known: {', '.join(splits())}")
-    labels = _scans()[1]
-    return [Item(str(index), int(labels[index])) for index in splits()[split]]
+    return [Item(str(index), labels()[index]) for index in splits()[split]]
+
+
+def limited(limit: int | None) -> list[Item]:
+    """The scans to evaluate on: the whole validation split, or a stratified subset of so many."""
+    every = items("validation")
+    return every if limit is None else stratified(every, limit, SUBSET_SEED)
 
 
 def calibration(spec: Calibration) -> list[Item]:
     """The scans to calibrate on, in order: drawn from the calibration split by the seed, or by index from a file."""
     if spec.list == "seeded":
-        chosen = draw(items(spec.split or "calibration"), spec.images, spec.seed)
-    elif spec.list == "attribution":
+        return enough(draw(items(spec.split or "calibration"), spec.images, spec.seed), spec)
+    if spec.list == "attribution":
         raise BadInputError("calibration: the digits have no ATTRIBUTION.csv; use list: seeded")
-    else:
-        named = {item.path: item for split in splits() for item in items(split)}
-        names = read_list(Path(spec.list))[: spec.images]
-        for name in names:
-            if name not in named:
-                raise BadInputError(
-                    f"calibration: {spec.list} names {name!r}, but digits are indices 0 to {len(named) - 1}"
-                )
-        chosen = [named[name] for name in names]
-    if len(chosen) < spec.images:
-        raise BadInputError(
-            f"calibration: {spec.images} digits asked for, but {spec.list} has {len(chosen)}: ask fewer"
+    named = {item.path: item for split in splits() for item in items(split)}
+    names = read_list(Path(spec.list))[: spec.images]
+    for name in names:
+        if name not in named:
+            raise BadInputError(
+                f"calibration: {spec.list} names {name!r}, but digits are indices 0 to {len(named) - 1}"
+            )
+    return enough([named[name] for name in names], spec)
+
+
+def content(chosen: Sequence[Item]) -> list[str]:
+    """For each scan the sha256 of the file that holds them all."""
+    return [file_sha256(source())] * len(chosen)
+
+
+def _source(spec: Calibration) -> object:
+    """Where the calibration scans come from: the split and seed of a draw, or all names of a list."""
+    if spec.list == "seeded":
+        return "drawn", spec.split or "calibration", spec.seed
+    return read_list(Path(spec.list))
+
+
+@dataclass(frozen=True)
+class Digits:
+    """The data set; it has no folder and needs no workers."""
+
+    name: str = "digits"
+    full_size: int | None = 600
+    packages: tuple[str, ...] = ("scikit-learn", "numpy")
+    modules: tuple[str, ...] = ("vitq.datasets.digits", "vitq.datasets.digit_scans")
+    classes: int = CLASSES
+    needs_folder: bool = False
+
+    def identity(
+        self,
+        places: Mapping[str, Path],  # noqa: ARG002
+        *,
+        limit: int | None,
+        spec: Calibration,
+        wants: Collection[str],
+    ) -> dict[str, str]:
+        """See `vitq.datasets.identity.data_identity`."""
+        return identities(
+            limited(limit),
+            content,
+            limit=limit,
+            spec=spec,
+            wants=wants,
+            calibration=lambda: calibration(spec),
+            source=lambda: _source(spec),
+            training=lambda: items("train"),
         )
-    return chosen
+
+    def open(
+        self,
+        how: Preprocessing,
+        spec: Calibration,
+        places: Mapping[str, Path],  # noqa: ARG002
+        *,
+        limit: int | None,
+        seed: int,
+        workers: int | None,  # noqa: ARG002
+    ) -> Data:
+        """Open them as a model wants them; `seed` shuffles and augments training."""
+        from vitq.datasets.digit_scans import open_digits
+
+        return open_digits(how, spec, limit=limit, seed=seed)
+
+    def verify(self, *_: object, **__: object) -> list[Check]:
+        """The splits share no scan, hold every scan, and every class is in each."""
+        from vitq.datasets.verify import verify_digits
+
+        return verify_digits()
 
 
-def batches(chosen: Sequence[Item], batch: int) -> Iterator[Batch]:
-    """Pixels [B, 3, 32, 32] in 0..1 and labels [B], in order; the last batch may be smaller."""
-    pixels, labels = images([int(item.path) for item in chosen])
-    return ((pixels[i : i + batch], labels[i : i + batch]) for i in range(0, len(labels), batch))
-
-
-def training_batches(batch: int, seed: int, augment: bool) -> Iterator[Batch]:
-    """One epoch of the training split, shuffled and jittered by the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    pixels, labels = images(splits()["train"])
-    order = torch.randperm(len(labels), generator=generator)
-    for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
-        yield jitter(pixels[chosen], generator) if augment else pixels[chosen], labels[chosen]
-
-
-def images(indices: list[int]) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 32, 32] with pixels in 0..1 and labels [N] of these indices into scikit-learn's order."""
-    scans, labels = _scans()
-    large = interpolate(scans[indices].unsqueeze(1), size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-    return large.repeat(1, 3, 1, 1), labels[indices]
-
-
-def count() -> int:
-    """Scans that scikit-learn ships."""
-    return len(_scans()[1])
-
-
-def sha256() -> str:
-    """Of the scans' and labels' bytes (float32, int64) and of the split lists."""
-    scans, labels = _scans()
-    digest = hashlib.sha256(scans.numpy().tobytes() + labels.numpy().tobytes())
-    digest.update(json.dumps(splits(), sort_keys=True).encode())
-    return digest.hexdigest()
-
-
-def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn, scale and shift each image [N, 3, 32, 32] at random; the background stays 0.
-
-    Uniform: +-10 degrees, a scale of 0.92 to 1.08, a shift of +-1.5 pixels. More would leave what the scans are
-    like, for each was stretched to fill its box.
-    """
-    n = pixels.shape[0]
-    u = torch.rand(n, 4, generator=generator) * 2 - 1
-    angle, scale, shift = u[:, 0] * math.radians(10), 1 + 0.08 * u[:, 1], u[:, 2:] * (2 * 1.5 / SIZE)
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
-    return grid_sample(pixels, affine_grid(theta, list(pixels.shape), align_corners=False), align_corners=False)
+DIGITS = Digits()

@@ -4,63 +4,77 @@ Class indices come from timm's synset list and never from the folders that are t
 of the classes is labelled right. What is drawn from a split (a calibration set, a limit) is a pure function of the seed
 and the sorted names of its files: ImageNet's file names cannot be shipped with a suite, so the drawn list itself is
 handed out with the data and stored in the record, and can be given back as a calibration list.
+
+Lists and identities are made without torch; only opening imports it.
 """
 
 from __future__ import annotations
 
-import csv
 import difflib
-import hashlib
-import os
-from collections.abc import Iterator, Sequence
+import importlib.util
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from timm.data.imagenet_info import ImageNetInfo
-
-from vitq.datasets.calibration import Calibration, read_list
-from vitq.datasets.listing import Item, draw
+from vitq.datasets import attribution, folders
+from vitq.datasets.base import Check, Data, Tell
+from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.identity import identities
+from vitq.datasets.listing import Item, draw, stratified
+from vitq.digests import files_sha256
 from vitq.errors import BadInputError
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
-ATTRIBUTION = "ATTRIBUTION.csv"
+if TYPE_CHECKING:
+    from vitq.datasets.batches import Preprocessing
+
+ATTRIBUTION = attribution.ATTRIBUTION
+SUBSET_SEED = 0
+"""Every cell of a limited run is evaluated on the same images, whatever its own seed."""
 
 
 @cache
 def classes() -> dict[str, int]:
-    """Synset to class index of ImageNet-1k, 1000 of them."""
-    names = ImageNetInfo("imagenet-1k").label_names()  # type: ignore[no-untyped-call]
-    return {synset: index for index, synset in enumerate(names)}
+    """Synset to class index of ImageNet-1k, 1000 of them, from the list that timm packages; timm is not imported."""
+    spec = importlib.util.find_spec("timm")
+    if spec is None or not spec.submodule_search_locations:
+        raise BadInputError("timm is not installed: install vitq with its dependencies")
+    path = Path(spec.submodule_search_locations[0]) / "data" / "_info" / "imagenet_synsets.txt"
+    synsets = path.read_text(encoding="utf-8").split()
+    if len(synsets) != 1000:
+        raise BadInputError(f"{path} lists {len(synsets)} synsets, not 1000: install timm again")
+    return {synset: index for index, synset in enumerate(synsets)}
 
 
 def listing(root: Path, split: str) -> list[Item]:
     """Every image of a split, sorted by path, labelled by its synset folder.
 
-    Raises BadInputError when a folder is missing, empty, not sorted by class, or named for no ImageNet-1k synset.
+    Raises BadInputError when a folder is missing, empty, not sorted by class, or named for no ImageNet-1k synset; warns
+    of files that are left out.
     """
-    folder = root / split
+    folder, left_out = root / split, folders.LeftOut()
     if not root.is_dir():
         raise BadInputError(f"data set folder {root} is not there: correct the site file, [datasets]")
     if not folder.is_dir():
         raise BadInputError(f"{root} has no folder {split}: images belong in {folder}/<synset>/")
-    synsets = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    synsets = folders.synset_folders(folder, split, left_out)
     if not synsets:
         raise _unsorted(folder)
     _all_known(folder, synsets)
-    items = [Item(path, classes()[synset]) for synset in synsets for path in _files(root, split, synset)]
+    items = [
+        Item(path, classes()[synset])
+        for synset in synsets
+        for path in folders.images(folder / synset, f"{split}/{synset}", left_out)
+    ]
     if not items:
-        raise BadInputError(f"{folder} holds synset folders but no image ({', '.join(SUFFIXES)}) in them")
+        raise BadInputError(f"{folder} holds synset folders but no image ({', '.join(folders.SUFFIXES)}) in them")
+    left_out.warn(folder)
     return items
 
 
-def _files(root: Path, split: str, synset: str) -> Iterator[str]:
-    with os.scandir(root / split / synset) as entries:
-        names = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
-    return (f"{split}/{synset}/{name}" for name in names)
-
-
 def _unsorted(folder: Path) -> BadInputError:
-    flat = sum(entry.name.lower().endswith(SUFFIXES) for entry in os.scandir(folder))
+    flat = sum(entry.name.lower().endswith(folders.SUFFIXES) for entry in folders.entries(folder))
     if flat:
         return BadInputError(
             f"{folder} is not sorted by class: {flat} images lie in it directly; move each into its synset folder "
@@ -74,47 +88,111 @@ def _all_known(folder: Path, synsets: Sequence[str]) -> None:
         if synset not in classes():
             near = difflib.get_close_matches(synset, classes(), n=1)
             hint = f"; did you mean {near[0]}?" if near else "; folders are named by synset, as n01440764"
-            raise BadInputError(f"{folder / synset} is named for no ImageNet-1k synset{hint}")
+            raise BadInputError(f"{synset!a} in {folder} is named for no ImageNet-1k synset{hint}")
 
 
-def sha256(root: Path, items: Sequence[Item]) -> str:
-    """Of "<relative path> <bytes>" of these images, a line each: names and sizes, not what is in the files."""
-    digest = hashlib.sha256()
-    for item in items:
-        digest.update(f"{item.path} {(root / item.path).stat().st_size}\n".encode())
-    return digest.hexdigest()
+def limited(root: Path, limit: int | None) -> list[Item]:
+    """The images to evaluate on: all of `val`, or a stratified subset of so many."""
+    every = listing(root, "val")
+    return every if limit is None else stratified(every, limit, SUBSET_SEED)
 
 
 def calibration(root: Path, spec: Calibration) -> list[Item]:
     """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
     if spec.list == "seeded":
-        chosen = draw(listing(root, spec.split or "train"), spec.images, spec.seed)
-    elif spec.list == "attribution":
-        chosen = [_item(root, path) for path in _by_attribution(root)[: spec.images]]
-    else:
-        chosen = [_item(root, path) for path in read_list(Path(spec.list))[: spec.images]]
-    if len(chosen) < spec.images:
-        raise BadInputError(
-            f"calibration: {spec.images} images asked for, but {spec.list} has {len(chosen)}: ask fewer"
-        )
-    return chosen
+        return enough(draw(listing(root, spec.split or "train"), spec.images, spec.seed), spec)
+    return enough([_item(root, path) for path in _named(root, spec)[: spec.images]], spec)
 
 
-def _by_attribution(root: Path) -> list[str]:
-    try:
-        with (root / ATTRIBUTION).open(newline="", encoding="utf-8") as file:
-            rows = sorted(csv.DictReader(file), key=lambda row: int(row["order"]))
-        return [row["file"] for row in rows]
-    except OSError:
-        raise BadInputError(f"calibration: {root / ATTRIBUTION} is not there; use list: seeded") from None
-    except (KeyError, TypeError, ValueError):
-        raise BadInputError(f"calibration: {root / ATTRIBUTION} needs the columns file and order") from None
+def _named(root: Path, spec: Calibration) -> list[str]:
+    """All names of a list that is not drawn."""
+    return attribution.ordered(root) if spec.list == "attribution" else read_list(Path(spec.list))
 
 
 def _item(root: Path, path: str) -> Item:
     synset = Path(path).parent.name
     if synset not in classes():
         raise BadInputError(f"calibration: {path} does not lie in a synset folder")
-    if not (root / path).is_file():
-        raise BadInputError(f"calibration: {root / path} is not there")
+    try:
+        found = (root / path).is_file()
+    except OSError:  # a name too long, a link in a circle
+        found = False
+    if not found:
+        raise BadInputError(f"calibration: {root / path} is not there, or not a regular file")
     return Item(path, classes()[synset])
+
+
+def content(root: Path, items: Sequence[Item]) -> list[str]:
+    """sha256 of each image file; BadInputError where one cannot be read."""
+    paths = [root / item.path for item in items]
+    try:
+        known = files_sha256(paths)
+    except OSError as error:
+        raise BadInputError(f"cannot read {error.filename or root}: {error.strerror}; put it back") from None
+    return [known[path] for path in paths]
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A data set of ImageNet's layout and labels; `full_size` where its validation split must be complete."""
+
+    name: str
+    full_size: int | None = None
+    packages: tuple[str, ...] = ("pillow", "torchvision", "timm")
+    modules: tuple[str, ...] = ("vitq.datasets.imagenet", "vitq.datasets.image_folder", "vitq.datasets.images")
+    classes: int = 1000
+    needs_folder: bool = True
+
+    def root(self, places: Mapping[str, Path]) -> Path:
+        """Its folder; BadInputError where the site file names none."""
+        if self.name not in places:
+            raise BadInputError(
+                f"the folder of data set {self.name} is not known: "
+                f'add {self.name} = "/path/to/it" under [datasets] in the site file'
+            )
+        return places[self.name]
+
+    def identity(
+        self, places: Mapping[str, Path], *, limit: int | None, spec: Calibration, wants: Collection[str]
+    ) -> dict[str, str]:
+        """See `vitq.datasets.identity.data_identity`."""
+        root = self.root(places)
+        return identities(
+            limited(root, limit),
+            lambda items: content(root, items),
+            limit=limit,
+            spec=spec,
+            wants=wants,
+            calibration=lambda: calibration(root, spec),
+            source=lambda: ("drawn", spec.split or "train", spec.seed) if spec.list == "seeded" else _named(root, spec),
+            training=lambda: listing(root, "train"),
+        )
+
+    def open(
+        self,
+        how: Preprocessing,
+        spec: Calibration,
+        places: Mapping[str, Path],
+        *,
+        limit: int | None,
+        seed: int,
+        workers: int | None,
+    ) -> Data:
+        """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
+        from vitq.datasets.image_folder import open_folder
+
+        return open_folder(self.root(places), how, spec, limit=limit, seed=seed, workers=workers)
+
+    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Tell, workers: int | None) -> list[Check]:
+        """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""
+        from vitq.datasets.verify import verify_folder
+
+        try:
+            root = self.root(places)
+        except BadInputError as error:
+            return [Check(self.name, False, str(error))]
+        return verify_folder(self.name, root, sample, tell, workers)
+
+
+IMAGENET_1K = ImageFolder("imagenet-1k", full_size=50_000)
+IMAGENET_PROXY = ImageFolder("imagenet-proxy")

@@ -1,171 +1,94 @@
 """Reading image files in parallel into deterministic batches; a file that cannot be read is an error with its name.
 
-Workers hand over uint8 pixels and the reading process normalizes: a quarter of the shared memory, the same bits as
-normalizing in the worker.
+Who reads. Decoding and resizing are Pillow's, in C and without Python's lock: threads read as fast as processes, start
+at once, pickle nothing and work the same in a cell's process, a script or a notebook, whichever way processes are
+started there. Only `full` augmentation draws from the process-wide generators of Python, NumPy and torch, which threads
+would share with each other and with the training that goes on meanwhile: it is read by processes. They come from a fork
+server (safe beside threads; in a cell it is the one the cell came from, torch already imported) and all that goes to or
+comes from them is picklable by name. Every random choice is seeded by the epoch and the image's name, so the batches
+are the same for every number of either.
+
+Readers hand over uint8 pixels and the reading process normalizes: a quarter of the memory, the same bits.
 """
 
 from __future__ import annotations
 
-import hashlib
+import multiprocessing
 import os
 import random
-import warnings
+import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
-from timm.data.mixup import Mixup
 from timm.data.transforms_factory import create_transform
-from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
+from vitq.datasets.batches import Batch, Preprocessing, seed_of, seeded
+from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode, unreadable
 from vitq.datasets.listing import Item
-from vitq.errors import BadInputError
 
-Batch = tuple[Tensor, Tensor]
-"""Images [B, C, H, W], normalized, and labels: class indices [B], or class weights [B, classes] where mixed."""
+Pixels = NDArray[np.uint8]
+"""One image [C, H, W]."""
+_READ_AHEAD = 2
+"""Batches being read beside the one in use."""
+_IMAGES_A_PROCESS = 16
+"""A process that would read fewer is not worth its start."""
 
 
 @dataclass(frozen=True)
-class Preprocessing:
-    """Resize the short side to floor(size / crop_pct), crop the centre, (pixel in 0..1 - mean) / std per channel."""
-
-    size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, C, H, W], uint8 or 0..1, to normalized float32."""
-        scaled = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return scaled.sub(mean).div_(std)
-
-
-def transform(how: Preprocessing, augment: str) -> Callable[[Image.Image], Tensor]:
-    """timm's transform up to uint8 pixels [C, H, W].
+class Reader:
+    """Reads an item as pixels: timm's transform up to uint8, its random choices seeded by `seed` and the item's name.
 
     `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is what ViTs are
     usually trained with in timm: random resized crop, flip, colour jitter, RandAugment by rand-m9-mstd0.5-inc1 (I-ViT's
-    released recipe has the same); on the normalized images follow `erasing.erase` and `mix`.
+    released recipe has the same); on the normalized images follow `batches.erase` and `mix`.
     """
-    common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
-    common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
-    if augment == "full":
-        chosen = create_transform(how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", **common)
-    else:
-        chosen = create_transform(how.size, is_training=False, crop_pct=how.crop_pct, **common)
 
-    def change(image: Image.Image) -> Tensor:
-        pixels = torch.as_tensor(chosen(image))
-        return pixels.flip(-1) if augment == "light" and random.random() < 0.5 else pixels
+    root: Path
+    how: Preprocessing
+    augment: str = "eval"
+    seed: int | None = None
 
-    return change
+    @cached_property
+    def _change(self) -> Callable[[Image.Image], Any]:
+        how = self.how
+        common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
+        common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
+        if self.augment == "full":
+            return create_transform(how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", **common)
+        return create_transform(how.size, is_training=False, crop_pct=how.crop_pct, **common)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {key: value for key, value in vars(self).items() if key != "_change"}  # made anew where it arrives
 
-def seed_of(*parts: object) -> int:
-    """A 63-bit seed that depends on all parts and nothing else."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
-
-
-@contextmanager
-def seeded(seed: int) -> Iterator[None]:
-    """Seed Python's, NumPy's and torch's global generators inside, and put them back after."""
-    before = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(before[0])
-        np.random.set_state(before[1])
-        torch.set_rng_state(before[2])
-
-
-class Counted(Iterator[Batch]):
-    """An iterator that knows how many batches are to come (`operator.length_hint`), without starting to read."""
-
-    def __init__(self, batches: Iterator[Batch], count: int) -> None:
-        self._batches, self._left = batches, count
-
-    def __length_hint__(self) -> int:
-        return self._left
-
-    def __next__(self) -> Batch:
-        batch = next(self._batches)
-        self._left -= 1
-        return batch
-
-
-@dataclass(frozen=True)
-class Unreadable:
-    """A file that could not be read, and why."""
-
-    path: str
-    reason: str
-
-
-def decode(path: Path) -> Image.Image:
-    """The image as RGB; OSError where it is truncated or no image."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # damaged EXIF does not touch the pixels
-        with Image.open(path) as image:
-            return image.convert("RGB")
-
-
-def try_decode(root: Path, item: Item) -> Image.Image | Unreadable:
-    """The image, or why it cannot be read."""
-    try:
-        return decode(root / item.path)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        return Unreadable(item.path, (str(error).splitlines() or [type(error).__name__])[0])
-
-
-class _Files(Dataset[Any]):
-    """Pixels and label of each item, its random choices seeded by `seed` and the item's own name."""
-
-    def __init__(
-        self, root: Path, items: Sequence[Item], change: Callable[[Image.Image], Tensor], seed: int | None
-    ) -> None:
-        self.root, self.items, self.change, self.seed = root, list(items), change, seed
-
-    def __len__(self) -> int:
-        return len(self.items)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int] | Unreadable:
-        item = self.items[index]
+    def read(self, item: Item) -> Pixels | Unreadable:
+        """The item's pixels, or why it cannot be read."""
         image = try_decode(self.root, item)
         if isinstance(image, Unreadable):
             return image
-        if self.seed is None:
-            return self.change(image), item.label
+        if self.augment != "full":
+            return self._flipped(np.asarray(self._change(image)), item)
         with seeded(seed_of(self.seed, item.path)):
-            return self.change(image), item.label
+            return np.asarray(self._change(image))
 
-
-def _collate(samples: list[tuple[Tensor, int] | Unreadable]) -> Batch | list[Unreadable]:
-    bad = [sample for sample in samples if isinstance(sample, Unreadable)]
-    if bad:
-        return bad
-    good = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    return torch.stack([pixels for pixels, _ in good]), torch.tensor([label for _, label in good])
-
-
-def unreadable(root: Path, bad: Sequence[Unreadable]) -> BadInputError:
-    """One line that names the files (three at most) and what is wrong with the first."""
-    names = ", ".join(str(root / one.path) for one in bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
-    return BadInputError(f"cannot read {names}: {bad[0].reason}; fetch the file again")
+    def _flipped(self, pixels: Pixels, item: Item) -> Pixels:
+        if self.augment != "light":
+            return pixels
+        dice = random.Random(seed_of(self.seed, item.path))  # the same draw as from the seeded global generator
+        return pixels[..., ::-1] if dice.random() < 0.5 else pixels
 
 
 def default_workers() -> int:
-    """One process a core that this process may use, at most 8."""
+    """One a core that this process may use, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, cores)
 
@@ -182,33 +105,104 @@ def read_batches(
 ) -> Iterator[Batch]:
     """Batches of normalized images and labels in the order of `items`; the last may be smaller.
 
-    The same batches for every number of workers. BadInputError names files that cannot be read.
+    `workers` threads read (processes for `full`, see above; 0: the caller's own; None: one a core, at most 8). The same
+    batches for every number of them. BadInputError names files that cannot be read.
     """
+    quiet_pillow()
+    reader = Reader(root, how, augment, seed)
+    reader._change  # noqa: B018 (made once, before threads would each make it)
     wanted = default_workers() if workers is None else workers
-    files = _Files(root, items, transform(how, augment), seed)
-    loader = DataLoader(
-        files,
-        batch_size=batch,
-        shuffle=False,
-        num_workers=min(wanted, len(items) // 16),
-        collate_fn=_collate,
-        generator=torch.Generator(),  # else every pass draws from the global generator
-    )
-    for content in loader:
-        if isinstance(content, list) and isinstance(content[0], Unreadable):
-            raise unreadable(root, content)
-        pixels, labels = content
-        yield how.normalize(pixels), labels
+    worth = len(items) // _IMAGES_A_PROCESS if augment == "full" else len(items)
+    with _pool(reader, min(wanted, worth)) as pool:
+        pixels = _in_order(_start(reader, pool), items, _READ_AHEAD * batch if pool else 1)
+        for i in range(0, len(items), batch):
+            chosen = items[i : i + batch]
+            yield _collated(root, chosen, [next(pixels) for _ in chosen], how)
 
 
-def mix(batch: Batch, classes: int, seed: int, mixup: float = 0.8, cutmix: float = 1.0) -> Batch:
-    """Mixup or CutMix (by these alphas, 0 for never) with label smoothing 0.1, as timm does.
+def _collated(root: Path, items: Sequence[Item], read: Sequence[Pixels | Unreadable], how: Preprocessing) -> Batch:
+    bad = [one for one in read if isinstance(one, Unreadable)]
+    if bad:
+        raise unreadable(root, bad)
+    stacked = np.stack([one for one in read if not isinstance(one, Unreadable)])
+    return how.normalize(torch.from_numpy(stacked)), torch.tensor([item.label for item in items])
 
-    Labels become weights [B, classes]. An odd last image is dropped, for images are mixed in pairs.
-    """
-    images, labels = batch
-    even = len(images) - len(images) % 2
-    mixing = Mixup(mixup, cutmix, label_smoothing=0.1, num_classes=classes)  # type: ignore[no-untyped-call]
-    with seeded(seed):
-        mixed, weights = mixing(images[:even].clone(), labels[:even])
-    return mixed, weights.float()
+
+@contextmanager
+def _pool(reader: Reader, workers: int) -> Iterator[Executor | None]:
+    """Threads or processes that read, gone when the context ends; None where the caller has to read."""
+    pool = _make_pool(reader, workers)
+    try:
+        yield pool
+    finally:
+        if pool:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _make_pool(reader: Reader, workers: int) -> Executor | None:
+    if workers < 1:
+        return None
+    if reader.augment != "full":
+        return ThreadPoolExecutor(workers, "vitq-reader")
+    if multiprocessing.current_process().daemon:  # a daemon may have no children
+        return None
+    return ProcessPoolExecutor(workers, _context(), _prepare, (reader,))
+
+
+Start = Callable[[Item], "Future[Pixels | Unreadable]"]
+
+
+def _start(reader: Reader, pool: Executor | None) -> Start:
+    """What starts the reading of an item; without a pool it is read at once."""
+    if isinstance(pool, ProcessPoolExecutor):
+        return lambda item: pool.submit(_read, item)
+    if pool is not None:
+        return lambda item: pool.submit(reader.read, item)
+    return partial(_done, reader)
+
+
+def _in_order(start: Start, items: Sequence[Item], ahead: int) -> Iterator[Pixels | Unreadable]:
+    reading: deque[Future[Pixels | Unreadable]] = deque()
+    for item in items:
+        if len(reading) >= ahead:
+            yield reading.popleft().result()
+        reading.append(start(item))
+    while reading:
+        yield reading.popleft().result()
+
+
+def _done(reader: Reader, item: Item) -> Future[Pixels | Unreadable]:
+    future: Future[Pixels | Unreadable] = Future()
+    future.set_result(reader.read(item))
+    return future
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """The fork server where there is one: forking a process that has threads may leave a lock held for ever."""
+    methods = multiprocessing.get_all_start_methods()
+    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+
+
+_READER: Reader | None = None
+"""What a reading process reads with; set once, when it starts."""
+
+
+def _prepare(reader: Reader) -> None:
+    global _READER
+    _READER = reader
+    torch.set_num_threads(1)
+    quiet_pillow()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A reader whose parent was killed would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _read(item: Item) -> Pixels | Unreadable:
+    assert _READER is not None
+    return _READER.read(item)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ class Item:
 
     path: str
     label: int
+
+
+def is_plain(name: str) -> bool:
+    """Whether a name can stand in a list, a line each: UTF-8, without control characters or line separators."""
+    return not any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in name)
 
 
 def rank(seed: int, path: str) -> str:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
-from vitq.datasets import digits, imagenet
-from vitq.datasets.images import Unreadable, default_workers, try_decode
+from vitq.datasets import attribution, digit_scans, digits, imagenet
+from vitq.datasets.base import Check, Tell
+from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode
+from vitq.datasets.images import default_workers
 from vitq.datasets.listing import Item, draw
 from vitq.errors import BadInputError
 
@@ -21,25 +20,13 @@ FULL_COUNTS = {"val": 50_000, "train": 1_281_167}
 """Images of ILSVRC-2012, all 1000 classes of them in both splits."""
 
 
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at: what, whether it is as it should be, and one line that says what was found."""
-
-    name: str
-    ok: bool
-    message: str
-
-
-Tell = Callable[[str, int, int], None]
-
-
 def verify_digits() -> list[Check]:
     """The three splits of the digits share no scan, hold every scan, and every class is in each."""
     splits = digits.splits()
     members = [index for split in splits.values() for index in split]
     labels = {split: {item.label for item in digits.items(split)} for split in splits}
     counts = ", ".join(f"{split} {len(indices)}" for split, indices in splits.items())
-    disjoint = len(set(members)) == len(members) == digits.count()
+    disjoint = len(set(members)) == len(members) == digit_scans.count()
     return [
         Check("digits: splits", disjoint, counts if disjoint else f"{counts}: scans are missing or in two splits"),
         Check(
@@ -59,7 +46,7 @@ def verify_folder(dataset: str, root: Path, sample: int, tell: Tell, workers: in
             checks.append(_counts(dataset, split, listed[split]))
         except BadInputError as error:
             checks.append(Check(f"{dataset}: {split}", False, str(error)))
-    if (root / imagenet.ATTRIBUTION).is_file() and len(listed) == 2:
+    if (root / imagenet.ATTRIBUTION).exists() and len(listed) == 2:
         checks.append(_attribution(dataset, root, [item for items in listed.values() for item in items]))
     for split, items in listed.items():
         checks.append(_readable(f"{dataset}: {split} files", root, items, sample, tell, workers))
@@ -83,25 +70,26 @@ def _counts(dataset: str, split: str, items: Sequence[Item]) -> Check:
 
 def _attribution(dataset: str, root: Path, items: Sequence[Item]) -> Check:
     """Every file that ATTRIBUTION.csv lists is there with its sha256 and class, and no other."""
-    name, found = f"{dataset}: {imagenet.ATTRIBUTION}", {item.path: item.label for item in items}
-    with (root / imagenet.ATTRIBUTION).open(newline="", encoding="utf-8") as file:
-        table = csv.DictReader(file)
-        absent = {"file", "class_index", "sha256"} - set(table.fieldnames or [])
-        if absent:
-            return Check(name, False, f"it has no column {' and no column '.join(sorted(absent))}")
-        rows = {row["file"]: row for row in table}
+    name, found = f"{dataset}: {imagenet.ATTRIBUTION}", {item.path: item for item in items}
+    try:
+        rows = {row["file"]: row for row in attribution.rows(root, ("file", "class_index", "sha256"))}
+        listed = [found[path] for path in rows if path in found]
+        digests = dict(zip((item.path for item in listed), imagenet.content(root, listed), strict=True))
+    except BadInputError as error:
+        return Check(name, False, str(error))
     for path, row in rows.items():
         if path not in found:
             return Check(name, False, f"{path} is listed but not there")
-        if found[path] != int(row["class_index"]):
-            return Check(name, False, f"{path} lies in class {found[path]}, listed as {row['class_index']}")
-        if hashlib.sha256((root / path).read_bytes()).hexdigest() != row["sha256"]:
+        if str(found[path].label) != row["class_index"].strip():
+            return Check(name, False, f"{path} lies in class {found[path].label}, listed as {row['class_index']}")
+        if digests[path] != row["sha256"].strip().lower():
             return Check(name, False, f"{path} has not the sha256 listed: fetch it again")
     extra = sorted(set(found) - set(rows))
     return Check(name, not extra, f"{extra[0]} is not listed" if extra else f"all {len(rows)} files as listed")
 
 
 def _readable(name: str, root: Path, items: Sequence[Item], sample: int, tell: Tell, workers: int | None) -> Check:
+    quiet_pillow()
     chosen = list(items) if len(items) <= SMALL else draw(items, sample, seed=0)
     bad: list[Unreadable] = []
     with ThreadPoolExecutor(max(1, default_workers() if workers is None else workers)) as pool:

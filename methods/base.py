@@ -50,6 +50,10 @@ class MethodInputError(ValueError):
     """The model or an option does not fit the method; the message says what to change."""
 
 
+def _nothing() -> Iterator[Batch]:
+    return iter(())
+
+
 @dataclass
 class Job:
     """One quantization to be done.
@@ -58,6 +62,7 @@ class Job:
         model: the FP model in eval mode on `device`; the method's own copy, to be changed at will.
         bits: the widths asked for.
         calibration: a fresh iterator over the calibration batches at each call, always the same batches.
+        look: the same batches for pictures alone: what is read here may decide no number.
         forward: runs a model on a batch; gradients flow where they are enabled.
         loss: the task's supervised loss, a scalar averaged over the batch.
         distance: mean absolute difference of two outputs, a scalar; serves dense outputs too.
@@ -82,6 +87,7 @@ class Job:
     distill: Callable[[Output, Output], Tensor]
     synthesize: Callable[[Tensor, torch.Generator], Batch]
     input: InputSpec
+    look: Callable[[], Iterator[Batch]] = _nothing
     training: Callable[[int], Iterator[Batch]] | None = None
     validate: Callable[[nn.Module], dict[str, float]] | None = None
     seed: int = 0

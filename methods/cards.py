@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -15,7 +16,7 @@ Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
 
 class Hyperparameter(BaseModel):
-    """One option: its default, the values it takes, and the source of the default."""
+    """One option: its default, the values it takes, the source of the default, and whether its value names a file."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
@@ -23,6 +24,7 @@ class Hyperparameter(BaseModel):
     choices: list[Any] | None = None
     source: str
     note: str = ""
+    file: bool = False
 
 
 class Supports(BaseModel):
@@ -38,12 +40,28 @@ class Supports(BaseModel):
         return None if bits.w in self.weights and bits.a in self.activations else self.reason
 
 
+class When(BaseModel):
+    """Under which options: where each named one has one of its values (`only`) and none of those of `unless`."""
+
+    model_config = ConfigDict(extra="forbid")
+    only: dict[str, list[Any]] = {}
+    unless: dict[str, list[Any]] = {}
+
+    def holds(self, options: Mapping[str, Any]) -> bool:
+        """Whether these options are such."""
+        inside = all(options.get(name) in values for name, values in self.only.items())
+        return inside and not any(options.get(name) in values for name, values in self.unless.items())
+
+
 class Card(BaseModel):
-    """What `<method>.yaml` beside `<method>.py` says; `version` rises when the same options give other results."""
+    """What `<method>.yaml` beside `<method>.py` says.
+
+    `reads` says which data decide the method's numbers, and under which options; a run that reads other data fails.
+    `widths_depend_on_data` where size and operations cannot be known before the method has seen data.
+    """
 
     model_config = ConfigDict(extra="forbid")
     name: str
-    version: int = 1
     title: str
     paper: str
     venue: str = ""
@@ -51,11 +69,21 @@ class Card(BaseModel):
     regime: Literal["baseline", "PTQ", "data-free", "QAT", "mixed precision"]
     fidelity: Fidelity
     summary: str
+    reads: dict[Literal["calibration", "training"], When] = {}
+    widths_depend_on_data: bool = False
     supports: Supports = Supports(weights=list(range(1, 17)), activations=list(range(1, 17)), reason="")
     hyperparameters: list[Hyperparameter] = []
     differences: list[str] = []
     others_could_not_reproduce: list[str] = []
+    compared: str = ""
+    """What was held against the released code, and how closely."""
     notes: list[str] = []
+
+    def reads_data(self, what: str, options: Mapping[str, Any]) -> bool:
+        """Whether `calibration` or `training` data decide the numbers under these options."""
+        defaults = {h.name: h.default for h in self.hyperparameters}
+        when = {str(name): condition for name, condition in self.reads.items()}.get(what)
+        return when is not None and when.holds({**defaults, **options})
 
 
 @cache

@@ -10,6 +10,7 @@ An adapter is registered by the class it serves; an mmdet or mmseg attention is 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from timm.layers.attention import Attention
@@ -149,6 +150,12 @@ class ExplicitSwinBlock(SwinTransformerBlock):
     def _explicit(self) -> None:
         self.add1, self.add2 = Add(), Add()
         self.register_buffer("pad_value", None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: Any) -> None:
+        """A state_dict says by a `pad_value` that norm1 was rewritten, by none that it was not."""
+        given = state_dict.get(f"{prefix}pad_value")
+        self.pad_value = None if given is None else torch.empty_like(given, device=self.norm1.weight.device)
+        super()._load_from_state_dict(state_dict, prefix, *more)
 
     def _attn(self, x: Tensor) -> Tensor:
         _, h, w, c = x.shape

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 
@@ -22,6 +23,11 @@ def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
 
 
 def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:  # noqa: ARG001
+    """The model, unchanged."""
+    return model
+
+
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
     """The model, unchanged."""
     return model
 

@@ -8,7 +8,7 @@ offer the same two.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -68,6 +68,31 @@ class HasState(Protocol):
         """Take back what `stored_state` gave, codes as int32; the module computes as the saved one did."""
 
 
+def child_state(name: str, module: HasState | None) -> State:
+    """What a child stores, each name with the child's before it; nothing where there is no child."""
+    return {} if module is None else {f"{name}.{key}": value for key, value in module.stored_state().items()}
+
+
+def restore_child(name: str, module: HasState | None, state: dict[str, Tensor]) -> None:
+    """Give a child what `child_state` took from it."""
+    if module is not None:
+        start = f"{name}."
+        module.restore_state({key[len(start) :]: value for key, value in state.items() if key.startswith(start)})
+
+
+def _children_state(module: nn.Module) -> State:
+    """What all children that hold a state of their own store."""
+    state: State = {}
+    for name, child in module.named_children():
+        state |= child_state(name, cast(HasState, child))
+    return state
+
+
+def _restore_children(module: nn.Module, state: dict[str, Tensor]) -> None:
+    for name, child in module.named_children():
+        restore_child(name, cast(HasState, child), state)
+
+
 def _bits(quantizer: Quantizer | None) -> int:
     return 32 if quantizer is None else quantizer.bits
 
@@ -91,15 +116,20 @@ class _QuantizedWeight(nn.Module):
     bias: nn.Parameter | None
     input_quantizer: Quantizer | None
     weight_quantizer: Quantizer | None
+    restored_codes: Tensor | None
+    """Codes of a restored layer, whose weight holds the values that they stand for; None where it is an FP weight."""
 
     def _adopt(self, weight_quantizer: Quantizer | None, input_quantizer: Quantizer | None) -> None:
         self.weight_quantizer, self.input_quantizer = weight_quantizer, input_quantizer
         self._cache: tuple[list[tuple[Tensor, int]], Tensor] | None = None
+        self.register_buffer("restored_codes", None, persistent=False)
 
     def quantized_weight(self) -> Tensor:
         """The dequantized weight; kept between calls while neither the weight nor its grid changes, without grad."""
         quantizer = self.weight_quantizer
         if quantizer is None or quantizer.mode == "off":
+            return self.weight
+        if self._is_restored():
             return self.weight
         if quantizer.mode != "on" or (torch.is_grad_enabled() and self.weight.requires_grad):
             self._cache = None
@@ -109,8 +139,15 @@ class _QuantizedWeight(nn.Module):
         if self._cache is None or not _same(self._cache[0], stamp):
             # a tensor made in inference mode could not be used where gradients are enabled later
             with torch.inference_mode(False), torch.no_grad():
-                self._cache = (stamp, quantizer(self.weight))
+                # by way of the codes, which a saved model keeps: then both have the same zeros, of the same sign
+                self._cache = (stamp, quantizer.decode(self.weight_codes()))
         return self._cache[1]
+
+    def _is_restored(self) -> bool:
+        """Whether the weight is made of codes; no longer where it is to be trained."""
+        if self.restored_codes is not None and self.weight.requires_grad:
+            self.restored_codes = None
+        return self.restored_codes is not None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the cached weight out of copies and files."""
@@ -120,7 +157,36 @@ class _QuantizedWeight(nn.Module):
         """Integer codes of the weight (int32), same shape; ValueError when the weight stays in floating point."""
         if self.weight_quantizer is None:
             raise ValueError("this layer's weight is not quantized")
+        self.weight_quantizer.require_grid()
+        if self._is_restored():
+            return cast(Tensor, self.restored_codes).to(torch.int32)
         return self.weight_quantizer.codes(self.weight.detach())
+
+    def stored_state(self) -> State:
+        """Codes of the weight, or the weight where it stays in floating point; bias; grids of all quantizers."""
+        quantizer = self.weight_quantizer
+        state: State = _children_state(self)
+        state["weight"] = self.weight if quantizer is None else weight_code_state(self.weight_codes(), quantizer)
+        return state if self.bias is None else state | {"bias": self.bias}
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take codes, bias and grids; the weight becomes the values of its codes. KeyError, ValueError."""
+        _restore_children(self, state)
+        given, device = state["weight"], self.weight.device
+        if given.shape != self.weight.shape:
+            raise ValueError(f"the weight has shape {list(given.shape)}, not {list(self.weight.shape)}")
+        if self.weight_quantizer is not None:
+            check_codes(given, self.weight_quantizer)
+            self.restored_codes = narrow(given).to(device)
+            given = self.weight_quantizer.decode(given.to(device))
+        self.weight, self._cache = nn.Parameter(given.to(device), requires_grad=False), None
+        bias = state.get("bias")
+        self.bias = None if bias is None else nn.Parameter(bias.to(device), requires_grad=False)
+
+    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
+        """A loaded weight replaces the restored one, codes included."""
+        self.restored_codes = self._cache = None
+        super()._load_from_state_dict(*arguments, **more)  # type: ignore[no-untyped-call]
 
     def operand_bits(self) -> tuple[float, float]:
         """(input width, weight width)."""
@@ -131,6 +197,27 @@ class _QuantizedWeight(nn.Module):
         rows = [Packed("weight", self.weight.numel(), _bits(self.weight_quantizer))]
         rows += [] if self.bias is None else [Packed("bias", self.bias.numel(), 32)]
         return rows + _overhead("weight", self.weight_quantizer) + _overhead("input", self.input_quantizer)
+
+
+def weight_code_state(codes: Tensor, quantizer: Quantizer) -> Codes:
+    """Codes with the width that their grid's limits take, one bit more than the grid's for a fractional zero point."""
+    low, high = quantizer.code_limits
+    return Codes(codes, max(quantizer.bits, high.bit_length() + (low < 0)), low < 0)
+
+
+def check_codes(codes: Tensor, quantizer: Quantizer) -> None:
+    """Raise ValueError for codes that the quantizer's grid does not have."""
+    low, high = quantizer.code_limits
+    if codes.numel() and (int(codes.min()) < low or int(codes.max()) > high):
+        raise ValueError(f"codes run from {int(codes.min())} to {int(codes.max())}, outside the grid's {low}..{high}")
+
+
+def narrow(codes: Tensor) -> Tensor:
+    """The same integers in the smallest type that holds them."""
+    low, high = (int(codes.min()), int(codes.max())) if codes.numel() else (0, 0)
+    kinds = (torch.uint8, torch.int8, torch.int16)
+    fit = (k for k in kinds if torch.iinfo(k).min <= low and high <= torch.iinfo(k).max)
+    return codes.to(next(fit, torch.int32))
 
 
 class QLinear(_QuantizedWeight, nn.Linear):  # type: ignore[misc]
@@ -192,6 +279,14 @@ class QMatMul(MatMul):
         """The grids of both operands."""
         return _overhead("left", self.left) + _overhead("right", self.right)
 
+    def stored_state(self) -> State:
+        """The grids of both operands."""
+        return _children_state(self)
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take both grids."""
+        _restore_children(self, state)
+
 
 def replace_modules(model: nn.Module, swap: Callable[[str, nn.Module], nn.Module | None]) -> nn.Module:
     """Replace every module for which `swap(name, module)` gives another one, in place; returns the model."""
@@ -205,11 +300,12 @@ def replace_modules(model: nn.Module, swap: Callable[[str, nn.Module], nn.Module
     return model
 
 
-def set_mode(model: nn.Module, mode: Mode) -> None:
-    """Set the mode of every quantizer in the model."""
+def set_mode(model: nn.Module, mode: Mode) -> nn.Module:
+    """Set the mode of every quantizer in the model; returns the model."""
     for module in model.modules():
         if isinstance(module, Quantizer):
             module.mode = mode
+    return model
 
 
 def grids(model: nn.Module) -> dict[str, Quantizer]:

@@ -50,6 +50,18 @@ class LogQuantizer(Quantizer):
             raise MethodInputError("attention to quantize holds NaN, infinity or only zeros; check weights and inputs")
         errors = torch.stack([self._error(x, scale) for scale in scales])
         self.scale = scales[errors.argmin()].clone()
+        self.fitted = True
+
+    def form(self) -> list[int]:
+        """Width, steps an octave, and what becomes of an overflow."""
+        return [self.bits, self.steps, int(self.overflow == "clip")]
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take the scale, and quantize from now on; ValueError for a scale that is no single number."""
+        if state["scale"].shape != self.scale.shape:
+            raise ValueError(f"the scale has shape {list(state['scale'].shape)}: attention has one scale")
+        self.scale = state["scale"].to(self.scale.device, copy=True)
+        self.fitted, self.mode = True, "on"
 
     def _error(self, x: Tensor, scale: Tensor) -> Tensor:
         parts = [self._quantize(part, scale).sub_(part).square_().sum() for _, part in chunks(x)]

@@ -7,6 +7,7 @@ reparameterization, no logarithmic grid for attention.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -41,6 +42,11 @@ def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:  # noq
         return UniformQuantizer(bits.a, MinMax())
 
     return quantize_places(model, layer, lambda _: (activation(), activation()))
+
+
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished model's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(model, bits, options), "on")
 
 
 @torch.no_grad()

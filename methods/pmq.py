@@ -23,7 +23,7 @@ from vitq.methods.base import Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.layers import HasPacked, set_mode
 from vitq.methods.pmq_allocation import Kind, Problem, problem, widths_of
-from vitq.methods.pmq_components import Component, Widths, apply, bitops, build, components, measure
+from vitq.methods.pmq_components import Component, Widths, apply, bitops, build, components, give_widths, measure
 from vitq.methods.pmq_details import describe
 from vitq.methods.pmq_directional import directional
 from vitq.methods.pmq_pareto import Frontier
@@ -68,6 +68,18 @@ def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:  # noq
     return build(model, bits)
 
 
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:
+    """The modules at the widths that were allocated, patch-wise where they were; grids to come from `saving.fill`."""
+    parts = components(build(model, bits))
+    widths: Widths = {name: (int(w), int(a)) for name, (w, a) in facts["widths"].items()}
+    if widths.keys() != {part.name for part in parts}:
+        raise MethodInputError("the saved widths belong to another architecture: its layers have other names")
+    give_widths(parts, widths)
+    if facts["patches"] is not None:
+        pmq_patches.restore(model, parts, sorted(options.widths), facts["patches"])
+    return set_mode(model, "on")
+
+
 def quantize(job: Job, options: Options) -> Quantized:
     """Calibrate, search, allocate; raises MethodInputError for a budget out of reach, UnsupportedError for a model."""
     reason = unsupported(job.bits, options)
@@ -84,8 +96,10 @@ def quantize(job: Job, options: Options) -> Quantized:
         widths, fronts = _allocate(job, options, parts, tasks, tables)
     apply(parts, widths)
     total = bitops(parts, widths)
-    patches = _patch_wise(job, options, model, parts, widths) if options.patch_wise else None
-    return Quantized(model, describe(parts, widths, tasks, tables, fronts, total, seconds, patches, options))
+    patches, ranked = _patch_wise(job, options, model, parts, widths) if options.patch_wise else (None, None)
+    details = describe(parts, widths, tasks, tables, fronts, total, seconds, patches, options)
+    facts = {"widths": {name: list(pair) for name, pair in widths.items()}, "patches": ranked}
+    return Quantized(model, details, facts=facts)
 
 
 def _ladder(bits: Bits, options: Options) -> list[int]:
@@ -211,8 +225,12 @@ def _allocate(job: Job, options: Options, parts: list[Component], tasks: list[Pr
     return widths_of(parts, choices), fronts
 
 
-def _patch_wise(job: Job, options: Options, model: nn.Module, parts: list[Component], widths: Widths) -> dict[str, Any]:
-    """Move the less important patches to lower widths until the saving is met; the share and BitOPs for the record."""
+def _patch_wise(job: Job, options: Options, model: nn.Module, parts: list[Component],
+                widths: Widths) -> tuple[dict[str, Any], dict[str, Any]]:  # fmt: skip
+    """Move the less important patches to lower widths until the saving is met.
+
+    Returns share and BitOPs for the record, and the facts that `restore` needs.
+    """
     prefix = int(getattr(model, "num_prefix_tokens", 0))
     ranking = pmq_patches.Ranking(0.0, prefix, class_token=getattr(model, "cls_token", None) is not None)
     places = pmq_patches.sites(model, parts)
@@ -223,13 +241,14 @@ def _patch_wise(job: Job, options: Options, model: nn.Module, parts: list[Compon
     ranking.share = pmq_patches.find_share(parts, places, widths, ladder, tokens, ranking, target)
     after = pmq_patches.bitops(parts, places, widths, ladder, tokens, ranking)
     pmq_patches.install(model, places, ladder, tokens, ranking)
-    return {
+    record = {
         "share": ranking.share,
         "gbitops_before": before / 1e9,
         "gbitops": after / 1e9,
         "components": len(places),
         "importance": "class token" if ranking.class_token else "mean attention",
     }
+    return record, pmq_patches.facts(ranking, tokens)
 
 
 @torch.no_grad()

@@ -123,6 +123,17 @@ def apply(parts: list[Component], widths: Widths) -> None:
             quantizer.mode = "on"
 
 
+def give_widths(parts: list[Component], widths: Widths) -> None:
+    """Set every component's widths and leave the grids, which a saved model brings."""
+    for part in parts:
+        w, a = widths[part.name]
+        weight = part.weight()
+        for quantizer in part.activations():
+            quantizer.bits = a
+        if weight is not None:
+            weight.bits = w
+
+
 def clip(quantizer: UniformQuantizer) -> MSEClip:
     """A component's observer, with its type."""
     if not isinstance(quantizer.grid, MSEClip):

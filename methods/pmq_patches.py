@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitq.methods.base import MethodInputError
 from vitq.methods.explicit import attentions
-from vitq.methods.layers import QMatMul
+from vitq.methods.layers import QMatMul, child_state, restore_child
 from vitq.methods.pmq_components import Component, Widths, clip, set_width
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
 
@@ -72,7 +72,7 @@ class PatchQuantizer(Quantizer):
         self.high, self.low, self.ranking, self.axis, self.tokens = high, low, ranking, axis, tokens
         self.layout: Tensor | None
         self.register_buffer("layout", layout, persistent=False)
-        self.mode = "on"
+        self.mode, self.fitted = "on", True
 
     @property
     def mean_bits(self) -> float:
@@ -83,6 +83,26 @@ class PatchQuantizer(Quantizer):
     def overhead_bits(self) -> int:
         """Both grids; the layout follows from the architecture and is not stored."""
         return self.high.overhead_bits() + self.low.overhead_bits()
+
+    def require_grid(self) -> None:
+        """Both grids must be there."""
+        self.high.require_grid()
+        self.low.require_grid()
+
+    def form(self) -> list[int]:
+        """Both widths, the token dimension, and what decides how many tokens get which."""
+        ranked = [self.ranking.prefix, int(self.ranking.class_token), round(self.ranking.share * _STEPS)]
+        return [self.high.bits, self.low.bits, self.axis, self.tokens, *ranked]
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """Both grids."""
+        return child_state("high", self.high) | child_state("low", self.low)  # type: ignore[return-value]
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take both grids, and quantize from now on."""
+        restore_child("high", self.high, state)
+        restore_child("low", self.low, state)
+        self.mode = "on"
 
     def _mask(self, x: Tensor) -> Tensor:
         low = self.ranking.low
@@ -234,6 +254,18 @@ def _patchwise(high: UniformQuantizer, site: Site, operand: int, ladder: Sequenc
     if bits == high.bits:
         return high
     low = UniformQuantizer(bits, clip(high))
-    set_width(low, bits)
+    if high.fitted:  # not where a saved model is restored, which brings the grids
+        set_width(low, bits)
     low.mode = "on"
     return PatchQuantizer(high, low, ranking, site.axes[operand], site.layout, site.tokens or tokens)
+
+
+def facts(ranking: Ranking, tokens: int) -> dict[str, Any]:
+    """What `restore` needs of a model that `install` made patch-wise, JSON-able."""
+    return {"share": ranking.share, "prefix": ranking.prefix, "class_token": ranking.class_token, "tokens": tokens}
+
+
+def restore(model: nn.Module, parts: Sequence[Component], ladder: Sequence[int], known: dict[str, Any]) -> None:
+    """Make a model patch-wise as `facts` says, its grids to come; its components have their widths."""
+    ranking = Ranking(float(known["share"]), int(known["prefix"]), bool(known["class_token"]))
+    install(model, sites(model, parts), ladder, int(known["tokens"]), ranking)

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from vitq.methods.base import Batch, MethodInputError, Output, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.explicit import MatMul, attentions, make_explicit
-from vitq.methods.layers import Packed, QConv2d, QLinear, replace_modules, set_mode
+from vitq.methods.layers import (
+    Packed,
+    QConv2d,
+    QLinear,
+    State,
+    child_state,
+    replace_modules,
+    restore_child,
+    set_mode,
+)
 from vitq.methods.observers import MinMax
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
 
@@ -105,6 +114,14 @@ class NodeMatMul(MatMul):
     def packed_tensors(self) -> list[Packed]:
         """The grid of the output, where it is a node."""
         return _output_grid(self)
+
+    def stored_state(self) -> State:
+        """The grid of the output, where it is a node."""
+        return child_state("output_quantizer", getattr(self, "output_quantizer", None))
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take the grid of the output, where it is a node."""
+        restore_child("output_quantizer", getattr(self, "output_quantizer", None), state)
 
 
 def _output_grid(module: nn.Module) -> list[Packed]:

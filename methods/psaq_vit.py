@@ -19,6 +19,7 @@ from vitq.methods.base import Batch, Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.image_generation import Generated, ImageRecipe, gaussian_images, generate
+from vitq.methods.layers import set_mode
 from vitq.methods.psaq_artifacts import contact_sheet, first_images, load_images, save_images, short_curves
 from vitq.methods.psaq_nodes import RESIDUAL, calibrate, quantize_nodes, require_attention
 
@@ -46,6 +47,11 @@ def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
 def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:
     """Quantized layers and nodes with unfitted grids; UnsupportedError for a model without attention."""
     return quantize_nodes(model, bits, RESIDUAL if options.residual == "fp" else ())
+
+
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished model's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(model, bits, options), "on")
 
 
 def quantize(job: Job, options: Options) -> Quantized:

@@ -12,7 +12,7 @@ import copy
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from vitq.methods.image_generation import (
     total_variation,
     variation_target,
 )
+from vitq.methods.layers import set_mode
 from vitq.methods.patch_similarity import PatchEntropy
 from vitq.methods.psaq_nodes import calibrate, quantize_nodes, require_attention
 from vitq.methods.psaq_vit import check_choices, describe, image_batches, keep_images
@@ -86,6 +87,11 @@ def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:  # noq
     return quantize_nodes(model, bits, ("mlp.act",))
 
 
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished model's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(model, bits, options), "on")
+
+
 def quantize(job: Job, options: Options) -> Quantized:
     """Images and student in turn (`adaptive`), or PSAQ-ViT's images once and then the student on them."""
     check_choices(options)
@@ -104,7 +110,7 @@ def quantize(job: Job, options: Options) -> Quantized:
         "seconds": game.seconds,
         "residual_ranges": game.residuals,
     }
-    return Quantized(student, details | describe(source, options), files)
+    return Quantized(student.requires_grad_(False), details | describe(source, options), files)
 
 
 class _Game:

@@ -2,6 +2,8 @@
 
 A quantizer has a mode. `off` passes its input through; `observe` shows it to the observer and passes it through;
 `calibrate` shows it, fixes the grid, then quantizes, so that what follows sees quantized inputs; `on` quantizes.
+A quantizer that is on and was never given a grid refuses to compute. Mode and form of the grid are part of a plain
+`state_dict`, so that a model that loads one computes as the model that gave it, or refuses it.
 """
 
 from __future__ import annotations
@@ -11,7 +13,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from vitq.methods.base import MethodInputError
+
 Mode = Literal["off", "observe", "calibrate", "on"]
+_MODES: tuple[Mode, ...] = ("off", "observe", "calibrate", "on")
 
 
 def round_ste(x: Tensor) -> Tensor:
@@ -37,16 +42,24 @@ class Quantizer(nn.Module):
     """
 
     mode: Mode
+    fitted: bool
+    """Whether there is a grid."""
 
     def __init__(self, bits: int) -> None:
         super().__init__()
         self.bits = bits
         self.mode = "off"
+        self.fitted = False
 
     @property
     def mean_bits(self) -> float:
         """Width averaged over a tensor's elements; only quantizers that mix widths in one tensor differ from `bits`."""
         return self.bits
+
+    @property
+    def code_limits(self) -> tuple[int, int]:
+        """Smallest and largest code that `codes` gives."""
+        raise NotImplementedError
 
     def observe(self, x: Tensor) -> None:
         """Take note of a tensor that the grid must serve."""
@@ -81,7 +94,44 @@ class Quantizer(nn.Module):
             if self.mode == "observe":
                 return x
             self.fit()
+        self.require_grid()
         return self.fake_quant(x)
+
+    def require_grid(self) -> None:
+        """Raise MethodInputError where there is no grid: quantizing without one would give wrong numbers in silence."""
+        if not self.fitted:
+            raise MethodInputError(
+                f"a {type(self).__name__} of {self.bits} bits has no grid: calibrate the model, or load a saved one"
+            )
+
+    def form(self) -> list[int]:
+        """What of the grid's form decides what its numbers mean, as integers; it cannot change by loading."""
+        return [self.bits]
+
+    def stored_state(self) -> dict[str, Tensor]:
+        """The grid; MethodInputError where the quantizer is not on, since the saved model's are."""
+        self.require_grid()
+        if self.mode != "on":
+            raise MethodInputError(f"a {type(self).__name__} is {self.mode}: a saved model's quantizers are all on")
+        return dict(self.named_buffers(recurse=False))
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take the grid of `stored_state`, and quantize from now on; KeyError, ValueError for another form's."""
+        raise NotImplementedError
+
+    def get_extra_state(self) -> Tensor:
+        """Mode, whether there is a grid, and its form: what a state_dict's scales do not say."""
+        return torch.tensor([_MODES.index(self.mode), int(self.fitted), *self.form()])
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Take mode and grid of a state_dict; MethodInputError where it belongs to a grid of another form."""
+        mode, fitted, *form = state.tolist()
+        if form != self.form():
+            raise MethodInputError(
+                f"this state_dict is of a model with other widths or grids: {form} where this {type(self).__name__} "
+                f"has {self.form()}"
+            )
+        self.mode, self.fitted = _MODES[mode], bool(fitted)
 
 
 class UniformQuantizer(Quantizer):
@@ -129,8 +179,21 @@ class UniformQuantizer(Quantizer):
         """Fix scale and zero point, both scalar or both [C]; a per-tensor grid may replace a per-channel one."""
         self.scale = scale.detach().clone()
         self.zero_point = zero_point.detach().clone()
+        self.fitted = True
         if scale.ndim == 0:
             self.axis = None
+
+    def form(self) -> list[int]:
+        """Width, signed or not, and the channel dimension, -99 for one grid a tensor."""
+        return [self.bits, int(self.symmetric), -99 if self.axis is None else self.axis]
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take scale and zero point, and quantize from now on; ValueError for a grid of another shape."""
+        scale, zero_point = state["scale"], state["zero_point"]
+        if scale.shape != zero_point.shape or (scale.ndim and scale.shape != self.scale.shape):
+            raise ValueError(f"the grid has shape {list(scale.shape)}, not {list(self.scale.shape)}")
+        self.set_grid(scale.to(self.scale.device), zero_point.to(self.scale.device))
+        self.mode = "on"
 
     def _shaped(self, parameter: Tensor, x: Tensor) -> Tensor:
         if self.axis is None or parameter.ndim == 0:

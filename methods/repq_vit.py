@@ -8,7 +8,7 @@ The defaults are what the released code does; the card says where that differs f
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -89,6 +89,11 @@ def _per_channel(layer: nn.Linear) -> UniformQuantizer:
     bits, channels = layer.input_quantizer.bits, layer.in_features
     layer.input_quantizer = UniformQuantizer(bits, PercentileMSE(axis=-1), axis=-1, channels=channels)
     return layer.input_quantizer
+
+
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished model's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(model, bits, options), "on")
 
 
 @torch.no_grad()

@@ -13,16 +13,16 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
 
 COLOURS = {"baseline": "#7F7F7F", "+GRS": "#D55E00", "+ASM": "#009E73", "+GRS +ASM": "#0072B2"}
 _PALE = "#B0B0B0"
-Rows = dict[str, list[Record]]
+Rows = dict[str, list[Row]]
 
 
-def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
+def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
     """Per model: latent weights, flips and training curve, channel means; nothing for records without training."""
     pictures = []
     for model in dict.fromkeys(r.cell.model for r in records):
@@ -33,7 +33,7 @@ def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]: 
     return pictures
 
 
-def row_name(record: Record) -> str:
+def row_name(record: Row) -> str:
     """Which row of the ablation a record is; GRS and ASM are on unless its options say otherwise."""
     options = record.cell.options
     parts = [name for name, key in (("+GRS", "grs"), ("+ASM", "asm")) if options.get(key, True)]
@@ -132,7 +132,7 @@ def _means(model: str, rows: Rows, out: Path) -> Picture:
     channels.set_ylabel("channel mean")
     channels.set_title(means["widest"]["input"], fontsize=8)
     caption = (
-        f"{model}, {name}, seed {found[0].seed}, one calibration batch. Left: standard deviation over channels of the "
+        f"{model}, {name}, seed {found[0].cell.seed}, one calibration batch. Left: standard deviation over channels of the "
         "mean of each binarized input, before and after the activation shift; right: all channel means of the input "
         "where they differ most."
     )

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure, MethodOptions, method_options
 
 
-def paper_model(record: Record) -> str:
+def paper_model(record: Row) -> str:
     """The papers' name of the record's model; its own where no paper has one."""
-    return str(record.details.get("paper_name") or record.cell.model)
+    return str(record.paper_name or record.cell.model)
 
 
-def row_of(figure: Figure, record: Record) -> bool:
+def row_of(figure: Figure, record: Row) -> bool:
     """Whether the record is of the figure's row: method, task, model, widths, and every option that makes a row.
 
     A count depends on the options that the figure names alone: how a softmax is computed moves no byte. Data, weights,
@@ -30,7 +30,7 @@ def row_of(figure: Figure, record: Record) -> bool:
     return all(cell.options.get(name, known.get(name)) == figure.options.get(name, known.get(name)) for name in names)
 
 
-def why_not_comparable(figure: Figure, run: Sequence[Record]) -> list[str]:
+def why_not_comparable(figure: Figure, run: Sequence[Row]) -> list[str]:
     """The reasons, in one order; none means that numbers may be compared.
 
     Counts (size, operations) need nothing but the architecture. Latency is bound to its hardware. Accuracy needs the
@@ -43,11 +43,12 @@ def why_not_comparable(figure: Figure, run: Sequence[Record]) -> list[str]:
         return _hardware(figure, run[0])
     reasons = [*_data(figure, run[0]), *_recipe(figure, run[0])]
     for record in run:
+        reasons += [reason for reason in _calibration(figure, record) if reason not in reasons]
         reasons += [reason for reason in _samples_and_weights(figure, record) if reason not in reasons]
     return reasons
 
 
-def _data(figure: Figure, record: Record) -> list[str]:
+def _data(figure: Figure, record: Row) -> list[str]:
     cell = record.cell
     reasons = []
     if cell.dataset != figure.dataset:
@@ -59,7 +60,7 @@ def _data(figure: Figure, record: Record) -> list[str]:
     return reasons
 
 
-def _samples_and_weights(figure: Figure, record: Record) -> list[str]:
+def _samples_and_weights(figure: Figure, record: Row) -> list[str]:
     metric = figure.metric if figure.metric in ACCURACY else "top1"
     measured, fp32 = record.metrics.get(metric), record.fp32.get(metric)
     if measured is None:
@@ -78,7 +79,22 @@ def _samples_and_weights(figure: Figure, record: Record) -> list[str]:
     return reasons
 
 
-def _recipe(figure: Figure, record: Record) -> list[str]:
+def _calibration(figure: Figure, record: Row) -> list[str]:
+    """What was read, not what was asked for; a model calibrated on what it is judged by can reproduce nothing."""
+    read = record.calibrated
+    if read is None:
+        return []
+    reasons = []
+    if read.evaluated:
+        reasons.append(f"calibrated on {read.evaluated} of the images that are evaluated")
+    want = figure.settings.get("calibration.images")
+    asked = record.cell.calibration.get("images")
+    if want is not None and _allowed(want, asked) and not _allowed(want, read.read):
+        reasons.append(f"{read.read} of {read.given} calibration images were read, the figure is of {_words(want)}")
+    return reasons
+
+
+def _recipe(figure: Figure, record: Row) -> list[str]:
     """Every setting of the figure, every option that is recipe, and every option that nobody has placed."""
     cell = record.cell
     known = method_options().get(cell.method, MethodOptions())
@@ -111,8 +127,8 @@ def _words(value: Any) -> str:
     return " or ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def _hardware(figure: Figure, record: Record) -> list[str]:
-    origin = record.provenance
+def _hardware(figure: Figure, record: Row) -> list[str]:
+    origin = record.latency_provenance or record.provenance
     here = origin.gpu or origin.cpu or origin.machine or "unknown hardware"
     if figure.hardware.lower() in (origin.gpu or "").lower():
         return []

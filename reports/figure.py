@@ -192,7 +192,7 @@ def _with_fp_values(figures: list[Figure]) -> list[Figure]:
     }
     return [
         f.model_copy(update={"fp_value": printed.get((f.cell_method, f.task, f.dataset, f.model, f.metric))})
-        if f.evidence == "re-run"
+        if f.evidence == "re-run" and f.fp_value is None
         else f
         for f in figures
     ]

@@ -9,11 +9,11 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
 
-Row = dict[str, Any]
+Entry = dict[str, Any]
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 X_LABELS = {
@@ -24,18 +24,18 @@ X_LABELS = {
 }
 
 
-def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
+def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
     """Per model, from its first record that holds curves: the curves, and the table of errors as labelled bars."""
     pictures = []
     for model in dict.fromkeys(record.cell.model for record in records):
         found = [r for r in records if r.cell.model == model and r.details.get("operators")]
         if found:
-            rows: list[Row] = found[0].details["operators"]
+            rows: list[Entry] = found[0].details["operators"]
             pictures += [_curves(found[0], rows, out), _table(found[0], rows, out)]
     return pictures
 
 
-def difference_table(rows: Sequence[Row]) -> list[tuple[str, str, str, float, float]]:
+def difference_table(rows: Sequence[Entry]) -> list[tuple[str, str, str, float, float]]:
     """(operator, variant, unit, largest error, mean error), operators together, the best variant of each first."""
     order = {name: i for i, name in enumerate(dict.fromkeys(row["operator"] for row in rows))}
     keyed = sorted(rows, key=lambda row: (order[row["operator"]], row["mean_error"], row["variant"]))
@@ -46,7 +46,7 @@ def _file(out: Path, model: str, kind: str) -> Path:
     return out / f"i_vit_plots_{model.replace('/', '_')}_{kind}.png"
 
 
-def _lines(axes: Axes, operator: str, rows: Sequence[Row]) -> None:
+def _lines(axes: Axes, operator: str, rows: Sequence[Entry]) -> None:
     for row, colour in zip(rows, COLOURS * (1 + len(rows) // len(COLOURS)), strict=False):
         style = "--" if "release" in row["variant"] else "-"
         axes.plot(row["x"], row["error"], style, color=colour, linewidth=1.1, label=row["variant"])
@@ -59,7 +59,7 @@ def _lines(axes: Axes, operator: str, rows: Sequence[Row]) -> None:
     axes.legend(fontsize=6)
 
 
-def _curves(record: Record, rows: Sequence[Row], out: Path) -> Picture:
+def _curves(record: Row, rows: Sequence[Entry], out: Path) -> Picture:
     operators = list(dict.fromkeys(row["operator"] for row in rows))
     columns = 2
     canvas, grid = plt.subplots(
@@ -80,7 +80,7 @@ def _curves(record: Record, rows: Sequence[Row], out: Path) -> Picture:
     )
 
 
-def _table(record: Record, rows: Sequence[Row], out: Path) -> Picture:
+def _table(record: Row, rows: Sequence[Entry], out: Path) -> Picture:
     table = difference_table(rows)
     canvas, axes = plt.subplots(figsize=(9, 0.8 + 0.27 * len(table)), layout="constrained")
     places = range(len(table))

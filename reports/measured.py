@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vitq.benchmarks.record import LatencyRow, Record
+from vitq.benchmarks.record import LatencyRow
+from vitq.benchmarks.rows import Row
 from vitq.reports.figure import GAIN, Figure
 
 FAKE_QUANT = "fake-quant"
@@ -26,7 +27,7 @@ def over_seeds(values: Sequence[float]) -> Measured:
     return Measured(statistics.fmean(values), error)
 
 
-def measure(figure: Figure, run: Sequence[Record], runs: Sequence[Sequence[Record]]) -> Measured | str:
+def measure(figure: Figure, run: Sequence[Row], runs: Sequence[Sequence[Row]]) -> Measured | str:
     """The run's value of the figure's metric; `runs` are needed for a gain over another row."""
     if figure.metric == GAIN:
         return _gain(figure, run, runs)
@@ -42,7 +43,7 @@ def measure(figure: Figure, run: Sequence[Record], runs: Sequence[Sequence[Recor
     )
 
 
-def _counted(figure: Figure, record: Record) -> Measured | str:
+def _counted(figure: Figure, record: Row) -> Measured | str:
     size, operations = record.size, record.operations
     if figure.metric == "params_m" and size is not None:
         return Measured(size.params / 1e6, None)
@@ -54,7 +55,7 @@ def _counted(figure: Figure, record: Record) -> Measured | str:
     return f"the record has no {figure.metric}" + (f" counted as {figure.convention}" if figure.convention else "")
 
 
-def _timed(figure: Figure, record: Record) -> Measured | str:
+def _timed(figure: Figure, record: Row) -> Measured | str:
     """Only a real kernel of the figure's runtime at its batch counts; fake-quant times are no latency of a method."""
     runtime, batch = str(figure.settings.get("runtime", "")), figure.settings.get("batch")
     kernels = [r for r in record.latency if _kernel(r, runtime) and r.batch == batch]
@@ -71,7 +72,7 @@ def _kernel(row: LatencyRow, runtime: str) -> bool:
     return kind not in ("fp32", FAKE_QUANT) and runtime in kernel
 
 
-def _gain(figure: Figure, run: Sequence[Record], runs: Sequence[Sequence[Record]]) -> Measured | str:
+def _gain(figure: Figure, run: Sequence[Row], runs: Sequence[Sequence[Row]]) -> Measured | str:
     """Mean over seeds of top1 less that of the row with all of the figure's options off, seed by seed."""
     cell = run[0].cell
     off = {**cell.options, **dict.fromkeys(figure.options, False)}

@@ -2,7 +2,7 @@
 
 A picture module is `vitq.reports.<name>_plots` and offers one function:
 
-    def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]
+    def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]
 
 `records` are the finished records of the method (or methods) that the module serves; the values of `record.files` are
 paths relative to `results`; `record.details` holds what the method measured of itself. The PNGs are written into
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 
 
 class Picture(NamedTuple):
@@ -39,7 +39,7 @@ MODULES: dict[str, str] = {
 
 
 def draw_method_pictures(
-    records: Sequence[Record], results: Path, out: Path, modules: dict[str, str] | None = None
+    records: Sequence[Row], results: Path, out: Path, modules: dict[str, str] | None = None
 ) -> tuple[list[Picture], list[str]]:
     """Draw every method's own pictures; return them with one line for each module that could not draw.
 
@@ -59,7 +59,7 @@ def draw_method_pictures(
     return pictures, problems
 
 
-def method_sections(records: Sequence[Record]) -> dict[str, str]:
+def method_sections(records: Sequence[Row]) -> dict[str, str]:
     """What the methods' modules have to say in words, by title."""
     sections: dict[str, str] = {}
     for name, of_method in sorted(_by_module(records, MODULES).items()):
@@ -70,8 +70,8 @@ def method_sections(records: Sequence[Record]) -> dict[str, str]:
     return sections
 
 
-def _by_module(records: Sequence[Record], table: dict[str, str]) -> dict[str, list[Record]]:
-    found: dict[str, list[Record]] = {}
+def _by_module(records: Sequence[Row], table: dict[str, str]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
     for record in records:
         if record.status == "done" and record.cell.method in table:
             found.setdefault(table[record.cell.method], []).append(record)

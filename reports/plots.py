@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.figure import ACCURACY, Figure
 from vitq.reports.measured import over_seeds
 from vitq.reports.pareto import pareto_front
@@ -41,7 +41,7 @@ class Point(NamedTuple):
         return f"{self.method} {self.bits}" + (f"\n{self.variant}" if self.variant else "")
 
 
-def points_by_panel(records: Iterable[Record]) -> dict[tuple[str, str, str], list[Point]]:
+def points_by_panel(records: Iterable[Row]) -> dict[tuple[str, str, str], list[Point]]:
     """Finished runs with an accuracy and a size, by metric, data set and model; seeds are averaged."""
     panels: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
     for run in group_seeds(records):
@@ -59,7 +59,7 @@ def points_by_panel(records: Iterable[Record]) -> dict[tuple[str, str, str], lis
     return dict(sorted(panels.items()))
 
 
-def accuracy_against_size(records: Iterable[Record], out: Path) -> list[Picture]:
+def accuracy_against_size(records: Iterable[Row], out: Path) -> list[Picture]:
     """One panel a model, one marker a method, variants hollow; the front is a line and its points are named."""
     panels = points_by_panel(records)
     if not panels:

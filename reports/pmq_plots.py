@@ -14,13 +14,13 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 
 ALLOCATIONS = ("pareto", "leave_one_out", "uniform", "random")
 
 
-def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
+def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:  # noqa: ARG001
     """Draw every PMQ record that searched, and one comparison a (model, dataset, bits, cost)."""
     pictures: list[Picture] = []
     for record in records:
@@ -32,12 +32,12 @@ def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]: 
     return pictures
 
 
-def _options(record: Record) -> dict[str, Any]:
+def _options(record: Row) -> dict[str, Any]:
     options: dict[str, Any] = record.details.get("options", {"allocation": "", "cost": ""})
     return options
 
 
-def _stem(record: Record, what: str) -> str:
+def _stem(record: Row, what: str) -> str:
     return f"pmq_plots_{what}_" + record.cell.id.replace("/", "_").replace(":", "_")
 
 
@@ -65,7 +65,7 @@ def _name_components(axis: Axes, components: Sequence[dict[str, Any]]) -> None:
     axis.set_xlim(-0.7, len(components) - 0.3)
 
 
-def _sensitivity(record: Record, out: Path) -> Picture:
+def _sensitivity(record: Row, out: Path) -> Picture:
     components = record.details["components"]
     figure, axes = _wide(len(components), 2)
     for axis, operand in zip(axes, ("weight", "activation"), strict=True):
@@ -99,7 +99,7 @@ UNITS = {
 }
 
 
-def _frontier(record: Record, out: Path) -> Picture:
+def _frontier(record: Row, out: Path) -> Picture:
     problems = [p for p in record.details["problems"] if p.get("frontier")]
     figure, axes = plt.subplots(1, len(problems), figsize=(5.4 * len(problems), 4.0), squeeze=False)
     for axis, problem in zip(axes[0], problems, strict=True):
@@ -130,7 +130,7 @@ def _frontier(record: Record, out: Path) -> Picture:
     return Picture(_save(figure, out / f"{_stem(record, 'frontier')}.png"), "PMQ: Pareto frontier", caption)
 
 
-def _bits(record: Record, out: Path) -> Picture:
+def _bits(record: Row, out: Path) -> Picture:
     components = record.details["components"]
     figure, axes = _wide(len(components), 2)
     for axis, operand in zip(axes, ("weight", "activation"), strict=True):
@@ -150,9 +150,9 @@ def _bits(record: Record, out: Path) -> Picture:
     return Picture(_save(figure, out / f"{_stem(record, 'bits')}.png"), "PMQ: chosen bits by layer", caption)
 
 
-def _groups(records: Sequence[Record]) -> list[list[Record]]:
+def _groups(records: Sequence[Row]) -> list[list[Row]]:
     """Records that differ in the allocation alone: same model, data, bits, and every other option."""
-    found: dict[str, list[Record]] = {}
+    found: dict[str, list[Row]] = {}
     for record in records:
         if record.metrics and _options(record)["allocation"]:
             free = {"allocation", "draw", "compare_search", "labels", "perturbation"}
@@ -162,7 +162,7 @@ def _groups(records: Sequence[Record]) -> list[list[Record]]:
     return list(found.values())
 
 
-def _comparison(records: Sequence[Record], number: int, out: Path) -> Picture:
+def _comparison(records: Sequence[Row], number: int, out: Path) -> Picture:
     metric = next(iter(records[0].metrics))
     figure, axis = plt.subplots(figsize=(6.4, 3.8))
     shown = [a for a in ALLOCATIONS if any(_options(r)["allocation"] == a for r in records)]
@@ -197,12 +197,12 @@ def _comparison(records: Sequence[Record], number: int, out: Path) -> Picture:
     return Picture(_save(figure, path), "PMQ: allocations of equal cost", caption)
 
 
-def _label(allocation: str, records: Sequence[Record]) -> str:
+def _label(allocation: str, records: Sequence[Row]) -> str:
     count = sum(_options(r)["allocation"] == allocation for r in records)
     return allocation.replace("_", "-") + (f"\n({count} draws)" if count > 1 else "")
 
 
-def _times(records: Sequence[Record]) -> str:
+def _times(records: Sequence[Row]) -> str:
     """One sentence on search times, from records that measured both in one run."""
     for record in records:
         seconds = record.details.get("search_seconds", {})

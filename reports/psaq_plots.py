@@ -13,7 +13,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports import style
 from vitq.reports.pictures import Picture
 
@@ -25,7 +25,7 @@ _NOT_A_VARIANT = {"calibration", "residual", "images_from", "images", "iteration
 
 
 @dataclass(frozen=True)
-class Row:
+class SourceRow:
     """Accuracy of one source of calibration images over its seeds, in percent; the error is one standard error."""
 
     dataset: str
@@ -55,7 +55,7 @@ class Row:
         return f"{self.model}, {self.bits}{extra}" + (f", {self.variant}" if self.variant else "")
 
 
-def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
+def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
     """Contact sheets and loss curves, one a model and variant, and the comparison of the calibration sources."""
     pictures: list[Picture] = []
     for record in _one_each([r for r in records if r.details.get("curves")]):
@@ -68,14 +68,14 @@ def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
     return pictures
 
 
-def section(records: Sequence[Record]) -> tuple[str, str]:
+def section(records: Sequence[Row]) -> tuple[str, str]:
     """What the report says of calibration sources."""
     return "Generated, real and Gaussian calibration images", source_table(records)
 
 
-def source_rows(records: Sequence[Record]) -> list[Row]:
+def source_rows(records: Sequence[Row]) -> list[SourceRow]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
-    groups: dict[_Key, list[Record]] = {}
+    groups: dict[_Key, list[Row]] = {}
     measured = [r for r in records if r.cell.method == "psaq_vit" and r.status == "done" and "top1" in r.metrics]
     varied = _varied(measured)
     for record in measured:
@@ -83,25 +83,25 @@ def source_rows(records: Sequence[Record]) -> list[Row]:
     rows = []
     for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
         top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
-        rows.append(Row(*key, values=tuple(m.value for m in top1), sampling=max(m.stderr or 0.0 for m in top1)))
+        rows.append(SourceRow(*key, values=tuple(m.value for m in top1), sampling=max(m.stderr or 0.0 for m in top1)))
     return rows
 
 
-def _varied(records: Sequence[Record]) -> set[str]:
+def _varied(records: Sequence[Row]) -> set[str]:
     """Options that differ between these records; a record holds every option, and what all share names nothing."""
     options = [record.cell.options for record in records]
     names = {name for o in options for name in o} - _NOT_A_VARIANT
     return {name for name in names if len({str(o.get(name)) for o in options}) > 1}
 
 
-def _key(record: Record, varied: set[str]) -> _Key:
+def _key(record: Row, varied: set[str]) -> _Key:
     variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k in varied)
     limit = "" if record.cell.limit is None else f", {record.cell.limit} images"
     source, residual = str(record.details["calibration"]), str(record.details["residual"])
     return record.cell.dataset + limit, record.cell.model, record.cell.bits, residual, variant, source
 
 
-def source_table(records: Sequence[Record]) -> str:
+def source_table(records: Sequence[Row]) -> str:
     """Markdown: a row a source, and below it in plain words what generated images are worth; empty without records."""
     rows = source_rows(records)
     if not rows:
@@ -113,15 +113,15 @@ def source_table(records: Sequence[Record]) -> str:
     return "\n".join([table, "", note, "", *(f"- {line}" for line in statements(rows))])
 
 
-def _cells(row: Row) -> list[str]:
+def _cells(row: SourceRow) -> list[str]:
     source = NAMES[row.source] + (f" ({row.variant})" if row.variant else "")
     figures = [f"{value:.2f}" for value in (row.mean, row.error, min(row.values), max(row.values))]
     return [row.dataset, row.model, row.bits, row.residual, source, str(len(row.values)), *figures]
 
 
-def statements(rows: Sequence[Row]) -> list[str]:
+def statements(rows: Sequence[SourceRow]) -> list[str]:
     """One sentence a group that has generated images and another source."""
-    groups: dict[tuple[str, ...], dict[str, Row]] = {}
+    groups: dict[tuple[str, ...], dict[str, SourceRow]] = {}
     for row in rows:
         groups.setdefault((row.dataset, row.label), {})[row.source] = row
     lines = []
@@ -135,11 +135,11 @@ def statements(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _difference(left: Row, right: Row) -> tuple[float, float]:
+def _difference(left: SourceRow, right: SourceRow) -> tuple[float, float]:
     return left.mean - right.mean, math.hypot(left.error, right.error)
 
 
-def _against_gaussian(generated: Row, by_source: dict[str, Row]) -> str:
+def _against_gaussian(generated: SourceRow, by_source: dict[str, SourceRow]) -> str:
     if "gaussian" not in by_source:
         return ""
     gain, error = _difference(generated, by_source["gaussian"])
@@ -147,7 +147,7 @@ def _against_gaussian(generated: Row, by_source: dict[str, Row]) -> str:
     return f"generated images {verdict} Gaussian noise by {MARGIN:.0f} points or more ({gain:+.2f} ± {error:.2f})"
 
 
-def _against_real(generated: Row, by_source: dict[str, Row]) -> str:
+def _against_real(generated: SourceRow, by_source: dict[str, SourceRow]) -> str:
     if "real" not in by_source:
         return ""
     gain, error = _difference(generated, by_source["real"])
@@ -155,21 +155,21 @@ def _against_real(generated: Row, by_source: dict[str, Row]) -> str:
     return f"they {verdict} real images ({gain:+.2f} ± {error:.2f}, a tie within 2 standard errors)"
 
 
-def _one_each(records: Sequence[Record]) -> list[Record]:
+def _one_each(records: Sequence[Row]) -> list[Row]:
     """The first seed and width of every method, variant, data set and model: other widths share its images."""
-    chosen: dict[tuple[str, ...], Record] = {}
+    chosen: dict[tuple[str, ...], Row] = {}
     for record in sorted(records, key=lambda r: (r.cell.seed, r.cell.bits)):
         cell = record.cell
         chosen.setdefault((cell.method, cell.variant, cell.dataset, cell.model), record)
     return list(chosen.values())
 
 
-def _path(record: Record, what: str, out: Path) -> Path:
+def _path(record: Row, what: str, out: Path) -> Path:
     name = "".join(c if c.isalnum() or c in "-_." else "_" for c in record.cell.id)
     return out / f"psaq_plots_{what}_{name}.png"
 
 
-def _sheet(record: Record, results: Path, out: Path) -> Picture:
+def _sheet(record: Row, results: Path, out: Path) -> Picture:
     copy = Path(shutil.copyfile(results / record.files["contact_sheet"], _path(record, "images", out)))
     recipe = record.details.get("recipe", {})
     caption = (
@@ -179,7 +179,7 @@ def _sheet(record: Record, results: Path, out: Path) -> Picture:
     return Picture(copy, f"Generated images, {record.cell.model}", caption)
 
 
-def _curves(record: Record, out: Path) -> Picture:
+def _curves(record: Row, out: Path) -> Picture:
     curves = dict(record.details["curves"])
     iteration, total = curves.pop("iteration"), curves.pop("total", None)
     terms = curves if total is None else {**curves, "total": total}
@@ -194,7 +194,7 @@ def _curves(record: Record, out: Path) -> Picture:
     )
 
 
-def _comparison(rows: Sequence[Row], out: Path) -> Picture:
+def _comparison(rows: Sequence[SourceRow], out: Path) -> Picture:
     labels = list(dict.fromkeys(f"{row.label}\n{row.dataset}" for row in rows))
     canvas, axes = plt.subplots(figsize=(7, 1.2 + 0.6 * len(labels)))
     for i, source in enumerate(SOURCES):
@@ -209,7 +209,7 @@ def _comparison(rows: Sequence[Row], out: Path) -> Picture:
     return Picture(file, "Generated against real images and Gaussian noise", caption)
 
 
-def _bars(axes: Axes, rows: Sequence[Row], labels: Sequence[str], offset: int) -> None:
+def _bars(axes: Axes, rows: Sequence[SourceRow], labels: Sequence[str], offset: int) -> None:
     if not rows:
         return
     source = rows[0].source

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports import tables
 from vitq.reports.figure import Figure
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
@@ -14,7 +14,7 @@ from vitq.reports.verdicts import compare
 
 
 def write_report(
-    records: Sequence[Record], figures: Sequence[Figure], results: Path, out: Path, title: str = "Report"
+    records: Sequence[Row], figures: Sequence[Figure], results: Path, out: Path, title: str = "Report"
 ) -> Path:
     """Write `report.md`, `results.csv`, `compare.csv` and the PNGs into `out`, which is made; returns `report.md`.
 
@@ -45,7 +45,7 @@ def write_report(
     return path
 
 
-def _what_was_run(records: Sequence[Record]) -> str:
+def _what_was_run(records: Sequence[Row]) -> str:
     """Cells by status, then each machine and set of versions that records come from; several are listed one by one."""
     if not records:
         return "No records: nothing was run."
@@ -62,7 +62,7 @@ def _what_was_run(records: Sequence[Record]) -> str:
     return "\n".join([lines[0], "", *lines[1:]])
 
 
-def _origin(record: Record) -> str:
+def _origin(record: Row) -> str:
     origin = record.provenance
     commit = (
         f", commit {origin.git_commit[:10]}{' with local changes' if origin.git_dirty else ''}"
@@ -78,7 +78,7 @@ def _origin(record: Record) -> str:
     )
 
 
-def _troubles(records: Sequence[Record], problems: Sequence[str]) -> str:
+def _troubles(records: Sequence[Row], problems: Sequence[str]) -> str:
     lines = []
     for record in records:
         name = record.cell.id

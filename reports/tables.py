@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from vitq.benchmarks.record import Metric, Record
+from vitq.benchmarks.record import Metric
+from vitq.benchmarks.rows import Row
+from vitq.errors import BadInputError
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import FAKE_QUANT, over_seeds
 from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest
@@ -23,23 +25,23 @@ RECONSTRUCTION = (
 PRIMARY = {"classification": ("top1",), "detection": ("box_ap", "mask_ap"), "segmentation": ("miou",)}
 
 
-def marked(record: Record) -> str:
+def marked(record: Row) -> str:
     """The method's name with the mark of its fidelity."""
     return record.cell.method + MARKS.get(record.fidelity, "")
 
 
-def order(records: Iterable[Record]) -> list[Record]:
+def order(records: Iterable[Row]) -> list[Row]:
     """Last record of each cell, by task, data set, model, method, variant, widths and seed; FP32 first."""
     return sorted(
         latest(records),
         key=lambda r: (
             *(r.cell.task, r.cell.dataset, r.cell.model, r.cell.method != "fp32", r.cell.method, r.cell.variant),
-            *(r.cell.bits, r.cell.limit or 0, r.cell.seed, r.fingerprint),
+            *(r.cell.bits, r.cell.limit or 0, r.cell.seed, r.cell.id),
         ),
     )
 
 
-def results_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
+def results_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """One row a cell: accuracy with its standard error and drop, size, operations, latency by execution form, status.
 
     CSV holds plain numbers in columns of their own; the others are for reading. Empty cells were not measured.
@@ -47,18 +49,20 @@ def results_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
     rows = order(records)
     if fmt == "csv":
         return render([_flat(r) for r in rows], fmt)
-    table = render([_readable(r) for r in rows], fmt, right=("n", "FP32", "drop", "packed MB", "BitOPs G", "OPs G"))
+    table = render(
+        [_readable(r) for r in rows], fmt, right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G")
+    )
     return _with_footnotes(table, rows)
 
 
-def _with_footnotes(table: str, records: Sequence[Record]) -> str:
+def _with_footnotes(table: str, records: Sequence[Row]) -> str:
     notes = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for r in records) else []
     if any(row.exec == FAKE_QUANT for r in records for row in r.latency):
         notes.append("A fake-quant time says what evaluating costs; it is no latency of the quantized model.")
     return "\n\n".join([table, *notes])
 
 
-def _readable(record: Record) -> dict[str, str]:
+def _readable(record: Row) -> dict[str, str]:
     cell, size, ops = record.cell, record.size, record.operations
     named = [(n, record.metrics[n]) for n in PRIMARY.get(cell.task, tuple(record.metrics)) if n in record.metrics]
     alone = [n for n, _ in named] == ["top1"]
@@ -71,6 +75,7 @@ def _readable(record: Record) -> dict[str, str]:
         "FP32": ", ".join(f"{record.fp32[n].value:.2f}" for n, _ in named if n in record.fp32),
         "drop": ", ".join(f"{drop:.2f}" for drop in drops),
         "packed MB": f"{size.packed_mb:.2f} ({size.fp32_mb / size.packed_mb:.1f}x)" if size else "",
+        "disk MB": f"{record.model_file.bytes / 1e6:.2f}" if record.model_file else "",
         "BitOPs G": f"{ops.bitops / 1e9:.2f}" if ops else "",
         "OPs G": f"{ops.ops / 1e9:.3f}" if ops else "",
         "latency ms": latency_text(record),
@@ -83,7 +88,7 @@ def with_error(metric: Metric) -> str:
     return f"{metric.value:.2f}" + (f" ± {metric.stderr:.2f}" if metric.stderr is not None else "")
 
 
-def latency_text(record: Record) -> str:
+def latency_text(record: Row) -> str:
     """Median of each execution form at its batch and threads; only a real kernel is given a ratio to FP32."""
     floats = {(r.batch, r.threads, r.device): r.median_ms for r in record.latency if r.exec == "fp32"}
     parts = []
@@ -95,7 +100,7 @@ def latency_text(record: Record) -> str:
     return "; ".join(parts)
 
 
-def _flat(record: Record) -> dict[str, Any]:
+def _flat(record: Row) -> dict[str, Any]:
     cell, size, ops = record.cell, record.size, record.operations
     row: dict[str, Any] = {
         **{k: getattr(cell, k) for k in ("id", "method", "variant", "task", "dataset", "model", "bits", "seed")},
@@ -107,12 +112,14 @@ def _flat(record: Record) -> dict[str, Any]:
         row |= {f"{name}_fp32": fp32.value if fp32 else None}
     if size:
         row |= {"params": size.params, "fp32_mb": size.fp32_mb, "packed_mb": size.packed_mb}
+    if record.model_file:
+        row |= {"disk_mb": record.model_file.bytes / 1e6, "disk_header_bytes": record.model_file.header_bytes}
     if ops:
         row |= {"macs": ops.macs, "bitops": ops.bitops, "ops": ops.ops}
     for timed in record.latency:
         row[f"median_ms[{timed.exec}]"] = timed.median_ms
-    seconds = round(sum(record.phases.values()), 3) if record.phases else None
-    return row | {"seconds": seconds, "machine": record.provenance.machine, "fingerprint": record.fingerprint}
+    seconds = round(sum(record.seconds.values()), 3) if record.seconds else None
+    return row | {"seconds": seconds, "machine": record.provenance.machine, "key": record.key}
 
 
 def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", everything: bool = False) -> str:
@@ -179,7 +186,7 @@ def _compared_flat(c: Comparison) -> dict[str, Any]:
     }
 
 
-def seeds_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
+def seeds_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """Reproducibility: mean, standard deviation and standard error over seeds of every run with at least two."""
     rows = []
     for run in group_seeds(records):
@@ -202,7 +209,7 @@ def seeds_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
     return render(rows, fmt, right=("seeds", "mean ± se", "std", "lowest", "highest"))
 
 
-def ablation_table(records: Iterable[Record], fmt: Format = "markdown") -> str:
+def ablation_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """Variants side by side: one row a variant, one column a bit width, for methods with several variants.
 
     A table a method, but a single one as CSV.
@@ -223,7 +230,7 @@ def _by_width(bits: str) -> tuple[int, ...]:
     return tuple(int(digits) for digits in re.findall(r"\d+", bits))
 
 
-def _variant_rows(records: Iterable[Record]) -> list[dict[str, str]]:
+def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
     groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for run in group_seeds(records):
         cell = run[0].cell
@@ -243,15 +250,17 @@ def _variant_rows(records: Iterable[Record]) -> list[dict[str, str]]:
     ]
 
 
-def layers_table(record: Record, results: Path, fmt: Format = "markdown") -> str:
+def layers_table(record: Row, results: Path, fmt: Format = "markdown") -> str:
     """Per-layer MACs, widths, parameters and bytes, read from the record's `layers` file in the results folder."""
+    if "layers" not in record.files or not (results / record.files["layers"]).is_file():
+        raise BadInputError(f"{record.cell.id} has no per-layer table in {results}: it was not counted, or was cleaned")
     path = results / record.files["layers"]
     rows: list[Mapping[str, Any]] = json.loads(path.read_text(encoding="utf-8"))
     shown = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
     return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"))
 
 
-def record_view(record: Record, fmt: Format = "plain") -> str:
+def row_view(record: Row, fmt: Format = "plain") -> str:
     """Everything a record holds but its samples: one row a fact, then metrics, latency, phases and where it is from."""
     cell, origin = record.cell, record.provenance
     facts: dict[str, Any] = {
@@ -262,22 +271,50 @@ def record_view(record: Record, fmt: Format = "plain") -> str:
         **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
         **{f"FP32 {name}": f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.fp32.items())},
         **_counts(record),
+        **_calibrated(record),
+        **_file(record),
         "latency ms": latency_text(record),
-        **{f"seconds {name}": f"{seconds:.2f}" for name, seconds in record.phases.items()},
+        **{f"seconds {name}": f"{seconds:.2f}" for name, seconds in record.seconds.items()},
         "peak memory MB": f"{record.peak_memory_mb:.0f}" if record.peak_memory_mb is not None else None,
         **{f"warning {number}": text for number, text in enumerate(record.warnings, start=1)},
         **{f"file {name}": path for name, path in sorted(record.files.items())},
         **{f"detail {name}": _short(value) for name, value in sorted(record.details.items())},
-        **{"weights sha256": record.weights_sha256, "data sha256": record.data_sha256},
+        **_decided_by(record),
         **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
-        "fingerprint": record.fingerprint,
     }
     rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     table = render(rows, fmt)
     return f"{table}\n\n{RECONSTRUCTION}" if record.fidelity == "reconstruction" else table
 
 
-def _counts(record: Record) -> dict[str, str]:
+def _calibrated(record: Row) -> dict[str, str]:
+    read = record.calibrated
+    if read is None:
+        return {}
+    also = f", {read.evaluated} of them are evaluated too" if read.evaluated else ""
+    return {"calibration images read": f"{read.read} of {read.given}{also}"}
+
+
+def _file(record: Row) -> dict[str, str]:
+    file = record.model_file
+    if file is None:
+        return {}
+    kept = "" if file.kept else ", not kept"
+    return {"model file": f"{file.path}, {file.bytes / 1e6:.3f} MB, {file.header_bytes:,} bytes of header{kept}"}
+
+
+def _decided_by(record: Row) -> dict[str, str]:
+    """Every part of the identity, once where it is the same for several measurements; then the keys."""
+    found: dict[str, str] = {}
+    for kind, identity in record.identity.items():
+        for name, value in identity.items():
+            known = found.setdefault(f"identity {name}", value)
+            if known != value:
+                found[f"identity {name} ({kind})"] = value
+    return found | {f"key {kind}": key for kind, key in record.keys.items()}
+
+
+def _counts(record: Row) -> dict[str, str]:
     counts: dict[str, str] = {}
     if record.size:
         size = record.size

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports.conditions import paper_model, row_of, why_not_comparable
 from vitq.reports.figure import Figure
 from vitq.reports.measured import Measured, measure
@@ -26,7 +26,7 @@ class Comparison(NamedTuple):
     figure: Figure | None
     verdict: Verdict
     reason: str
-    records: tuple[Record, ...] = ()
+    records: tuple[Row, ...] = ()
     measured: float | None = None
     stderr: float | None = None
 
@@ -38,11 +38,11 @@ class Comparison(NamedTuple):
         return round(round(self.measured, self.figure.decimals) - self.figure.value, self.figure.decimals)
 
 
-Run = tuple[Record, ...]
+Run = tuple[Row, ...]
 """Records of one cell that differ in nothing but the seed."""
 
 
-def compare(records: Iterable[Record], figures: Sequence[Figure]) -> list[Comparison]:
+def compare(records: Iterable[Row], figures: Sequence[Figure]) -> list[Comparison]:
     """A verdict for every figure, then `no-figure` for each run that no figure speaks of.
 
     Seeds of one cell are compared by their mean. A figure that several runs measure (a subset beside the whole set)
@@ -54,29 +54,29 @@ def compare(records: Iterable[Record], figures: Sequence[Figure]) -> list[Compar
     for figure in figures:
         matching = [run for run in runs if row_of(figure, run[0])]
         done = [run for run in matching if run[0].status == "done" and (figure.counted or _evaluated(run))]
-        spoken_for.update(r.fingerprint for run in matching for r in run if not (figure.counted and r.metrics))
+        spoken_for.update(r.cell.id for run in matching for r in run if not (figure.counted and r.metrics))
         found.extend(_once([_compared(figure, run, runs) for run in done]) or [_not_run(figure, matching)])
     return found + [
         Comparison(None, "no-figure", _no_figure(run[0]), run)
         for run in runs
-        if run[0].status == "done" and run[0].fingerprint not in spoken_for
+        if run[0].status == "done" and run[0].cell.id not in spoken_for
     ]
 
 
-def group_seeds(records: Iterable[Record]) -> list[Run]:
+def group_seeds(records: Iterable[Row]) -> list[Run]:
     """Runs in order of their first record's id; of two records of one cell the last one counts."""
-    groups: dict[str, dict[str, Record]] = {}
+    groups: dict[str, dict[str, Row]] = {}
     for record in latest(records):
         key = record.cell.model_dump(exclude={"id", "seed"})
-        text = json.dumps([key, record.status, record.weights_sha256], sort_keys=True, default=str)
+        text = json.dumps([key, record.status, record.part("weights")], sort_keys=True, default=str)
         groups.setdefault(text, {})[record.cell.id] = record
     runs = [tuple(sorted(group.values(), key=lambda r: (r.cell.seed, r.cell.id))) for group in groups.values()]
     return sorted(runs, key=lambda run: (run[0].cell.id, run[0].cell.dataset, run[0].cell.limit or 0, run[0].status))
 
 
-def latest(records: Iterable[Record]) -> list[Record]:
-    """The last record of each fingerprint, so that a cell that failed and was run again counts once."""
-    return list({record.fingerprint: record for record in records}.values())
+def latest(records: Iterable[Row]) -> list[Row]:
+    """The last row of each cell, so that none counts twice."""
+    return list({record.cell.id: record for record in records}.values())
 
 
 def _compared(figure: Figure, run: Run, runs: Sequence[Run]) -> Comparison:
@@ -128,7 +128,7 @@ def _once(comparisons: list[Comparison]) -> list[Comparison]:
     return list(reversed(kept.values()))
 
 
-def _no_figure(record: Record) -> str:
+def _no_figure(record: Row) -> str:
     cell = record.cell
     variant = f", variant {cell.variant}" if cell.variant else ""
     return f"no source reports {cell.method} at {cell.bits} on {paper_model(record)}{variant}"

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from vitq.datasets.base import Data
 from vitq.errors import BadInputError
+from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
 
 __all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progress", "Task"]
@@ -36,30 +39,16 @@ class LoadedModel:
 
 
 @dataclass(frozen=True)
-class Data:
-    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read.
-
-    `subset` and `calibration_list` are the images a limit left and the images calibrated on, one name a line (a path
-    relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
-    list. `sha256` is of all of the validation data, as the data set's module says.
-    """
-
-    calibration: Callable[[], Iterator[Any]]
-    training: Callable[[int], Iterator[Any]] | None
-    validation: Callable[[], Iterator[Any]]
-    n_validation: int
-    sha256: str
-    subset: str | None = None
-    calibration_list: str = ""
-
-
-@dataclass(frozen=True)
 class Measured:
-    """A metric: value in percent, number of samples, standard error in percentage points (None if unknown)."""
+    """A metric: value in percent, number of samples, standard error in percentage points (None if unknown).
+
+    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; None where a metric is no share.
+    """
 
     value: float
     n: int
     stderr: float | None
+    outcomes: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
 class Progress(Protocol):
@@ -78,6 +67,9 @@ class Task(Protocol):
 
     def build_model(self, name: str) -> nn.Module:
         """The architecture without weights (random values); for accounting. BadInputError for an unknown name."""
+
+    def build_entry(self, entry: ModelEntry) -> nn.Module:
+        """The architecture that an entry describes, with random values, in eval mode; a saved model is put into it."""
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The FP model with its weights; BadInputError when they are missing or belong to another model."""

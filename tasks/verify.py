@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitq.datasets.verify import Check, verify_digits, verify_folder
+from vitq.datasets import registry as datasets
+from vitq.datasets.base import Check
 from vitq.tasks.base import BadInputError, LoadedModel, Measured, Places, Progress, Task
 
 __all__ = ["Check", "verify_classification"]
@@ -31,7 +32,7 @@ def verify_classification(
     digits: on all). An accuracy fails more than three standard errors below what the model is expected to have; where
     no source says, more than three above chance is wanted. Nothing raises: what is wrong is a check that is not ok.
     """
-    checks = _data_checks(dataset, places, sample, progress)
+    checks = datasets.load(dataset).verify(places.datasets, sample=sample, tell=progress, workers=places.workers)
     readable = all(check.ok for check in checks)
     for name in models:
         try:
@@ -45,14 +46,6 @@ def verify_classification(
     return checks
 
 
-def _data_checks(dataset: str, places: Places, sample: int, progress: Progress) -> list[Check]:
-    if dataset == "digits":
-        return verify_digits()
-    if dataset not in places.datasets:
-        return [Check(dataset, False, f"the folder of {dataset} is not known: name it in the site file, [datasets]")]
-    return verify_folder(dataset, places.datasets[dataset], sample, progress, places.workers)
-
-
 def _accuracy(
     task: Task,
     loaded: LoadedModel,
@@ -62,7 +55,7 @@ def _accuracy(
     calibration: dict[str, Any],
     progress: Progress,
 ) -> Check:
-    name, limit = f"{loaded.name}: FP32 accuracy", None if dataset == "digits" else sample
+    name, limit = f"{loaded.name}: FP32 accuracy", sample if datasets.load(dataset).needs_folder else None
     try:
         data = task.open_data(dataset, loaded, places, limit=limit, seed=0, calibration=calibration)
         measured = task.evaluate(loaded.model, data, progress)["top1"]

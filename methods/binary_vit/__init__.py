@@ -11,7 +11,6 @@ import copy
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -93,7 +92,7 @@ def _binarize_products(attention: Any, asm: bool) -> None:
 
 
 def quantize(job: Job, options: Options) -> Quantized:
-    """Binarize, train, pack; the packed model is an artifact that `load` reads back."""
+    """Binarize, train, pack."""
     if job.training is None and options.epochs:
         raise MethodInputError("binary_vit trains, and the task has no training data: give some, or set epochs to 0")
     teacher = copy.deepcopy(job.model).eval().requires_grad_(False)
@@ -107,26 +106,12 @@ def quantize(job: Job, options: Options) -> Quantized:
         "flipped_share": [row["flipped_share"] for row in history],
         "activation_means": _channel_means(model, job),
     }
-    file = job.artifacts / "binary_vit.safetensors"
-    packed.save(packed.pack(model.requires_grad_(False)), file, options)
-    return Quantized(model, details, {"model": file}, exec="xnor:torch")
+    return Quantized(packed.pack(model.requires_grad_(False)), details, exec="xnor:torch")
 
 
-def load(model: nn.Module, path: Path) -> nn.Module:
-    """The packed model saved at `path`, from the FP architecture it came from, whose own weights do not matter.
-
-    Raises MethodInputError when the file is no such model or belongs to another architecture.
-    """
-    tensors, options = packed.read(path)
-    device = next(model.parameters()).device
-    packed.pack(prepare(model, Bits(1, 1), Options(**options)))
-    try:
-        model.load_state_dict(tensors)
-    except RuntimeError as error:
-        raise MethodInputError(
-            f"{path} belongs to another architecture: {str(error).splitlines()[1].strip()}"
-        ) from error
-    return model.to(device)
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The packed form, its signs and scales to come from `saving.fill`."""
+    return packed.pack(prepare(model, bits, options).requires_grad_(False))
 
 
 def calibrate(model: nn.Module, job: Job) -> None:
@@ -139,6 +124,9 @@ def calibrate(model: nn.Module, job: Job) -> None:
         raise MethodInputError("binary_vit starts its scales from a calibration batch: the calibration set is empty")
     with torch.no_grad():
         job.forward(model.eval(), batch)
+    unseen = [name for name, module in model.named_modules() if isinstance(module, Binarizer) and module.calibrating]
+    if unseen:
+        raise MethodInputError(f"{unseen[0]} saw no tensor in the calibration pass; the forward pass leaves it out")
 
 
 def _channel_means(model: nn.Module, job: Job) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.layers import Packed
+from vitq.methods.base import MethodInputError
+from vitq.methods.layers import Packed, State
 from vitq.methods.quantizers import round_ste
 
 
@@ -92,6 +93,21 @@ class Binarizer(nn.Module):
     def packed_tensors(self) -> list[Packed]:
         """What of this binarizer ships."""
         return [Packed("activation scale", 1, 32)]
+
+    def stored_state(self) -> State:
+        """Every parameter; MethodInputError where the scale waits for a calibration batch."""
+        if self.calibrating:
+            raise MethodInputError("a binarizer still waits for its calibration batch: run one through the model")
+        return dict(self.named_parameters(recurse=False))
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take every parameter; KeyError, ValueError for another binarizer's."""
+        self.calibrating = False
+        with torch.no_grad():
+            for name, parameter in self.named_parameters(recurse=False):
+                if state[name].shape != parameter.shape:
+                    raise ValueError(f"{name} has shape {list(state[name].shape)}, not {list(parameter.shape)}")
+                parameter.copy_(state[name])
 
     def _calibrate(self, level: Tensor) -> None:
         with torch.no_grad():

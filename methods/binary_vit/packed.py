@@ -7,21 +7,15 @@ numbers exactly, and multiplies them by the same factors: the two forms agree bi
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
-from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul, linear_tensors
 from vitq.methods.explicit import MatMul
-from vitq.methods.layers import Packed, replace_modules
+from vitq.methods.layers import Codes, Packed, State, child_state, replace_modules, restore_child
 
 Kernel = Literal["popcount", "matmul"]
 _CHUNK = 1 << 22
@@ -112,6 +106,22 @@ class PackedLinear(nn.Module):
         weights = self.in_features * self.out_features
         return linear_tensors(weights, self.out_features, self.bias is not None, self.input)
 
+    def stored_state(self) -> State:
+        """Signs as codes of one bit, without the padding of rows; factor, bias and the input's binarizer."""
+        signs = unpack_bits(self.words, self.in_features).to(torch.uint8)
+        state: State = {"weight": Codes(signs, 1), "factor": self.factor}
+        return state | ({} if self.bias is None else {"bias": self.bias}) | child_state("input", self.input)
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `stored_state` gave; KeyError, ValueError for another layer's."""
+        restore_child("input", self.input, state)
+        shape = [self.out_features, self.in_features]
+        if list(state["weight"].shape) != shape:
+            raise ValueError(f"the weight has shape {list(state['weight'].shape)}, not {shape}")
+        self.words = pack_bits(state["weight"].bool()).to(self.words.device)
+        self.factor = state["factor"].to(self.words.device)
+        self.bias = None if "bias" not in state else state["bias"].to(self.words.device)
+
 
 class PackedMatMul(MatMul):
     """BinaryMatMul on packed words."""
@@ -138,6 +148,16 @@ class PackedMatMul(MatMul):
         """As the training form."""
         return self.left.packed_tensors() + self.right.packed_tensors()
 
+    def stored_state(self) -> State:
+        """Factor and both binarizers."""
+        return {"factor": self.factor} | child_state("left", self.left) | child_state("right", self.right)
+
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take what `stored_state` gave; KeyError, ValueError for another product's."""
+        restore_child("left", self.left, state)
+        restore_child("right", self.right, state)
+        self.factor = state["factor"].to(self.factor.device)
+
 
 def pack(model: nn.Module) -> nn.Module:
     """Replace every binary product of a model by its inference form, in place; returns the model, in eval mode."""
@@ -155,22 +175,3 @@ def set_kernel(model: nn.Module, kernel: Kernel) -> None:
     for module in model.modules():
         if isinstance(module, (PackedLinear, PackedMatMul)):
             module.kernel = kernel
-
-
-def save(model: nn.Module, path: Path, options: Any) -> None:
-    """Write a packed model and the options it was made with as safetensors."""
-    tensors = {name: t.detach().contiguous() for name, t in model.state_dict().items()}
-    save_file(tensors, path, {"method": "binary_vit", "options": json.dumps(asdict(options))})
-
-
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and options of a saved packed model; MethodInputError when it is none."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            about = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise MethodInputError(f"{path} cannot be read as safetensors: {error}") from error
-    if about.get("method") != "binary_vit":
-        raise MethodInputError(f"{path} holds no packed BinaryViT model: save one with binary_vit")
-    return tensors, json.loads(about["options"])

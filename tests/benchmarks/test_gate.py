@@ -1,202 +1,216 @@
-"""The gate itself: golden files of what it prints, and every single change that must, or must not, fail it."""
+"""Which cells the gate compares, what it calls them, and what it ends with."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rows import CELL, HERE, OPERATIONS, SIZE, fp32_of, lines, record, row, write_results
 
 from vitq.benchmarks.gate import GateResult, Policy, gate, read_baseline
-from vitq.benchmarks.paired import pack_outcomes, paired_stderr, unpack_outcomes
-from vitq.benchmarks.record import LatencyRow, Metric, Record
+from vitq.benchmarks.record import Metric, Record
+from vitq.benchmarks.rows import Row
 from vitq.errors import BadInputError
 
-GOLDEN = Path(__file__).parent / "golden"
-BASELINE = read_baseline(GOLDEN / "baseline.jsonl")
-RECORD = BASELINE[0]
-Change = Callable[[Record], Record]
+NOW = HERE.model_copy(update={"finished": "2026-02-02T03:04:05+00:00"})
+OTHERS = [CELL.replace("W4A4", f"W{w}A{w}") for w in range(2, 10) if w != 4]
 
 
-def change(**fields: object) -> Change:
-    return lambda record: record.model_copy(update=fields)
+def anew(row: Row, **fields: Any) -> Row:
+    """The same cell run again later, with these fields."""
+    return row.model_copy(update={"provenance": NOW, "latency_provenance": NOW, **fields})
 
 
-def judged(*current: Record, policy: Policy | None = None) -> GateResult:
-    return gate([RECORD], current, policy)
+OLD = row()
+NEW = anew(OLD)
+
+
+def judged(*current: Row, policy: Policy | None = None) -> GateResult:
+    return gate([OLD], current, policy)
 
 
 def verdicts(result: GateResult) -> set[str]:
-    return {row.verdict for row in result.regressions}
+    return {each.verdict for each in result.regressions}
 
 
-@pytest.mark.parametrize("name", ["same", "regressed", "elsewhere", "faster", "nothing"])
-def test_golden(name: str) -> None:
-    result = gate(BASELINE, read_baseline(GOLDEN / f"{name}.jsonl"))
-    printed = f"exit code {result.exit_code}\n\n{result.render()}\n"
-    assert printed == (GOLDEN / f"{name}.txt").read_text()
+def top1(value: float, n: int = 200) -> dict[str, Metric]:
+    return {"top1": Metric(value=value, n=n)}
 
 
-def accuracy(value: float, n: int = 360) -> Change:
-    return change(metrics={"top1": Metric(value=value, n=n)})
-
-
-TOP1 = RECORD.metrics["top1"].value
-assert RECORD.size is not None
-assert RECORD.operations is not None
-MUST_FAIL: dict[str, tuple[Change, str]] = {
-    "lower": (accuracy(TOP1 - 0.01), "worse"),
-    "higher": (accuracy(TOP1 + 0.01), "better"),
-    "nan": (accuracy(math.nan), "not-a-number"),
-    "infinite": (accuracy(math.inf), "not-a-number"),
-    "fewer samples": (accuracy(TOP1, n=359), "not-comparable"),
-    "no metric": (change(metrics={}), "missing"),
-    "another FP32 model": (change(fp32={"top1": Metric(value=98.0, n=360)}), "worse"),
-    "no FP32 metric": (change(fp32={}), "missing"),
-    "no size": (change(size=None), "missing"),
-    "no operations": (change(operations=None), "missing"),
-    "larger": (change(size=RECORD.size.model_copy(update={"packed_mb": 0.06140001})), "changed"),
-    "smaller": (change(size=RECORD.size.model_copy(update={"packed_mb": 0.06})), "changed"),
-    "size nan": (change(size=RECORD.size.model_copy(update={"packed_mb": math.nan})), "changed"),
-    "one BitOP more": (change(operations=RECORD.operations.model_copy(update={"bitops": 30822401})), "changed"),
-    "no latency": (change(latency=[]), "missing"),
-    "latency nan": (
-        change(latency=[r.model_copy(update={"samples_ms": [math.nan] * 12}) for r in RECORD.latency]),
-        "not-a-number",
-    ),
-    "no samples": (change(latency=[r.model_copy(update={"samples_ms": []}) for r in RECORD.latency]), "not-a-number"),
-    "failed": (change(status="failed", error="no"), "failed"),
-    "out of memory": (change(status="oom"), "failed"),
-    "unsupported": (change(status="unsupported"), "failed"),
+MUST_FAIL: dict[str, tuple[dict[str, Any], str]] = {
+    "lower": ({"metrics": top1(93.99)}, "worse"),
+    "higher": ({"metrics": top1(94.01)}, "better"),
+    "fewer samples": ({"metrics": top1(94.0, n=199)}, "not-comparable"),
+    "no metric": ({"metrics": {}}, "missing"),
+    "another FP32 model": ({"fp32": top1(97.0)}, "worse"),
+    "no FP32 metric": ({"fp32": {}}, "missing"),
+    "no size": ({"size": None}, "missing"),
+    "no operations": ({"operations": None}, "missing"),
+    "larger": ({"size": SIZE.model_copy(update={"packed_mb": 0.00810001})}, "changed"),
+    "smaller": ({"size": SIZE.model_copy(update={"packed_mb": 0.0080})}, "changed"),
+    "another paper's size": ({"size": SIZE.model_copy(update={"conventions": {"block_weights": 0.006}})}, "changed"),
+    "one BitOP more": ({"operations": OPERATIONS.model_copy(update={"bitops": 30_822_401})}, "changed"),
+    "failed": ({"status": "failed", "error": "no"}, "failed"),
+    "out of memory": ({"status": "oom", "error": "no"}, "failed"),
+    "unsupported": ({"status": "unsupported", "error": "no"}, "failed"),
 }
 
 
 @pytest.mark.parametrize("name", MUST_FAIL)
 def test_every_single_change_fails(name: str) -> None:
-    changed, verdict = MUST_FAIL[name]
-    result = judged(changed(RECORD))
+    fields, verdict = MUST_FAIL[name]
+    result = judged(anew(OLD, **fields))
     assert verdicts(result) == {verdict}
     assert result.exit_code == 1
 
 
-@pytest.mark.parametrize("field", ["weights_sha256", "data_sha256"])
-def test_other_inputs_are_not_comparable_and_never_good(field: str) -> None:
-    alone = judged(RECORD.model_copy(update={field: None}))
+def test_unchanged_code_is_good_and_says_on_how_much_that_rests() -> None:
+    result = judged(NEW)
+    assert result.exit_code == 0
+    assert "good: 1 of 1 baseline cells compared on 200 samples, 0 of them one by one" in result.summary
+
+
+@given(difference=st.floats(-50, 2), tolerance=st.floats(0, 60))
+def test_swapping_the_runs_changes_the_sign_and_nothing_else(difference: float, tolerance: float) -> None:
+    other, policy = anew(OLD, metrics=top1(94 + difference), fp32=OLD.fp32), Policy(tolerance=tolerance)
+    there, back = gate([OLD], [other], policy), gate([other], [OLD], policy)
+    assert there.exit_code == back.exit_code
+    opposite = {"worse": "better", "better": "worse"}
+    assert verdicts(there) == {opposite[v] for v in verdicts(back)}
+
+
+@pytest.mark.parametrize("part", ["weights", "validation", "calibration", "subset", "training"])
+def test_other_inputs_are_not_comparable_and_never_good(part: str) -> None:
+    other = anew(row(accuracy=record("accuracy", identity={part: "ff" * 32})))
+    alone = judged(other)
     assert verdicts(alone) == {"not-comparable"}
+    assert part in alone.render()
     assert alone.exit_code == 4
-    both = gate(BASELINE, [RECORD.model_copy(update={field: "0" * 64}), *BASELINE[1:]])
-    assert both.exit_code == 1
+    beside = row(OTHERS[0])
+    assert gate([OLD, beside], [other, anew(beside)]).exit_code == 1
 
 
 @pytest.mark.parametrize(
     "difference", [{"limit": 100}, {"options": {"softmax": "log2"}}, {"seed": 1}, {"calibration": {"images": 8}}]
 )
 def test_a_cell_of_the_same_name_with_other_settings_is_not_comparable(difference: dict[str, object]) -> None:
-    result = judged(RECORD.model_copy(update={"cell": RECORD.cell.model_copy(update=difference)}))
+    result = judged(anew(OLD, cell=OLD.cell.model_copy(update=difference)))
     assert verdicts(result) == {"not-comparable"}
     assert next(iter(difference)) in result.regressions[0].note
 
 
-def test_a_renamed_cell_is_found_by_its_fingerprint() -> None:
-    renamed = RECORD.cell.model_copy(update={"id": "repq_vit[paper]/renamed", "variant": "paper"})
-    result = judged(RECORD.model_copy(update={"cell": renamed}))
+def test_cells_are_matched_by_what_was_asked_for_though_their_identity_changed() -> None:
+    other = anew(row(accuracy=record("accuracy", identity={"code": "changed", "packages": "torch 2.9"})))
+    result = judged(other)
     assert (result.exit_code, result.compared) == (0, 1)
-    assert not any(row.verdict == "new" for row in result.rows)
+    assert f"identity changed: code ({'33' * 32}" not in result.render(), "a digest says nothing"
+    assert "identity changed: code, decides accuracy of 1 cell" in result.render()
+    assert "identity changed: packages (none -> torch 2.9), decides accuracy of 1 cell" in result.render()
 
 
-def test_only_the_latest_record_of_a_cell_counts() -> None:
-    worse = accuracy(50.0)(RECORD).model_copy(update={"fingerprint": "newer"})
-    assert judged(RECORD, worse).exit_code == 1
-    assert judged(worse, RECORD).exit_code == 0
-    assert gate([worse, RECORD], [RECORD]).exit_code == 0
+def test_a_change_of_identity_that_many_cells_share_is_one_line() -> None:
+    def of(name: str, code: str) -> Row:
+        kinds = {kind: record(kind, name, identity={"code": code}) for kind in ("model", "accuracy", "counts")}
+        return row(name, **kinds, latency=None)
 
-
-def test_tolerance_holds_both_ways() -> None:
-    policy = Policy(tolerance=0.5)
-    for value in (TOP1 - 0.5, TOP1 + 0.5):
-        assert judged(accuracy(value)(RECORD), policy=policy).exit_code == 0
-    assert verdicts(judged(accuracy(TOP1 - 0.51)(RECORD), policy=policy)) == {"worse"}
-    assert verdicts(judged(accuracy(TOP1 + 0.51)(RECORD), policy=policy)) == {"better"}
-
-
-@given(difference=st.floats(-50, 5), tolerance=st.floats(0, 60))
-def test_swapping_the_runs_changes_the_sign_and_nothing_else(difference: float, tolerance: float) -> None:
-    other, policy = accuracy(TOP1 + difference)(RECORD), Policy(tolerance=tolerance)
-    there, back = gate([RECORD], [other], policy), gate([other], [RECORD], policy)
-    assert there.exit_code == back.exit_code
-    opposite = {"worse": "better", "better": "worse"}
-    assert verdicts(there) == {opposite[v] for v in verdicts(back)}
-
-
-@pytest.mark.parametrize("where", [{"machine": "other"}, {"packages": {"torch": "3"}}, {"python": "3.14.0"}])
-def test_two_paired_standard_errors_are_allowed_elsewhere_alone(where: dict[str, object]) -> None:
-    right = np.arange(360) < 338
-    right[[1, 2]] = False
-    moved = accuracy(100 * float(np.mean(right)))(RECORD).model_copy(
-        update={"details": {"outcomes": {"top1": pack_outcomes(right.tolist())}}}
-    )
-    elsewhere = moved.model_copy(update={"provenance": RECORD.provenance.model_copy(update=where)})
-    assert verdicts(judged(moved)) == {"worse"}
-    assert judged(elsewhere).exit_code == 0
-    assert verdicts(judged(elsewhere.model_copy(update={"details": {}}))) == {"worse"}
-
-
-def timed(median: float, runs: int, seed: int = 0, spread: float = 0.05) -> LatencyRow:
-    samples = median * np.exp(spread * np.random.default_rng(seed).standard_normal(runs))
-    samples *= median / np.median(samples)
-    row = RECORD.latency[0].model_dump() | {"samples_ms": samples.tolist(), "median_ms": float(np.median(samples))}
-    return LatencyRow(**row)
-
-
-@pytest.mark.parametrize(
-    ("before", "after", "verdict"),
-    [
-        (timed(10, 20), timed(13, 20, seed=1), "slower"),
-        (timed(10, 20), timed(7, 20, seed=1), "faster"),
-        (timed(10, 20), timed(10, 20, seed=1), "same"),
-        (timed(10, 200, spread=0.01), timed(10.5, 200, seed=1, spread=0.01), "same"),  # certain, but small
-        (timed(10, 20, spread=0.8), timed(12, 20, seed=1, spread=0.8), "same"),  # large, but not certain
-        (timed(10, 2), timed(13, 2, seed=1), "slower"),  # two samples could never reach alpha
-    ],
-)
-def test_slower_means_certain_and_large(before: LatencyRow, after: LatencyRow, verdict: str) -> None:
-    old, new = (RECORD.model_copy(update={"latency": [row]}) for row in (before, after))
-    result = gate([old], [new])
-    assert [row.verdict for row in result.rows if row.quantity.startswith("fp32, ")] == [verdict]
-    assert result.exit_code == (1 if verdict == "slower" else 0)
-
-
-def test_latency_of_another_machine_is_not_compared_and_said_so() -> None:
-    slow = [row.model_copy(update={"samples_ms": [100.0] * 12, "median_ms": 100.0}) for row in RECORD.latency]
-    there = RECORD.provenance.model_copy(update={"machine": "other"})
-    result = judged(RECORD.model_copy(update={"latency": slow, "provenance": there}))
-    assert result.exit_code == 0
-    assert "latency not compared: other machine (1x)" in result.render()
+    result = gate([of(name, "a") for name in OTHERS], [anew(of(name, "b")) for name in OTHERS])
+    assert result.changes == ["identity changed: code (a -> b), decides model, accuracy, counts of 7 cells"]
 
 
 def test_a_cell_that_failed_before_cannot_make_the_gate_good() -> None:
-    failed = RECORD.model_copy(update={"status": "failed"})
-    assert gate([failed], [RECORD]).exit_code == 4
-    assert gate([failed, *BASELINE[1:]], BASELINE).exit_code == 0
+    failed = row(accuracy=record("accuracy", status="failed"))
+    alone = gate([failed], [NEW])
+    assert alone.exit_code == 4
+    assert f"{CELL} was not compared: failed in the baseline" in alone.render()
 
 
-def test_a_baseline_compared_with_itself_is_good_but_says_that_nothing_was_run() -> None:
-    result = gate(BASELINE, BASELINE)
+def test_a_baseline_of_which_most_cells_failed_is_too_little() -> None:
+    names = [CELL, *OTHERS[:3]]
+    failed = [row(name, accuracy=record("accuracy", name, status="oom")) for name in names[1:]]
+    now = [anew(row(name)) for name in names]
+    most = gate([OLD, *failed], now)
+    assert most.exit_code == 4
+    assert most.summary.startswith("too little was compared: most cells of the baseline failed: 1 of 4 baseline cells")
+    few = gate([OLD, failed[0]], now)
+    assert few.exit_code == 0
+    assert "(1 failed in the baseline)" in few.summary
+    assert gate([OLD, failed[0]], now, Policy(at_least="all")).exit_code == 4
+
+
+def test_a_regression_is_told_before_too_little() -> None:
+    failed = [row(name, accuracy=record("accuracy", name, status="failed")) for name in OTHERS]
+    assert gate([OLD, *failed], [anew(OLD, metrics=top1(80.0))]).exit_code == 1
+
+
+@pytest.mark.parametrize(("at_least", "code"), [(None, 0), (1, 0), (2, 4), ("all", 0)])
+def test_at_least_so_many_cells(at_least: Any, code: int) -> None:
+    assert judged(NEW, policy=Policy(at_least=at_least)).exit_code == code
+
+
+def test_a_cell_that_is_gone_fails() -> None:
+    beside = row(OTHERS[0])
+    result = gate([OLD, beside], [NEW])
+    assert (verdicts(result), result.exit_code) == ({"missing"}, 1)
+
+
+def test_a_method_that_was_unsupported_stays_out_of_it() -> None:
+    unsupported = row(OTHERS[0], accuracy=record("accuracy", OTHERS[0], status="unsupported"))
+    result = gate([OLD, unsupported], [NEW, unsupported])
     assert result.exit_code == 0
-    assert "a new run not compared: the record is the baseline's own (5x)" in result.render()
+    assert "cell not compared: unsupported in the baseline (1x)" in result.render()
+
+
+def test_only_another_limit_was_run() -> None:
+    result = judged(anew(row(f"{CELL}/limit100")))
+    assert result.exit_code == 4
+    assert "run with --limit 100 alone: run it as the baseline was" in result.render()
+    result = gate([row(f"{CELL}/limit100")], [NEW])
+    assert "run without --limit alone" in result.render()
+
+
+def test_a_limited_run_beside_the_full_one_does_not_hide_it() -> None:
+    result = judged(NEW, anew(row(f"{CELL}/limit100", accuracy=record("accuracy", f"{CELL}/limit100"))))
+    assert result.exit_code == 0
+    assert [each.verdict for each in result.shown] == ["new"]
+
+
+def test_records_of_the_baseline_itself_prove_nothing() -> None:
+    result = gate([OLD], [OLD])
+    assert result.exit_code == 4
+    assert "cell not compared: the record is the baseline's own: it was not run anew (1x)" in result.render()
+    beside = row(OTHERS[0])
+    partly = gate([OLD, beside], [OLD, anew(beside)])
+    assert (partly.exit_code, partly.compared) == (0, 1)
+
+
+def test_a_copy_elsewhere_of_the_same_records_proves_nothing(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_results(tmp_path / name, *lines())
+    assert gate(read_baseline(tmp_path / "one"), read_baseline(tmp_path / "two")).exit_code == 4
 
 
 def test_empty_runs_compare_nothing() -> None:
     assert gate([], []).exit_code == 4
-    assert gate(BASELINE, []).exit_code == 4
-    assert gate([], BASELINE).exit_code == 4
+    assert gate([OLD], []).exit_code == 4
+    assert gate([], [OLD]).exit_code == 4
 
 
-@pytest.mark.parametrize("content", ["", "no record\n", '{"fingerprint": "x"}\n', RECORD.model_dump_json()])
+def test_fp32_is_told_once_for_all_cells_that_share_it() -> None:
+    rows = [row(name) for name in OTHERS]
+    result = gate(rows, [anew(each, fp32=top1(96.0)) for each in rows])
+    assert [each.cell for each in result.regressions] == ["FP32/classification/digits/digits_vit"]
+
+
+def test_counts_alone_are_compared() -> None:
+    only = row(accuracy=None, model=None, latency=None, fp32=None)
+    assert gate([only], [anew(only)]).exit_code == 0
+    assert verdicts(gate([only], [anew(only, size=None)])) == {"missing"}
+
+
+@pytest.mark.parametrize("content", ["", "no record\n", '{"kind": "cell"}\n', "[1]\n", '{"schema_version": 1}\n'])
 def test_a_baseline_that_cannot_be_read_is_bad_input(content: str, tmp_path: Path) -> None:
     (tmp_path / "records.jsonl").write_text(content)
     with pytest.raises(BadInputError) as caught:
@@ -210,39 +224,23 @@ def test_a_missing_baseline_is_bad_input(tmp_path: Path) -> None:
 
 
 def test_a_cut_last_line_is_bad_input_since_its_cell_would_pass(tmp_path: Path) -> None:
-    lines = (GOLDEN / "baseline.jsonl").read_text()
-    (tmp_path / "baseline.jsonl").write_text(lines[:-20])
-    with pytest.raises(BadInputError, match="cut short"):
-        read_baseline(tmp_path / "baseline.jsonl")
+    file = write_results(tmp_path, *lines()) / "records.jsonl"
+    file.write_text(file.read_text()[:-20])
+    with pytest.raises(BadInputError, match="not whole"):
+        read_baseline(file)
+
+
+def test_only_the_last_record_of_a_cell_counts(tmp_path: Path) -> None:
+    bad: Record = record("accuracy", identity={"code": "newer"}, metrics=top1(50.0))
+    now = write_results(tmp_path, *lines(), *lines(accuracy=bad, fp32=fp32_of(provenance=NOW)))
+    assert verdicts(gate([OLD], [anew(each) for each in read_baseline(now)])) == {"worse"}
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"tolerance": math.nan}, {"tolerance": -1.0}, {"alpha": 0.0}, {"alpha": 1.5}, {"slowdown": 0.9}]
-)
-def test_a_policy_that_would_let_anything_pass_is_bad_input(wrong: dict[str, float]) -> None:
+    "wrong",
+    [{"tolerance": float("nan")}, {"tolerance": -1.0}, {"alpha": 0.0}, {"alpha": 1.5}, {"slowdown": 0.9},
+     {"stderrs": -1.0}, {"at_least": 0}],
+)  # fmt: skip
+def test_a_policy_that_would_let_anything_pass_is_bad_input(wrong: dict[str, Any]) -> None:
     with pytest.raises(BadInputError):
         Policy(**wrong)
-
-
-@given(st.lists(st.booleans(), max_size=100))
-def test_outcomes_survive_packing(right: list[bool]) -> None:
-    assert unpack_outcomes(pack_outcomes(right), len(right)).tolist() == [int(r) for r in right]
-
-
-@given(st.lists(st.tuples(st.booleans(), st.booleans()), min_size=2, max_size=60))
-def test_paired_standard_error_is_that_of_the_differences(pairs: list[tuple[bool, bool]]) -> None:
-    def record(right: list[bool]) -> Record:
-        outcomes = {"outcomes": {"top1": pack_outcomes(right)}}
-        return RECORD.model_copy(update={"metrics": {"top1": Metric(value=0, n=len(pairs))}, "details": outcomes})
-
-    differences = [int(b) - int(a) for a, b in pairs]
-    mean = sum(differences) / len(pairs)
-    variance = sum((d - mean) ** 2 for d in differences) / (len(pairs) - 1)
-    before, after = record([a for a, _ in pairs]), record([b for _, b in pairs])
-    stderr = paired_stderr(before, after, "top1")
-    assert stderr == pytest.approx(100 * math.sqrt(variance / len(pairs)))
-
-
-@pytest.mark.parametrize("details", [{}, {"outcomes": {}}, {"outcomes": {"top1": "zz"}}, {"outcomes": {"top1": "ff"}}])
-def test_outcomes_that_are_absent_or_broken_give_no_standard_error(details: dict[str, object]) -> None:
-    assert paired_stderr(RECORD, RECORD.model_copy(update={"details": details}), "top1") is None

@@ -10,7 +10,7 @@ import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from vitq.datasets import digits
+from vitq.datasets import digit_scans, digits
 from vitq.datasets.calibration import Calibration
 from vitq.errors import BadInputError
 
@@ -30,7 +30,7 @@ def test_the_splits_are_all_the_scans_once_and_stratified() -> None:
 
 
 def test_images_are_the_scans_enlarged() -> None:
-    pixels, labels = digits.images([0, 5, 1796])
+    pixels, labels = digit_scans.images([0, 5, 1796])
     raw = load_digits()
     assert pixels.shape == (3, 3, 32, 32)
     assert labels.tolist() == raw.target[[0, 5, 1796]].tolist()
@@ -41,11 +41,11 @@ def test_images_are_the_scans_enlarged() -> None:
 
 
 def test_training_batches_follow_from_their_seed() -> None:
-    first, again, other = (list(digits.training_batches(256, seed, True)) for seed in (1, 1, 2))
+    first, again, other = (list(digit_scans.training_batches(256, seed, True)) for seed in (1, 1, 2))
     assert sum(len(labels) for _, labels in first) == 1069
     assert all(torch.equal(a[0], b[0]) and torch.equal(a[1], b[1]) for a, b in zip(first, again, strict=True))
     assert not torch.equal(first[0][0], other[0][0])
-    plain = list(digits.training_batches(256, 1, False))
+    plain = list(digit_scans.training_batches(256, 1, False))
     assert torch.equal(torch.cat([b[1] for b in plain]).sort().values, torch.cat([b[1] for b in first]).sort().values)
 
 

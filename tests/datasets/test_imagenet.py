@@ -118,12 +118,3 @@ def test_a_bad_calibration_mapping_is_told(given: dict[str, object], word: str) 
     with pytest.raises(BadInputError) as error:
         Calibration.parse(given)
     assert word in one_line(error)
-
-
-def test_sha256_sees_names_and_sizes(folder: Path) -> None:
-    items = imagenet.listing(folder, "val")
-    before = imagenet.sha256(folder, items)
-    with (folder / items[0].path).open("ab") as file:
-        file.write(b"x")
-    assert imagenet.sha256(folder, items) != before
-    assert imagenet.sha256(folder, items[1:]) != before

@@ -10,8 +10,10 @@ import pytest
 import torch
 from timm.data.transforms_factory import create_transform
 
+from vitq.datasets.batches import Preprocessing, mix
+from vitq.datasets.decoding import decode
 from vitq.datasets.imagenet import listing
-from vitq.datasets.images import Preprocessing, decode, mix, read_batches
+from vitq.datasets.images import read_batches
 from vitq.errors import BadInputError
 
 HOW = Preprocessing((3, 32, 32), (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 0.875, "bicubic")

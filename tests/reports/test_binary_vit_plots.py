@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from vitq.benchmarks.record import CellKey, Provenance, Record
+from vitq.benchmarks.record import CellKey, Provenance
+from vitq.benchmarks.rows import Row
 from vitq.reports.binary_vit_plots import draw, row_name
 from vitq.reports.pictures import draw_method_pictures
 
@@ -30,16 +31,14 @@ def details(seed: int) -> dict[str, Any]:
     return {"training": training, "weights": {"before": side, "after": side}, "activation_means": means}
 
 
-def record(seed: int = 0, **changes: Any) -> Record:
+def record(seed: int = 0, **changes: Any) -> Row:
     options = changes.pop("options", {})
     fields: dict[str, Any] = {"details": details(seed)} | changes
     cell = CellKey(
         id=f"binary_vit/classification/digits_vit/W1A1/seed{seed}-{options}", method="binary_vit", options=options,
         task="classification", dataset="digits", model="digits_vit", bits="W1A1", seed=seed,
     )  # fmt: skip
-    return Record(
-        fingerprint=f"{seed}{options}", cell=cell, status="done", seed=seed, provenance=Provenance(vitq="0"), **fields
-    )
+    return Row(cell=cell, status="done", provenance=Provenance(vitq="0"), **fields)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from vitq.benchmarks.record import CellKey, Provenance, Record
+from vitq.benchmarks.record import CellKey, Provenance
+from vitq.benchmarks.rows import Row
 from vitq.reports.i_vit_plots import difference_table, draw
 from vitq.reports.pictures import draw_method_pictures
 
@@ -29,12 +30,12 @@ ROWS = [
 ]
 
 
-def record(model: str, details: dict[str, Any]) -> Record:
+def record(model: str, details: dict[str, Any]) -> Row:
     cell = CellKey(
         id=f"i_vit/classification/{model}/W8A8/seed0", method="i_vit", task="classification", dataset="digits",
         model=model, bits="W8A8",
     )  # fmt: skip
-    return Record(fingerprint=model, cell=cell, status="done", details=details, provenance=Provenance(vitq="0"))
+    return Row(cell=cell, status="done", details=details, provenance=Provenance(vitq="0"))
 
 
 def test_a_pair_of_pictures_a_model(tmp_path: Path) -> None:

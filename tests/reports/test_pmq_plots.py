@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vitq.benchmarks.record import CellKey, Metric, Provenance, Record
+from vitq.benchmarks.record import CellKey, Metric, Provenance
+from vitq.benchmarks.rows import Row
 from vitq.reports.pmq_plots import draw, short
 
 WIDTHS = (2, 3, 4, 6, 8)
@@ -18,7 +19,7 @@ def component(name: str, weights: int, bits: int) -> dict[str, Any]:
             "activation_bits": bits, "sensitivity": rows}  # fmt: skip
 
 
-def record(allocation: str, draw_number: int, top1: float, searched: bool) -> Record:
+def record(allocation: str, draw_number: int, top1: float, searched: bool) -> Row:
     uniform = [[b, 1e6 * b, 2.0**-b] for b in WIDTHS]
     problem = {"kind": "weights", "budget": 4e6, "smallest": 2e6, "largest": 8e6}
     if searched:
@@ -41,7 +42,7 @@ def record(allocation: str, draw_number: int, top1: float, searched: bool) -> Re
     }
     key = CellKey(id=f"pmq:{allocation}{draw_number}/classification/m/W4A4/seed0", method="pmq", task="classification",
                   dataset="digits", model="m", bits="W4A4")  # fmt: skip
-    return Record(fingerprint=f"{allocation}{draw_number}", cell=key, status="done", details=details,
+    return Row(cell=key, status="done", details=details,
                   metrics={"top1": Metric(value=top1, n=100, stderr=2.0)}, provenance=Provenance(vitq="0"))  # fmt: skip
 
 

@@ -9,21 +9,22 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vitq.benchmarks.record import Metric, Record
+from vitq.benchmarks.record import Metric
+from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import draw_method_pictures
 from vitq.reports.psaq_plots import draw, source_rows, source_table
 
 CURVES = {"iteration": [1, 2, 3], "entropy": [1.0, 0.5, 0.1], "difference": [None, 0.1, 0.2], "total": [2.0, 1.0, 0.5]}
 
 
-Maker = Callable[..., Record]
+Maker = Callable[..., Row]
 
 
 @pytest.fixture
 def psaq(record: Maker) -> Maker:
     """Maker of a row of PSAQ-ViT on the digits."""
 
-    def make(source: str, top1: float, seed: int = 0, *, stderr: float = 0.2, **changes: Any) -> Record:
+    def make(source: str, top1: float, seed: int = 0, *, stderr: float = 0.2, **changes: Any) -> Row:
         details = {"calibration": source, "residual": "quantized"}
         defaults: dict[str, Any] = {
             "method": "psaq_vit", "variant": source, "options": {"calibration": source}, "bits": "W4A8",
@@ -36,7 +37,7 @@ def psaq(record: Maker) -> Maker:
     return make
 
 
-def rows(psaq: Maker, generated: float, gaussian: float, real: float) -> list[Record]:
+def rows(psaq: Maker, generated: float, gaussian: float, real: float) -> list[Row]:
     found = [psaq("generated", generated + d, seed) for seed, d in enumerate((-1.0, 0.0, 1.0))]
     return [*found, psaq("gaussian", gaussian), psaq("real", real)]
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.record import Provenance, Record
+from vitq.benchmarks.record import Provenance
+from vitq.benchmarks.rows import Row
 from vitq.reports.pareto import pareto_front
 from vitq.reports.pictures import Picture, draw_method_pictures
 from vitq.reports.plots import accuracy_against_size, measured_against_reported, points_by_panel
@@ -91,7 +92,7 @@ def drawing_module(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def test_a_method_draws_from_its_own_finished_records(record: Make, tmp_path: Path, drawing_module: ModuleType) -> None:
     seen: list[str] = []
 
-    def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
+    def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
         seen.extend(r.cell.id for r in records)
         (out / "made.png").write_bytes(PNG)
         return [Picture(out / "made.png", "Made", f"from {results.name}")]
@@ -107,7 +108,7 @@ def test_a_method_draws_from_its_own_finished_records(record: Make, tmp_path: Pa
 def test_a_picture_that_fails_is_named_and_costs_nothing_else(
     record: Make, tmp_path: Path, drawing_module: ModuleType
 ) -> None:
-    def draw(records: Sequence[Record], results: Path, out: Path) -> list[Picture]:
+    def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
         raise FileNotFoundError("images.safetensors is gone")
 
     drawing_module.draw = draw  # type: ignore[attr-defined]

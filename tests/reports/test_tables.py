@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.rows import Row
 from vitq.reports import tables
 from vitq.reports.layout import NOTHING
 from vitq.reports.verdicts import compare
@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).with_name("golden_tables.md")
 
 
 @pytest.fixture
-def records(record: Make, latency: Make) -> list[Record]:
+def records(record: Make, latency: Make) -> list[Row]:
     options = {**record().cell.options, "layernorm": "channel"}
     return [
         record(69.5, seed=1),
@@ -35,7 +35,7 @@ def records(record: Make, latency: Make) -> list[Record]:
     ]
 
 
-def test_tables_are_those_of_the_golden_page(records: list[Record], figure: Make) -> None:
+def test_tables_are_those_of_the_golden_page(records: list[Row], figure: Make) -> None:
     figures = [
         figure(),
         figure(value=70.28, options={"layernorm": "channel"}, variant="channelwise"),
@@ -52,12 +52,12 @@ def test_tables_are_those_of_the_golden_page(records: list[Record], figure: Make
     assert page + "\n" == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_order_does_not_depend_on_the_order_of_records(records: list[Record]) -> None:
+def test_order_does_not_depend_on_the_order_of_records(records: list[Row]) -> None:
     assert tables.results_table(records) == tables.results_table(records[::-1])
     assert tables.ablation_table(records) == tables.ablation_table(records[::-1])
 
 
-def test_csv_holds_plain_numbers(records: list[Record]) -> None:
+def test_csv_holds_plain_numbers(records: list[Row]) -> None:
     rows = list(csv.DictReader(io.StringIO(tables.results_table(records, "csv"))))
     assert len(rows) == len(records)
     repq = next(r for r in rows if r["id"].endswith("W4A4/seed0") and r["method"] == "repq_vit" and not r["variant"])
@@ -65,8 +65,8 @@ def test_csv_holds_plain_numbers(records: list[Record]) -> None:
     assert float(repq["median_ms[fake-quant]"]) == 61.0
 
 
-def test_a_fake_quant_time_is_never_a_speed_up(records: list[Record]) -> None:
-    texts = {r.cell.method + r.cell.variant + str(r.seed): tables.latency_text(r) for r in records}
+def test_a_fake_quant_time_is_never_a_speed_up(records: list[Row]) -> None:
+    texts = {r.cell.method + r.cell.variant + str(r.cell.seed): tables.latency_text(r) for r in records}
     assert "(" not in texts["repq_vit0"]
     assert "integer-only:x 20.0 (2.00x)" in texts["i_vit0"]
 
@@ -77,7 +77,7 @@ def test_reconstructions_are_marked_wherever_they_are_shown(record: Make, figure
     shown = [tables.results_table(made), tables.compare_table(compare(made, [row]))]
     shown += [tables.ablation_table(made), tables.seeds_table(made)]
     assert all("pmq†" in text for text in shown)
-    assert all(tables.RECONSTRUCTION in text for text in [*shown[:2], tables.record_view(made[0])])
+    assert all(tables.RECONSTRUCTION in text for text in [*shown[:2], tables.row_view(made[0])])
 
 
 def test_compare_csv_has_every_figure(record: Make, figure: Make) -> None:
@@ -93,10 +93,10 @@ def test_layers_are_read_from_the_records_file(record: Make, tmp_path: Path) -> 
     assert "head" in tables.layers_table(record(files={"layers": "layers.json"}), tmp_path, "plain")
 
 
-def test_a_record_view_names_everything(record: Make, latency: Make) -> None:
-    made = record(warnings=["look out"], phases={"quantize": 1.5}, latency=[latency("fp32", 40.0)])
-    text = tables.record_view(made)
-    for word in ("look out", "quantize", "69.00 ± 0.21", "fp32 40.0", made.fingerprint, "log_sqrt2", "deit_small"):
+def test_a_row_view_names_everything(record: Make, latency: Make) -> None:
+    made = record(warnings=["look out"], seconds={"quantize": 1.5}, latency=[latency("fp32", 40.0)])
+    text = tables.row_view(made)
+    for word in ("look out", "quantize", "69.00 ± 0.21", "fp32 40.0", made.key, "log_sqrt2", "deit_small"):
         assert word in text
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.record import LatencyRow, Metric, Provenance, Record, Size
+from vitq.benchmarks.record import Calibrated, LatencyRow, Metric, Provenance, Size
+from vitq.benchmarks.rows import Row
 from vitq.reports.figure import FULL_SIZE, Figure, load_figures
 from vitq.reports.verdicts import Comparison, compare
 
@@ -53,6 +54,11 @@ def test_disputed_is_what_others_measured_too(record: Make, figure: Make, top1: 
         ({"n": 1000}, "1,000 of 50,000"),
         ({"fp32": 79.70}, "other weights or preprocessing"),
         ({"fp32": None}, "no FP32 top1"),
+        ({"calibrated": Calibrated(read=2, given=32)}, "2 of 32 calibration images were read"),
+        (
+            {"calibrated": Calibrated(read=32, given=32, evaluated=32)},
+            "calibrated on 32 of the images that are evaluated",
+        ),
         ({"scope": "backbone"}, "only the backbone"),
         ({"options": {"softmax": "log_sqrt2", "brand_new": 3}}, "brand_new"),
         ({"calibration": {"images": 8}}, "calibration.images 8, the figure's is 32"),
@@ -120,7 +126,7 @@ def test_accounting_alone_runs_no_accuracy_figure(record: Make, figure: Make) ->
 
 def test_a_cell_that_failed_and_was_run_again_counts_once(record: Make, figure: Make) -> None:
     good = record(69.0)
-    failed = record(None, status="failed", error="killed", fingerprint=good.fingerprint)
+    failed = record(None, status="failed", error="killed")
     assert only(compare([failed, good], [figure()])).verdict == "reproduced"
     assert only(compare([good, failed], [figure()])).verdict == "not-run"
 
@@ -169,7 +175,7 @@ def test_a_gain_is_over_the_own_baseline_of_the_same_seeds(record: Make, figure:
 
 
 def test_the_released_code_on_the_proxy_can_be_reproduced(record: Make) -> None:
-    proxy = {"dataset": "imagenet-proxy", "model": "vit_tiny_patch16_224", "details": {}, "n": 744, "fp32": 87.77}
+    proxy = {"dataset": "imagenet-proxy", "model": "vit_tiny_patch16_224", "paper_name": None, "n": 744, "fp32": 87.77}
     found = [c for c in compare([record(27.9, **proxy)], load_figures()) if c.records]
     assert [(c.verdict, c.figure.evidence if c.figure else "") for c in found] == [("reproduced", "released-code run")]
 
@@ -200,14 +206,14 @@ def test_reproduced_needs_the_whole_data_set_and_the_same_weights(
 ) -> None:
     settings = {k: v[0] if isinstance(v, list) else v for k, v in figure.settings.items()} if with_settings else {}
     cell = {k: v for k, v in settings.items() if not k.startswith("calibration.")} | figure.options
-    fp32 = None if fp_off is None or figure.fp_value is None else figure.fp_value + fp_off
-    made: Record = record(
+    fp32 = None if fp_off is None or figure.fp_value is None else min(max(figure.fp_value + fp_off, 0.0), 100.0)
+    made: Row = record(
         figure.value + off * figure.tolerance,
         fp32,
         n,
         **{"method": figure.cell_method, "bits": figure.bits, "dataset": dataset, "limit": limit, "options": cell},
         calibration=record().cell.calibration if with_settings else {},
-        details={"paper_name": figure.model},
+        paper_name=figure.model,
     )
     found = [c for c in compare([made], [figure]) if c.figure]
     if found[0].verdict == "reproduced":

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vitq.tasks import registry
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Places
-from vitq.tasks.classification import accuracy, count_hits
+from vitq.tasks.classification import accuracy, hits
 from vitq.tasks.names import model_entries
 
 TASK = registry.load("classification")
@@ -114,8 +114,8 @@ def test_synthesized_labels_come_from_the_generator(digit_model: LoadedModel) ->
 
 def test_hits_count_ranks_and_refuse_nan() -> None:
     logits = torch.tensor([[9.0, 1, 2, 3, 4, 5], [9, 1, 2, 3, 4, 5], [9, 1, 2, 3, 4, 5], [float("nan")] * 6])
-    assert count_hits(logits, torch.tensor([0, 5, 1, 0])).tolist() == [1, 2]
-    assert accuracy(3, 4).stderr == pytest.approx(100 * math.sqrt(0.75 * 0.25 / 4))
+    assert hits(logits, torch.tensor([0, 5, 1, 0])).sum(0).tolist() == [1, 2]
+    assert accuracy(np.array([True, True, False, True])).stderr == pytest.approx(100 * math.sqrt(0.75 * 0.25 / 4))
 
 
 @pytest.mark.parametrize("name", [name for name in model_entries() if "base" not in name])
@@ -145,7 +145,7 @@ def test_a_folder_serves_calibration_training_and_validation(digit_model: Loaded
             for i in range(n):
                 pixels = rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(tmp_path / split / synset / f"{i}.JPEG")
-    places = Places(datasets={"imagenet-1k": tmp_path}, workers=0)
+    places = Places(datasets={"imagenet-1k": tmp_path})
     spec = {"images": 5, "batch": 4, "train_batch": 5, "augment": "full"}
     data = TASK.open_data("imagenet-1k", digit_model, places, limit=4, seed=0, calibration=spec)
     assert [images.shape[0] for images, _ in data.calibration()] == [4, 1]

@@ -1,0 +1,80 @@
+"""What `vitq gate` does, from arguments to exit code."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from vitq.benchmarks.cells import picker
+from vitq.benchmarks.gate.junit import junit
+from vitq.benchmarks.gate.matching import gate, read_baseline
+from vitq.benchmarks.gate.policy import Policy
+from vitq.benchmarks.gate.result import GateResult
+from vitq.benchmarks.gate.spread import read_spread
+from vitq.benchmarks.gate.summary import job_summary
+from vitq.benchmarks.rows import Row
+from vitq.benchmarks.site import load_site
+from vitq.benchmarks.store import read_rows
+from vitq.benchmarks.suite import load_suite
+from vitq.errors import BadInputError
+
+GITHUB_SUMMARY = "GITHUB_STEP_SUMMARY"
+
+
+def run_gate(
+    suite_name: str,
+    baseline: Path,
+    *,
+    results: Path | None = None,
+    site: Path | None = None,
+    policy: Policy | None = None,
+    k: str | None = None,
+    junit_file: Path | None = None,
+    summary_file: Path | None = None,
+) -> int:
+    """Compare, print, write what CI shows; 0 good, 1 regression, 4 nothing or too little compared.
+
+    Raises BadInputError for a suite, a baseline, results or outcomes that cannot be read or a file not to be written.
+    """
+    suite = load_suite(suite_name)
+    folder = results or load_site(site).results / suite.name
+    before = read_baseline(baseline)
+    spread = read_spread(baseline, before)
+    result = gate(_picked(before, k), _picked(read_rows(folder), k), policy, spread)
+    if _one_file(baseline, folder):
+        print(f"the baseline {baseline} is the results folder itself: give the results of an earlier run")
+    print(result.render())
+    _write(result, suite.name, junit_file, summary_file)
+    return result.exit_code
+
+
+def _picked(rows: list[Row], k: str | None) -> list[Row]:
+    if not k:
+        return rows
+    pick = picker(k)
+    return [row for row in rows if pick(row.cell.id)]
+
+
+def _one_file(baseline: Path, folder: Path) -> bool:
+    left, right = (path / "records.jsonl" if path.is_dir() else path for path in (baseline, folder))
+    return left.samefile(right)
+
+
+def _write(result: GateResult, suite: str, junit_file: Path | None, summary_file: Path | None) -> None:
+    """JUnit as a file of its own; a summary is added to what the job's other steps wrote."""
+    if junit_file is not None:
+        _put(junit_file, junit(result, suite), "w")
+    github = os.environ.get(GITHUB_SUMMARY)
+    if summary_file is not None:
+        _put(summary_file, job_summary(result, suite), "w")
+    elif github:
+        _put(Path(github), job_summary(result, suite), "a")
+
+
+def _put(path: Path, text: str, mode: str) -> None:
+    try:
+        with path.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise BadInputError(f"{path} cannot be written: {reason}; name a file in a folder that is there") from None

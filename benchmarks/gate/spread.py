@@ -1,0 +1,68 @@
+"""How far a cell's accuracy moves for no reason: measured beside the baseline, read by the gate.
+
+Some recipes are chaotic: a last bit that another CPU rounds otherwise sends generation or training elsewhere, and the
+accuracy lands points away though the code is the same. `spread.json` beside a baseline's records holds each such cell's
+accuracy under changes that another machine amounts to (see `benchmarks.gate.perturb`), by the name of the run.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from vitq.benchmarks.record import Share
+from vitq.benchmarks.rows import Row
+from vitq.errors import BadInputError
+
+FILE = "spread.json"
+BASELINE = "baseline"
+FEWEST = 3
+
+
+class Spread(BaseModel):
+    """Accuracy of cells over runs that should agree.
+
+    Attributes:
+        runs: how each run was changed, by its name; `baseline` is the baseline itself.
+        cells: by cell and metric, the value in percent of each run.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    schema_version: Literal[1] = 1
+    runs: dict[str, str] = Field(default_factory=dict)
+    cells: dict[str, dict[str, dict[str, Share]]] = Field(default_factory=dict)
+
+    def of(self, cell: str, metric: str) -> tuple[float, int] | None:
+        """Standard deviation, in points, of the difference between two such runs, and the number of runs; or None.
+
+        A run has the sample deviation s of all runs, two independent ones differ by sqrt(2) s.
+        """
+        values = list(self.cells.get(cell, {}).get(metric, {}).values())
+        if len(values) < FEWEST:
+            return None
+        return math.sqrt(2) * statistics.stdev(values), len(values)
+
+
+def read_spread(baseline: Path, rows: list[Row]) -> Spread | None:
+    """The spread beside a baseline's records, or None; BadInputError where it is broken or of other records."""
+    path = (baseline if baseline.is_dir() else baseline.parent) / FILE
+    if not path.exists():
+        return None
+    try:
+        spread = Spread.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, ValidationError) as error:
+        first = str(error).partition("\n")[0]
+        raise BadInputError(f"the spread {path} cannot be read ({first}): make the baseline again") from None
+    values = {(row.cell.id, name): metric.value for row in rows for name, metric in row.metrics.items()}
+    for cell, metrics in spread.cells.items():
+        for name, runs in metrics.items():
+            if not math.isclose(runs.get(BASELINE, math.nan), values.get((cell, name), math.nan), abs_tol=1e-6):
+                raise BadInputError(
+                    f"the spread {path} is not that of these records: {cell} {name} differs; make the baseline again"
+                )
+    return spread

@@ -1,0 +1,83 @@
+"""What a data set offers, and what it hands on when it is opened; read without torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from vitq.datasets.calibration import Calibration
+
+if TYPE_CHECKING:
+    from vitq.datasets.batches import Preprocessing
+
+Tell = Callable[[str, int, int], None]
+"""Hears of progress: phase, done, total."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing looked at: what, whether it is as it should be, and one line that says what was found."""
+
+    name: str
+    ok: bool
+    message: str
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set opened for one cell: fresh, deterministic iterators over batches, and identities of what they read.
+
+    `subset` and `calibration_list` are the images a limit left and the images calibrated on, one name a line (a path
+    relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
+    list. `sha256` is of the names, labels and content of the images that validation reads, as `Dataset.identity` gives
+    it under `validation`; `names` are those images in the order they are read. `calibration_overlap` is how many of the
+    calibration images are among them.
+    """
+
+    calibration: Callable[[], Iterator[Any]]
+    training: Callable[[int], Iterator[Any]] | None
+    validation: Callable[[], Iterator[Any]]
+    n_validation: int
+    sha256: str
+    subset: str | None = None
+    calibration_list: str = ""
+    names: Sequence[str] = ()
+    calibration_overlap: int = 0
+
+
+class Dataset(Protocol):
+    """A data set; its module imports without torch.
+
+    `packages` are the distributions whose versions decide what is read, `modules` those of vitq whose code does.
+    `classes` is how many there are; `full_size` how many images the whole validation split has, None where a folder may
+    hold any number; `needs_folder` whether the site file has to name one.
+    """
+
+    name: str
+    packages: tuple[str, ...]
+    modules: tuple[str, ...]
+    classes: int
+    full_size: int | None
+    needs_folder: bool
+
+    def identity(
+        self, places: Mapping[str, Path], *, limit: int | None, spec: Calibration, wants: Collection[str]
+    ) -> dict[str, str]:
+        """See `vitq.datasets.identity.data_identity`."""
+
+    def open(
+        self,
+        how: Preprocessing,
+        spec: Calibration,
+        places: Mapping[str, Path],
+        *,
+        limit: int | None,
+        seed: int,
+        workers: int | None,
+    ) -> Data:
+        """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
+
+    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Tell, workers: int | None) -> list[Check]:
+        """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""

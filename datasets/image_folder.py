@@ -1,0 +1,53 @@
+"""Opening a folder of images of ImageNet's layout: iterators over its calibration, training and validation images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import torch
+
+from vitq.datasets import imagenet
+from vitq.datasets.base import Data
+from vitq.datasets.batches import Batch, Preprocessing, seed_of, training_epoch
+from vitq.datasets.calibration import Calibration, warn_of_overlap
+from vitq.datasets.identity import validation_sha256
+from vitq.datasets.images import read_batches
+from vitq.datasets.listing import as_text
+
+EVALUATION_BATCH = 64
+
+
+def open_folder(
+    root: Path, how: Preprocessing, spec: Calibration, *, limit: int | None, seed: int, workers: int | None
+) -> Data:
+    """The folder as a model wants it; BadInputError where a split, a list or an image is not as it should be."""
+    chosen = imagenet.limited(root, limit)
+    calibrated = imagenet.calibration(root, spec)
+    digests = imagenet.content(root, chosen)
+    evaluated = set(digests)  # by content: a copy or a link under another name is the same image
+    overlap = sum(digest in evaluated for digest in imagenet.content(root, calibrated))
+    warn_of_overlap(overlap, calibrated)
+    train_items = cache(lambda: imagenet.listing(root, "train"))
+
+    def training(epoch: int) -> Iterator[Batch]:
+        items, epoch_seed = train_items(), seed_of("train", seed, epoch)
+        order = torch.randperm(len(items), generator=torch.Generator().manual_seed(epoch_seed)).tolist()
+        shuffled = [items[i] for i in order]
+        batches = read_batches(
+            root, shuffled, how, spec.train_batch, workers=workers, augment=spec.augment, seed=epoch_seed
+        )
+        return training_epoch(batches, len(items), spec, len(imagenet.classes()), epoch_seed)
+
+    return Data(
+        calibration=lambda: read_batches(root, calibrated, how, spec.batch, workers=workers),
+        training=training if (root / "train").is_dir() else None,
+        validation=lambda: read_batches(root, chosen, how, EVALUATION_BATCH, workers=workers),
+        n_validation=len(chosen),
+        sha256=validation_sha256(chosen, digests),
+        subset=None if limit is None else as_text(chosen),
+        calibration_list=as_text(calibrated),
+        names=tuple(item.path for item in chosen),
+        calibration_overlap=overlap,
+    )

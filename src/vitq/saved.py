@@ -1,0 +1,90 @@
+"""Loading a saved quantized model: the architecture and the method's modules from the header, then every tensor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from vitq.errors import BadInputError
+from vitq.methods import registry, saving
+from vitq.methods.base import MethodInputError, UnsupportedError
+from vitq.methods.bits import Bits
+from vitq.methods.options import make_options
+from vitq.methods.saved_file import read_index
+from vitq.tasks import registry as tasks
+from vitq.tasks.names import ModelEntry
+
+_SLACK = 1_000_000
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A saved model as it computes again: `exec` as in `vitq.methods.base.Quantized`, and the file's whole header."""
+
+    model: nn.Module
+    exec: str
+    header: dict[str, Any]
+
+
+def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
+    """The quantized model that a file holds, in eval mode, on `device`; nothing of the file is executed.
+
+    On the same machine, versions, threads and batch it gives the logits of the model that was saved, bit for bit.
+    Raises BadInputError, in one line, for a file that is no saved model, is damaged, or is of another version.
+    """
+    return load_quantized(path, device).model
+
+
+def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
+    """As `load`, with how the model computes and the file's header."""
+    path = Path(path)
+    try:
+        header = saving.read_header(path)
+        _check_size(path, header)
+        model = saving.fill(_restored(path, header), path)
+        return Loaded(model.to(device), str(header["exec"]), header)
+    except (MethodInputError, UnsupportedError) as error:
+        raise BadInputError(str(error)) from error
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BadInputError(f"the header of {path} does not describe a model that can be built: {reason}") from error
+
+
+def _restored(path: Path, header: dict[str, Any]) -> nn.Module:
+    """The architecture with the method's modules in it, no weight yet."""
+    if header["scope"] != "":
+        raise BadInputError(f"{path} holds the scope {header['scope']!r} of a model: only whole models can be loaded")
+    method = registry.load(header["method"])
+    options = make_options(method.Options, _tuples(header["options"]))
+    model = _architecture(header["architecture"])
+    return method.restore(model, Bits.parse(header["bits"]), options, header["facts"])
+
+
+def _architecture(known: dict[str, Any]) -> nn.Module:
+    try:
+        entry = ModelEntry.model_validate(known["model"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"architecture.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+    return tasks.load(known["task"]).build_entry(entry)
+
+
+def _tuples(options: dict[str, Any]) -> dict[str, Any]:
+    """JSON has no tuples, which options hold where they are a list of values."""
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in options.items()}
+
+
+def _check_size(path: Path, header: dict[str, Any]) -> None:
+    """Refuse an architecture that is far larger than what the file holds, before memory is taken for it."""
+    held = sum(entry.numel for entry in read_index(path).entries)
+    with torch.device("meta"):
+        needed = sum(parameter.numel() for parameter in _architecture(header["architecture"]).parameters())
+    if needed > 2 * held + _SLACK:
+        raise BadInputError(
+            f"{path} holds {held} numbers, its header describes a model of {needed}: the file is damaged"
+        )
