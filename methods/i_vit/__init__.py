@@ -159,6 +159,7 @@ def quantize(job: Job, options: Options) -> Quantized:
     batches = 0 if unset else calibrate(model, job)
     history = _train(model, teacher, job, options)
     model.eval().requires_grad_(False)
+    model.note_scales(job.input.size)
     refuse_zero_gammas(model)
     refuse_unfit_grids(model)
     (job.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use any more

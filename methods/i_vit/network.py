@@ -74,6 +74,13 @@ class Network(nn.Module):
         assert head.out is not None
         return head.out.scale
 
+    @torch.no_grad()
+    def note_scales(self, size: tuple[int, int, int]) -> None:
+        """Let every node note the scales that it is given, by a pass over an image [C, H, W] of zeros, in eval mode."""
+        training = self.training
+        self.eval()(torch.zeros(1, *size, device=next(self.parameters()).device))
+        self.train(training)
+
     def run(self, x: Flow) -> Flow:  # noqa: ARG002
         """The network from the quantized image to the logits; integers to integers in the integer form."""
         raise TypeError(f"{type(self).__name__} is no network of its own")

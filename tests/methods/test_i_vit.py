@@ -246,6 +246,29 @@ def test_no_calibration_and_no_training_data_are_said(tmp_path: Path) -> None:
         i_vit.quantize(untrained, i_vit.Options(epochs=1))
 
 
+@pytest.mark.parametrize("arithmetic", ["paper", "release"])
+def test_a_run_killed_after_its_last_epoch_ends_as_one_that_was_not(
+    arithmetic: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = i_vit.Options(arithmetic=arithmetic, epochs=1, lr=1e-4)
+
+    def killed(model: Network) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(i_vit, "refuse_unfit_grids", killed)
+        with pytest.raises(KeyboardInterrupt):
+            i_vit.quantize(job(vit(), tmp_path), options)
+    assert (tmp_path / "training.pt").is_file()
+    resumed = i_vit.quantize(job(vit(), tmp_path), options)
+    (tmp_path / "whole").mkdir()
+    whole = i_vit.quantize(job(vit(), tmp_path / "whole"), options)
+    images = batches(1, 8, seed=3)[0][0]
+    with torch.no_grad():
+        assert torch.equal(resumed.model(images), whole.model(images))
+    assert resumed.details == whole.details
+
+
 def held_out_loss(model: nn.Module) -> float:
     with torch.no_grad():
         losses = [F.cross_entropy(model(images), labels) for images, labels in batches(3, 32, seed=50)]
