@@ -92,8 +92,8 @@ def run(
     from vitq.benchmarks import session
 
     return session.run(
-        suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs, results=results,
-        site=site, command=" ".join(["vitq", *sys.argv[1:]]),
+        suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs,
+        results=results, site=site, command=" ".join(["vitq", *sys.argv[1:]]),
     )  # fmt: skip
 
 

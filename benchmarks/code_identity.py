@@ -26,15 +26,20 @@ def code_sha256(*roots: str, alone: Iterable[str] = ()) -> str:
 
 
 def reached(roots: Iterable[str]) -> set[str]:
-    """Names of the vitq modules that these import, directly or not, themselves included."""
-    found: set[str] = set()
-    waiting = list(roots)
+    """Names of the vitq modules that these import, directly or not, themselves included.
+
+    Importing a module runs the body of every package above it, and none of their functions: what those import when
+    they are called is not counted.
+    """
+    found: dict[str, bool] = {}
+    waiting = [(name, True) for name in roots]
     while waiting:
-        name = waiting.pop()
-        if name not in found:
-            found.add(name)
-            waiting.extend(_imports(name))
-    return found
+        name, called = waiting.pop()
+        if found.get(name) in (True, called):
+            continue
+        found[name] = called
+        waiting.extend(_imports(name, called))
+    return set(found)
 
 
 @cache
@@ -69,28 +74,34 @@ def _tree(name: str) -> ast.Module:
 
 
 @cache
-def _imports(name: str) -> frozenset[str]:
-    """Modules of vitq that importing `name` imports: its parents, and what its statements name."""
+def _imports(name: str, called: bool) -> frozenset[tuple[str, bool]]:
+    """What importing a module imports: its parents, and what its statements name, those in functions where `called`.
+
+    Each with whether its functions may be called: not those of a package that is only passed through.
+    """
     package = name if _source(name).name == _INIT else name.rpartition(".")[0]
     parts = name.split(".")
-    found = {".".join(parts[:i]) for i in range(1, len(parts))}
-    for node in _statements(_tree(name)):
+    found = {(".".join(parts[:i]), False) for i in range(1, len(parts))}
+    for node in _statements(_tree(name), called):
         if isinstance(node, ast.Import):
-            found.update(_known(alias.name) for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            base = _base(node, package)
-            found.add(_known(base))
-            found.update(_known(f"{base}.{alias.name}") for alias in node.names if _known(base))
-    return frozenset(found - {""})
+            found.update((alias.name, alias.name != _ROOT) for alias in node.names if _known(alias.name))
+        elif isinstance(node, ast.ImportFrom) and _known(base := _base(node, package)):
+            inside = {f"{base}.{alias.name}" for alias in node.names}
+            modules = {each for each in inside if _known(each)}
+            found.add((base, modules != inside and base != _ROOT))
+            found.update((each, True) for each in modules)
+    return frozenset(found)
 
 
-def _statements(tree: ast.AST) -> Iterator[ast.AST]:
-    """Every node, less what only a type checker reads."""
+def _statements(tree: ast.AST, called: bool) -> Iterator[ast.AST]:
+    """Every node, less what only a type checker reads and, where nothing is `called`, the bodies of functions."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
             continue
+        if not called and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
         yield node
-        yield from _statements(node)
+        yield from _statements(node, called)
 
 
 def _base(node: ast.ImportFrom, package: str) -> str:
@@ -100,9 +111,9 @@ def _base(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def _known(name: str) -> str:
-    """The name where it is a module of vitq, else nothing."""
-    return name if name.partition(".")[0] == _ROOT and _place(name) else ""
+def _known(name: str) -> bool:
+    """Whether this is a module of vitq."""
+    return name.partition(".")[0] == _ROOT and _place(name) is not None
 
 
 @cache
@@ -111,16 +122,28 @@ def _tree_sha256(name: str) -> str:
 
 
 def tree_sha256(source: bytes) -> str:
-    """sha256 of a source's syntax tree without docstrings."""
+    """sha256 of a source's syntax tree without docstrings, the same in every Python."""
     tree = ast.parse(source)
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and body:
-            first = body[0]
-            if (
-                isinstance(first, ast.Expr)
-                and isinstance(first.value, ast.Constant)
-                and isinstance(first.value.value, str)
-            ):
-                node.body = [*body[1:]] or [ast.Pass()]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)) and _is_text(node.body):
+            node.body = node.body[1:] or [ast.Pass()]
+    return hashlib.sha256(_spelled(tree).encode()).hexdigest()
+
+
+def _spelled(node: object) -> str:
+    """A tree as text, less fields and parts of f-strings that are empty.
+
+    `ast.dump` shows empty ones or not by the version of Python, and versions add some: code would seem changed.
+    """
+    if isinstance(node, ast.JoinedStr):
+        node.values = [part for part in node.values if getattr(part, "value", None) != ""]
+    if isinstance(node, ast.AST):
+        fields = [f"{name}={_spelled(value)}" for name, value in ast.iter_fields(node) if value not in (None, [])]
+        return f"{type(node).__name__}({', '.join(fields)})"
+    return f"[{', '.join(map(_spelled, node))}]" if isinstance(node, list) else repr(node)
+
+
+def _is_text(body: list[ast.stmt]) -> bool:
+    """Whether a body begins with a docstring."""
+    first = body[0] if body else None
+    return isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant) and isinstance(first.value.value, str)

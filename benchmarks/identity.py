@@ -34,8 +34,8 @@ from vitq.benchmarks.code_identity import code_sha256
 from vitq.benchmarks.provenance import machine_id
 from vitq.benchmarks.record import CellKey, Identity, Kind, key_of
 from vitq.benchmarks.suite import Latency
+from vitq.datasets import registry as datasets
 from vitq.datasets.identity import data_identity
-from vitq.datasets.registry import dataset_module, dataset_packages
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 from vitq.methods.cards import Card, all_cards
@@ -71,7 +71,7 @@ class Identities:
 
 @dataclass(frozen=True)
 class Surroundings:
-    """What cells share: where things are, the kind of device, latency's settings and its threads; None times nothing."""
+    """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads."""
 
     places: Places
     device: str
@@ -212,13 +212,13 @@ def method_code(method: str) -> str:
 @cache
 def data_code(dataset: str) -> str:
     """The code of a data set and all it imports."""
-    return code_sha256(dataset_module(dataset))
+    return code_sha256(*datasets.load(dataset).modules)
 
 
 @cache
 def packages(dataset: str | None) -> str:
     """Versions of what computes and, for a data set, of what reads it."""
-    names = ["torch", "timm", "numpy", *(dataset_packages(dataset) if dataset else ())]
+    names = ["torch", "timm", "numpy", *(datasets.load(dataset).packages if dataset else ())]
     versions = [f"{name} {version(name)}" for name in sorted(set(names))]
     return ", ".join([f"python {sys.version_info.major}.{sys.version_info.minor}", *versions])
 

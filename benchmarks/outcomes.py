@@ -7,10 +7,11 @@ paired. A record's value must be the mean of its outcomes; a file that says othe
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,6 +30,11 @@ class Outcomes(NamedTuple):
 
     right: dict[str, NDArray[np.bool_]]
     samples: str
+
+
+def samples_sha256(names: Sequence[str]) -> str:
+    """What `samples` holds: sha256 of the samples' names in their order."""
+    return hashlib.sha256("\n".join(names).encode("utf-8", "surrogateescape")).hexdigest()
 
 
 def packed(right: Mapping[str, NDArray[np.bool_]], samples: str) -> bytes:

@@ -41,12 +41,16 @@ def outcome(order: Order, records: Sequence[Record]) -> str:
     """One line on how a cell ended: its accuracy and size, or what went wrong."""
     bad = next((r for r in records if r.status != "done"), None)
     seconds = sum(sum(r.seconds.values()) for r in records)
-    said = bad.error or "" if bad else ", ".join(filter(None, map(_measured, records))) or "nothing to do"
+    said = (
+        bad.error or ""
+        if bad
+        else ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
+    )
     return f"{bad.status if bad else 'done':<11} {order.cell.id}  {said}  ({seconds:.1f} s)"
 
 
 def _measured(record: Record) -> str:
-    if record.kind == "accuracy" and record.cell.method != "fp32":
+    if record.kind == "accuracy":
         return ", ".join(f"{name} {m.value:.2f} %" for name, m in list(record.metrics.items())[:1])
     if record.kind == "counts" and record.size is not None:
         return f"{record.size.packed_mb:.3f} MB"

@@ -26,7 +26,7 @@ _SOURCES = ("vitq", "benchmarks", "methods", "datasets", "tasks", "reports", "py
 
 def collect(command: str) -> Provenance:
     """The provenance of a record that is finished now; everything but the time is looked up once a process."""
-    commit, dirty = source_state(Path(vitq.__file__).resolve().parent.parent)
+    commit, dirty = source_state(_checkout(Path(vitq.__file__).resolve().parent))
     return Provenance(
         vitq=vitq.__version__,
         git_commit=commit,
@@ -39,6 +39,11 @@ def collect(command: str) -> Provenance:
         command=command,
         finished=datetime.now(timezone.utc).isoformat(timespec="seconds"),
     )
+
+
+def _checkout(package: Path) -> Path:
+    """Where a checkout would have its root: beside `src`, which holds the package, or the package's own folder."""
+    return package.parent.parent if package.parent.name == "src" else package.parent
 
 
 @functools.cache

@@ -78,7 +78,7 @@ class Row(BaseModel):
 
 
 def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
-    """A row for every cell that was asked for, in the order of first asking; the last asking and the last records count.
+    """A row for every cell that was asked for, in the order of asking; the last asking and the last records count.
 
     A finished record is kept before a later failure of the same key: it has measured, and the failure has not.
     """

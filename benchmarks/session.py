@@ -115,8 +115,7 @@ def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Pat
 
 def verify(suite_name: str, site: Path | None, sample: int) -> int:
     """`vitq verify`: 0 when every check holds, 2 otherwise; a suite that only counts needs no check."""
-    from vitq.tasks.registry import load
-    from vitq.tasks.verify import verify_classification
+    from vitq.benchmarks.checks import Request, in_cells_process
 
     suite, place = load_suite(suite_name), load_site(site)
     if suite.mode == "accounting":
@@ -125,10 +124,11 @@ def verify(suite_name: str, site: Path | None, sample: int) -> int:
     good = True
     for entry in suite.tasks:
         with phases(Console(stderr=True)) as progress:
-            checks = verify_classification(
-                load(entry.task), entry.models, entry.dataset, place.places(), progress=progress, sample=sample,
-                calibration=suite.calibration.model_dump(),
+            request = Request(
+                entry.task, tuple(entry.models), entry.dataset, place.places(), sample,
+                suite.calibration.model_dump(), place.threads or suite.threads,
             )  # fmt: skip
+            checks = in_cells_process(request, progress)
         for check in checks:
             print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
             good &= check.ok

@@ -97,7 +97,7 @@ class _Work:
             return None
         try:
             found = restore(self.bench)
-        except MethodInputError:
+        except BadInputError:
             return None
         self.bench.notes = Notes()
         return found

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from vitq.datasets import digits
-from vitq.datasets.base import Data
+from vitq.datasets.base import Check, Data
 from vitq.datasets.batches import Batch, Preprocessing, seed_of, training_epoch
 from vitq.datasets.calibration import Calibration, warn_of_overlap
 from vitq.datasets.identity import validation_sha256
@@ -109,3 +109,20 @@ def open_digits(how: Preprocessing, spec: Calibration, *, limit: int | None, see
 
 def _normalized(plain: Iterator[Batch], how: Preprocessing) -> Iterator[Batch]:
     return ((how.normalize(pixels), labels) for pixels, labels in plain)
+
+
+def verify_digits() -> list[Check]:
+    """The three splits of the digits share no scan, hold every scan, and every class is in each."""
+    splits = digits.splits()
+    members = [index for split in splits.values() for index in split]
+    labels = {split: {item.label for item in digits.items(split)} for split in splits}
+    counts = ", ".join(f"{split} {len(indices)}" for split, indices in splits.items())
+    disjoint = len(set(members)) == len(members) == count()
+    return [
+        Check("digits: splits", disjoint, counts if disjoint else f"{counts}: scans are missing or in two splits"),
+        Check(
+            "digits: classes",
+            all(len(found) == digits.CLASSES for found in labels.values()),
+            ", ".join(f"{split} {len(found)}" for split, found in labels.items()),
+        ),
+    ]

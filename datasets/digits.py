@@ -151,7 +151,7 @@ class Digits:
 
     def verify(self, *_: object, **__: object) -> list[Check]:
         """The splits share no scan, hold every scan, and every class is in each."""
-        from vitq.datasets.verify import verify_digits
+        from vitq.datasets.digit_scans import verify_digits
 
         return verify_digits()
 

@@ -4,9 +4,9 @@ Who reads. Decoding and resizing are Pillow's, in C and without Python's lock: t
 at once, pickle nothing and work the same in a cell's process, a script or a notebook, whichever way processes are
 started there. Only `full` augmentation draws from the process-wide generators of Python, NumPy and torch, which threads
 would share with each other and with the training that goes on meanwhile: it is read by processes. They come from a fork
-server (safe beside threads; in a cell it is the one the cell came from, torch already imported) and all that goes to or
-comes from them is picklable by name. Every random choice is seeded by the epoch and the image's name, so the batches
-are the same for every number of either.
+server, which is safe beside threads and imports torch once, and all that goes to or comes from them is picklable by
+name. Every random choice is seeded by the epoch and the image's name, so the batches are the same for every number
+of either.
 
 Readers hand over uint8 pixels and the reading process normalizes: a quarter of the memory, the same bits.
 """
@@ -23,13 +23,14 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
+from multiprocessing import forkserver
+from multiprocessing.context import BaseContext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from timm.data.transforms_factory import create_transform
 
 from vitq.datasets.batches import Batch, Preprocessing, seed_of, seeded
@@ -59,7 +60,7 @@ class Reader:
     seed: int | None = None
 
     @cached_property
-    def _change(self) -> Callable[[Image.Image], Any]:
+    def _change(self) -> Any:
         how = self.how
         common: dict[str, Any] = {"interpolation": how.interpolation, "mean": how.mean, "std": how.std}
         common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
@@ -177,10 +178,20 @@ def _done(reader: Reader, item: Item) -> Future[Pixels | Unreadable]:
     return future
 
 
-def _context() -> multiprocessing.context.BaseContext:
-    """The fork server where there is one: forking a process that has threads may leave a lock held for ever."""
-    methods = multiprocessing.get_all_start_methods()
-    return multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+def _context() -> BaseContext:
+    """The fork server where there is one: forking a process that has threads may leave a lock held for ever.
+
+    It is started once a process and imports this module once, so that the next epoch's readers cost milliseconds.
+    """
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    try:
+        forkserver.ensure_running()
+    except ChildProcessError:  # this process was forked from one that has a server, which is not ours to ask
+        return multiprocessing.get_context("spawn")
+    return context
 
 
 _READER: Reader | None = None

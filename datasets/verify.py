@@ -1,4 +1,4 @@
-"""Checks of a data set before hours are spent: counts, classes, and images that can be read."""
+"""Checks of a folder of images before hours are spent: counts, classes, and images that can be read."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vitq.datasets import attribution, digit_scans, digits, imagenet
+from vitq.datasets import attribution, imagenet
 from vitq.datasets.base import Check, Tell
 from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode
 from vitq.datasets.images import default_workers
@@ -18,23 +18,6 @@ SMALL = 2000
 """Up to so many images, every one is read; of more, a seeded sample."""
 FULL_COUNTS = {"val": 50_000, "train": 1_281_167}
 """Images of ILSVRC-2012, all 1000 classes of them in both splits."""
-
-
-def verify_digits() -> list[Check]:
-    """The three splits of the digits share no scan, hold every scan, and every class is in each."""
-    splits = digits.splits()
-    members = [index for split in splits.values() for index in split]
-    labels = {split: {item.label for item in digits.items(split)} for split in splits}
-    counts = ", ".join(f"{split} {len(indices)}" for split, indices in splits.items())
-    disjoint = len(set(members)) == len(members) == digit_scans.count()
-    return [
-        Check("digits: splits", disjoint, counts if disjoint else f"{counts}: scans are missing or in two splits"),
-        Check(
-            "digits: classes",
-            all(len(found) == digits.CLASSES for found in labels.values()),
-            ", ".join(f"{split} {len(found)}" for split, found in labels.items()),
-        ),
-    ]
 
 
 def verify_folder(dataset: str, root: Path, sample: int, tell: Tell, workers: int | None = None) -> list[Check]:

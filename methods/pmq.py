@@ -9,7 +9,6 @@ Only the abstract is public; the card says which choices are ours.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from vitq.methods import pmq_allocation, pmq_patches
+from vitq.methods import devices, pmq_allocation, pmq_patches
 from vitq.methods.base import Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.layers import HasPacked, set_mode
@@ -88,11 +87,11 @@ def quantize(job: Job, options: Options) -> Quantized:
     seconds: dict[str, float] = {}
     model = prepare(job.model, job.bits, options)
     parts = components(model)
-    with _timed(seconds, "calibration"):
+    with _timed(seconds, "calibration", job.device):
         images = _calibrate(job, model, parts, _ladder(job.bits, options))
     tasks = _problems(job, options, model, parts)
     tables = _search(job, options, model, parts, images, seconds)
-    with _timed(seconds, "frontier"):
+    with _timed(seconds, "frontier", job.device):
         widths, fronts = _allocate(job, options, parts, tasks, tables)
     apply(parts, widths)
     total = bitops(parts, widths)
@@ -154,10 +153,10 @@ def _search(job: Job, options: Options, model: nn.Module, parts: list[Component]
     ladder = sorted(options.widths)
     found: dict[str, Table] = {}
     if options.allocation == "pareto" or options.compare_search:
-        with _timed(seconds, "pareto"):
+        with _timed(seconds, "pareto", job.device):
             found["pareto"] = _sensitivity(options, parts, loss, images)
     if options.allocation == "leave_one_out" or options.compare_search:
-        with _timed(seconds, "leave_one_out"):
+        with _timed(seconds, "leave_one_out", job.device):
             found["leave_one_out"], passes = leave_one_out(
                 parts, loss, ladder, lambda done, total: job.progress("leave one out", done, total)
             )
@@ -265,10 +264,8 @@ def _tokens(job: Job, model: nn.Module, places: list[pmq_patches.Site]) -> int:
 
 
 @contextmanager
-def _timed(seconds: dict[str, float], name: str) -> Iterator[None]:
-    """Wall seconds of a phase, the device's queue emptied."""
-    start = time.perf_counter()
+def _timed(seconds: dict[str, float], name: str, device: torch.device) -> Iterator[None]:
+    """Wall seconds of a phase on its device, whose queue is empty at both ends."""
+    start = devices.clock(device)
     yield
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    seconds[name] = time.perf_counter() - start
+    seconds[name] = devices.clock(device) - start

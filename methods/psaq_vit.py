@@ -6,7 +6,6 @@ Images are generated from the FP model (image_generation.py, patch_similarity.py
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vitq.methods import devices
 from vitq.methods.base import Batch, Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
@@ -58,11 +58,11 @@ def quantize(job: Job, options: Options) -> Quantized:
     """Get calibration images, one FP forward pass for the ranges, then weights and activations on together."""
     check_choices(options)
     model = require_attention(job.model)
-    started = time.perf_counter()
+    started = devices.clock(job.device)
     source = calibration_images(job, model, options)
-    generated_seconds = time.perf_counter() - started
+    generated_seconds = devices.clock(job.device) - started
     files, shown = keep_images(job, model, source)
-    started = time.perf_counter()
+    started = devices.clock(job.device)
     batches = image_batches(job, source.images) if source else job.calibration()
     model = prepare(model, job.bits, options)
     residuals = calibrate(model, job.forward, batches)
@@ -70,7 +70,7 @@ def quantize(job: Job, options: Options) -> Quantized:
         "calibration": options.calibration,
         "residual": options.residual,
         "images": shown,
-        "seconds": {"images": generated_seconds, "calibrate": time.perf_counter() - started},
+        "seconds": {"images": generated_seconds, "calibrate": devices.clock(job.device) - started},
         "residual_ranges": residuals,
     }
     return Quantized(model, details | describe(source, options), files)

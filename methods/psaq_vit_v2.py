@@ -9,7 +9,6 @@ in floating point too.
 from __future__ import annotations
 
 import copy
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from vitq.methods import devices
 from vitq.methods.base import Batch, Job, MethodInputError, Output, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
@@ -138,16 +138,16 @@ class _Game:
 
     def on_fixed_images(self) -> Generated:
         """PSAQ-ViT's images, then all of stage Q's steps on them."""
-        started = time.perf_counter()
+        started = devices.clock(self.job.device)
         source = generate(self.job, self.teacher, self.options)
-        self.seconds["images"] = time.perf_counter() - started
+        self.seconds["images"] = devices.clock(self.job.device) - started
         for cycle in range(self.options.cycles if self.options.student_training else 1):
             self._stage_q(source.images.to(self.job.device), cycle)
         return source
 
     def _stage_g(self, images: ImageOptimizer, cycle: int, jitter: int, target: float) -> None:
         """Update the images, both networks frozen: minimize -D + L_PSE + lambda * L_TV."""
-        started, options = time.perf_counter(), self.options
+        started, options = devices.clock(self.job.device), self.options
         total = options.cycles * options.image_steps
 
         def tick(step: int) -> None:
@@ -158,7 +158,7 @@ class _Game:
             images.round(
                 options.image_steps, jitter, lambda x: self._terms(x, entropy, target, compete=cycle > 0), tick
             )
-        self.seconds["images"] += time.perf_counter() - started
+        self.seconds["images"] += devices.clock(self.job.device) - started
 
     def _terms(self, images: Tensor, entropy: PatchEntropy, target: float, compete: bool) -> Terms:
         batch = self._batch(images)
@@ -175,7 +175,7 @@ class _Game:
 
     def _stage_q(self, images: Tensor, cycle: int) -> None:
         """Take the student's ranges from the images, then train it on them to minimize D."""
-        started, options, job = time.perf_counter(), self.options, self.job
+        started, options, job = devices.clock(self.job.device), self.options, self.job
         self.residuals = calibrate(self.student, job.forward, image_batches(job, images))
         batch = self._batch(images)
         with torch.no_grad():
@@ -194,7 +194,7 @@ class _Game:
             train(self.student, recipe, batches, loss, seed=job.seed + cycle, progress=job.progress)
             row["difference_after"] = self._difference(batch, taught)
         self.rows.append(row)
-        self.seconds["train"] += time.perf_counter() - started
+        self.seconds["train"] += devices.clock(self.job.device) - started
 
     def _difference(self, batch: Batch, taught: Output) -> float:
         with torch.no_grad():

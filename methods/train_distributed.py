@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from vitq.methods import devices
 from vitq.methods.base import Batch, MethodInputError
 
 
@@ -60,25 +61,44 @@ class Ranks:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """This process's GPU under torchrun, `cuda:LOCAL_RANK`; `device` itself on the CPU or with one process."""
-    if device.type == "cuda" and int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
-    return device
+    """This process's GPU under torchrun, `cuda:LOCAL_RANK`; `device` itself on the CPU or with one process.
+
+    Raises MethodInputError where torchrun's variables make no sense or the machine has fewer GPUs than processes.
+    """
+    if device.type != "cuda" or _number("WORLD_SIZE", 1) == 1:
+        return device
+    rank, gpus = _number("LOCAL_RANK", None), torch.cuda.device_count()
+    if rank >= gpus:
+        raise MethodInputError(
+            f"process {rank} of this machine has no GPU of its own, for there are {gpus}: start one process a GPU"
+        )
+    return torch.device("cuda", rank)
 
 
 def join(device: torch.device) -> Ranks:
     """Join the processes that torchrun started (NCCL on GPUs, Gloo on CPUs), once; alone without torchrun.
 
+    A process takes its GPU for its own before NCCL starts: else all of them put what NCCL needs on the first one.
     Raises MethodInputError when a GPU process would train on another process's GPU.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 and not dist.is_initialized():
+    if _number("WORLD_SIZE", 1) == 1 and not dist.is_initialized():
         return Ranks()
-    if device.type == "cuda" and device != local_device(device):
+    if device != local_device(device):
         raise MethodInputError(f"under torchrun this process must train on {local_device(device)}, not on {device}")
+    devices.use(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        on_gpu = device.type == "cuda"
+        dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
         atexit.register(_leave)
     return Ranks(dist.get_rank(), dist.get_world_size())
+
+
+def _number(name: str, default: int | None) -> int:
+    """A number that torchrun puts into the environment; MethodInputError where it is none, or absent and needed."""
+    said = os.environ.get(name, "" if default is None else str(default))
+    if not said.isdecimal():
+        raise MethodInputError(f"{name} is {said!r} in the environment: start the processes with torchrun, or unset it")
+    return int(said)
 
 
 def _leave() -> None:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vitq.methods import train_checkpoint
+from vitq.methods import devices, train_checkpoint
 from vitq.methods.base import Batch, MethodInputError, Progress, silent
 from vitq.methods.train_distributed import Ranks, join
 
@@ -31,12 +31,13 @@ History = list[dict[str, float]]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. `amp` is mixed precision on GPUs (bfloat16 where there is one, else float16 with loss scaling).
+    """How to train; in float32 unless `amp` asks for mixed precision, which only GPUs have (`devices.mixed_precision`).
 
     `lr` is the peak, for the batch that `batches` gives times the number of processes; `warmup_epochs` may be a
-    fraction; `clip_norm` is the largest L2 norm of all gradients together. `schedule` is by steps, or by epochs as
-    timm's recipes have it: epoch e > 0 at the rate of e - 1, since they move on after an epoch. `decay_vectors`:
-    whether weight decay acts on biases and norms (parameters of one dimension), which timm's recipes spare.
+    fraction; `clip_norm` is the largest L2 norm of all gradients together. Mixed precision is bfloat16, or float16 with
+    loss scaling where the GPU has no bfloat16. `schedule` is by steps, or by epochs as timm's recipes have it: epoch
+    e > 0 at the rate of e - 1, since they move on after an epoch. `decay_vectors`: whether weight decay acts on biases
+    and norms (parameters of one dimension), which timm's recipes spare.
     """
 
     epochs: int
@@ -46,7 +47,7 @@ class Recipe:
     min_lr: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
-    amp: bool = True
+    amp: bool = False
     schedule: Literal["steps", "epochs"] = "steps"
     decay_vectors: bool = True
 
@@ -177,14 +178,14 @@ class _Run:
         self.optimizer = torch.optim.AdamW(
             _groups(self.trained, recipe), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
-        amp = recipe.amp and self.device.type == "cuda"
-        self.dtype = torch.bfloat16 if amp and torch.cuda.is_bf16_supported() else torch.float16
-        self.autocast = torch.autocast(self.device.type, self.dtype if amp else torch.bfloat16, enabled=amp)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=amp and self.dtype == torch.float16)
+        self.dtype = devices.mixed_precision(self.device) if recipe.amp else None
+        self.autocast = torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
         self.signature = {
             "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
             "seed": seed,
             "processes": self.ranks.world,
+            "precision": str(self.dtype or torch.float32).removeprefix("torch."),
             "parameters": sum(p.numel() for p in self.trained),
         }
         self.forward: nn.Module = _LossModule(model)

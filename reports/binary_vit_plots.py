@@ -132,8 +132,8 @@ def _means(model: str, rows: Rows, out: Path) -> Picture:
     channels.set_ylabel("channel mean")
     channels.set_title(means["widest"]["input"], fontsize=8)
     caption = (
-        f"{model}, {name}, seed {found[0].cell.seed}, one calibration batch. Left: standard deviation over channels of the "
-        "mean of each binarized input, before and after the activation shift; right: all channel means of the input "
-        "where they differ most."
+        f"{model}, {name}, seed {found[0].cell.seed}, one calibration batch. Left: standard deviation over channels of "
+        "the mean of each binarized input, before and after the activation shift; right: all channel means of the "
+        "input where they differ most."
     )
     return Picture(save(figure, _file(out, model, "means")), f"BinaryViT, channel means, {model}", caption)

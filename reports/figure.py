@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Iterable
 from functools import cache
 from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vitq.errors import BadInputError
+
+if TYPE_CHECKING:
+    if sys.version_info >= (3, 11):
+        from importlib.resources.abc import Traversable
+    else:
+        from importlib.abc import Traversable
 
 Evidence = Literal["primary", "restated", "derived", "re-run", "released-code run"]
 FULL_SIZE = {"imagenet-1k": 50_000, "imagenet-proxy": 744, "coco-2017": 5_000, "ade20k": 2_000}

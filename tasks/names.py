@@ -91,12 +91,12 @@ class WeightsCard(_Strict):
 
 def card(model: str) -> WeightsCard:
     """The card of packaged weights."""
-    text = resources.files("vitq.tasks").joinpath("weights", f"{model}.yaml").read_text(encoding="utf-8")
+    text = (resources.files("vitq.tasks") / "weights" / f"{model}.yaml").read_text(encoding="utf-8")
     return WeightsCard.model_validate(yaml.safe_load(text))
 
 
 def _with_card(entry: ModelEntry) -> ModelEntry:
-    if not entry.packaged or not resources.files("vitq.tasks").joinpath("weights", f"{entry.name}.yaml").is_file():
+    if not entry.packaged or not (resources.files("vitq.tasks") / "weights" / f"{entry.name}.yaml").is_file():
         return entry
     known = card(entry.name)
     return entry.model_copy(

@@ -8,7 +8,7 @@ from typing import Any
 
 from vitq.datasets import registry as datasets
 from vitq.datasets.base import Check
-from vitq.tasks.base import BadInputError, LoadedModel, Measured, Places, Progress, Task
+from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress, Task
 
 __all__ = ["Check", "verify_classification"]
 
@@ -55,13 +55,22 @@ def _accuracy(
     calibration: dict[str, Any],
     progress: Progress,
 ) -> Check:
-    name, limit = f"{loaded.name}: FP32 accuracy", sample if datasets.load(dataset).needs_folder else None
+    name = f"{loaded.name}: FP32 accuracy"
+    limit = sample if datasets.load(dataset).needs_folder else None
     try:
         data = task.open_data(dataset, loaded, places, limit=limit, seed=0, calibration=calibration)
+        _read_once(data)
         measured = task.evaluate(loaded.model, data, progress)["top1"]
     except BadInputError as error:
         return Check(name, False, str(error))
     return judge(name, measured, loaded.expected.get(dataset, {}).get("top1"), int(loaded.model.num_classes))  # type: ignore[arg-type]
+
+
+def _read_once(data: Data) -> None:
+    """A calibration and a training batch, for other readers than validation's may be asked for them."""
+    next(data.calibration())
+    if data.training is not None:
+        next(data.training(0))
 
 
 def judge(name: str, measured: Measured, expected: float | None, classes: int) -> Check:

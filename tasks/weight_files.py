@@ -23,7 +23,7 @@ def find(entry: ModelEntry, places: Places) -> Path | None:
     folders = [path for path in places.weights.values() if path.is_dir()]
     candidates = [folder / f"{entry.name}{suffix}" for folder in folders for suffix in SUFFIXES]
     if entry.packaged:
-        candidates.append(Path(str(resources.files("vitq.tasks").joinpath("weights", f"{entry.name}.safetensors"))))
+        candidates.append(Path(str(resources.files("vitq.tasks") / "weights" / f"{entry.name}.safetensors")))
     return next((path for path in candidates if path.is_file()), None)
 
 

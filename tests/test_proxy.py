@@ -26,7 +26,7 @@ def top1(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, fl
     root = tmp_path_factory.mktemp("proxy")
     data = shared / "data"
     (root / "vitq.toml").write_text(
-        f'hub = false\nthreads = 1\nworkers = 0\n[datasets]\nimagenet-proxy = "{data / "imagenet-proxy"}"\n'
+        f'hub = false\nthreads = 1\n[datasets]\nimagenet-proxy = "{data / "imagenet-proxy"}"\n'
         f'[weights]\nfolder = "{data / "weights"}"\n'
     )
     others = "psaq_vit[real-residual-fp] and W8A8 or (pmq/ or pmq[uniform]) and W4A4"

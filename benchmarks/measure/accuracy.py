@@ -49,7 +49,7 @@ def _keep_outcomes(bench: Bench, measured: dict[str, Measured], key: str) -> str
     if not right:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
-    write_atomically(path, outcomes.packed(right, bench.data.samples_sha256))
+    write_atomically(path, outcomes.packed(right, outcomes.samples_sha256(bench.data.names)))
     return bench.relative(path)
 
 

@@ -96,7 +96,7 @@ class Bench:
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase, the device waited for, and tell the driver.
 
-        Each phase is seeded by itself, so that none depends on another's draws, nor on what was answered from the store.
+        Each phase is seeded by itself, so that none depends on another's draws, nor on what the store answered.
         """
         torch.manual_seed(self.order.cell.seed)
         self.tell.phase(name, 0, 0)

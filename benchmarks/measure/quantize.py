@@ -14,8 +14,9 @@ from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.record import Calibrated, ModelFile, Record
 from vitq.methods import saving
 from vitq.methods.base import Batch, InputSpec, Job, Quantized
-from vitq.saved import architecture_of, load_quantized
+from vitq.saved import load_quantized
 from vitq.tasks.base import Data
+from vitq.tasks.names import model_entry
 
 
 class Restored(NamedTuple):
@@ -44,10 +45,17 @@ def quantize(bench: Bench) -> Record:
 
 def _save(bench: Bench, done: Quantized) -> ModelFile:
     order, cell = bench.order, bench.order.cell
+    entry = model_entry(cell.model).model_dump(mode="json", by_alias=True)
     header = saving.header_of(
-        method=cell.method, options=cell.options, bits=cell.bits, scope=cell.scope, facts=done.facts, exec=done.exec,
-        architecture=architecture_of(cell.task, cell.model), identity=order.identities.own["model"],
-    )  # fmt: skip
+        method=cell.method,
+        options=cell.options,
+        bits=cell.bits,
+        scope="" if cell.scope == "model" else cell.scope,
+        facts=done.facts,
+        exec=done.exec,
+        architecture={"task": cell.task, "model": entry},
+        identity=order.identities.own["model"],
+    )
     order.model_path.parent.mkdir(parents=True, exist_ok=True)
     saved = saving.save(done, order.model_path, header)
     return ModelFile(

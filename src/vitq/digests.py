@@ -1,8 +1,9 @@
 """sha256 of files, remembered between runs by path, device, inode, size and both times in nanoseconds.
 
-The memory is an sqlite3 database in the user's cache folder (`$VITQ_CACHE`, `$XDG_CACHE_HOME/vitq`, `~/.cache/vitq`). It
-saves time and decides nothing: where it cannot be read or written, is damaged or locked, files are hashed again. A file
-that changed within the last two seconds is not remembered, for another change could leave the same times.
+The memory is an sqlite3 database in the user's cache folder (`$VITQ_CACHE`, `$XDG_CACHE_HOME/vitq`, or
+`~/.cache/vitq`). It saves time and decides nothing: where it cannot be read or written, is damaged or locked, files are
+hashed again. A file that changed within the last two seconds is not remembered, for another change could leave the same
+times.
 """
 
 from __future__ import annotations

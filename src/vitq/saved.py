@@ -34,7 +34,10 @@ class Loaded:
 def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     """The quantized model that a file holds, in eval mode, on `device`; nothing of the file is executed.
 
-    On the same machine, versions, threads and batch it gives the logits of the model that was saved, bit for bit.
+    On the same machine, versions, threads and batch it gives the logits of the model that was saved, bit for bit. With
+    other threads or batches the codes of weights are the same, and an image's logits differ by 1e-5 of their norm, as
+    sums are taken in another order; where that moves an activation over a rounding boundary, by what one step of that
+    activation makes.
     Raises BadInputError, in one line, for a file that is no saved model, is damaged, or is of another version.
     """
     return load_quantized(path, device).model

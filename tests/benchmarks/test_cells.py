@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.cells import expand, fingerprint, picker
+from vitq.benchmarks.cells import expand, limited, picker
 from vitq.benchmarks.suite import load_suite, parse_suite, shipped_suites
 from vitq.errors import BadInputError
 
@@ -18,13 +18,13 @@ methods: [minmax, {method: fp32, bits: [FP32]}, {method: repq_vit, variant: chan
 def test_a_suite_is_the_product_of_its_parts():
     cells, _ = expand(parse_suite(SUITE, "tiny"))
     assert len(cells) == 2 * (2 + 1 + 2)
-    assert "repq_vit[channel]/classification/digits_vit/W4A4/seed1" in [c.id for c in cells]
+    assert "repq_vit[channel]/classification/digits/digits_vit/W4A4/seed1" in [c.id for c in cells]
 
 
 def test_what_a_method_cannot_do_is_left_out_with_its_reason():
     cells, refused = expand(parse_suite(SUITE.replace("[W8A8, W4A4]", "[W8A8, FP32]"), "tiny"))
     assert [r.id for r in refused if r.id.startswith("minmax")] == [
-        f"minmax/classification/digits_vit/FP32/seed{seed}" for seed in (0, 1)
+        f"minmax/classification/digits/digits_vit/FP32/seed{seed}" for seed in (0, 1)
     ]
     assert all(r.reason for r in refused)
     assert not any(c.method == "minmax" and c.bits == "FP32" for c in cells)
@@ -41,7 +41,8 @@ def test_a_cell_carries_every_option_with_its_default():
 def test_shipped_suites_expand_to_different_cells(name):
     cells, _ = expand(load_suite(name))
     assert len({c.id for c in cells}) == len(cells)
-    assert len({fingerprint(c) for c in cells}) == len(cells), "two cells of a suite measure the same thing"
+    asked = [c.model_dump_json(exclude={"id", "variant"}) for c in cells]
+    assert len(set(asked)) == len(cells), "two cells of a suite measure the same thing"
 
 
 def test_two_entries_of_the_same_id_are_refused():
@@ -49,14 +50,18 @@ def test_two_entries_of_the_same_id_are_refused():
         expand(parse_suite(SUITE.replace("methods: [minmax,", "methods: [minmax, minmax,"), "tiny"))
 
 
-def test_the_fingerprint_changes_with_every_input_but_not_with_the_label():
+def test_a_subset_is_a_cell_of_its_own():
     cell = expand(parse_suite(SUITE, "tiny"))[0][0]
-    base = fingerprint(cell, weights="a", data="b")
-    assert base == fingerprint(cell.model_copy(update={"id": "x", "variant": "y"}), weights="a", data="b")
-    changes = [{"bits": "W2A2"}, {"seed": 9}, {"limit": 5}, {"options": {"x": 1}}, {"calibration": {"images": 1}}]
-    others = [fingerprint(cell.model_copy(update=c), weights="a", data="b") for c in changes]
-    others += [fingerprint(cell, weights="z", data="b"), fingerprint(cell, weights="a", data="z")]
-    assert len({base, *others}) == len(others) + 1
+    assert limited(cell, 5).id == f"{cell.id}/limit5"
+    assert limited(limited(cell, 5), 7).id == f"{cell.id}/limit7"
+
+
+def test_one_model_on_two_data_sets_is_two_cells():
+    tasks = [f"{{dataset: {name}, models: [vit_tiny_patch16_224]}}" for name in ("imagenet-1k", "imagenet-proxy")]
+    cells, _ = expand(
+        parse_suite(SUITE.replace("[{dataset: digits, models: [digits_vit]}]", f"[{', '.join(tasks)}]"), "tiny")
+    )
+    assert len({c.id for c in cells}) == len(cells) == 20
 
 
 @pytest.mark.parametrize(

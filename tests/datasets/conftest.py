@@ -25,5 +25,5 @@ def folder(tmp_path: Path) -> Path:
         for j in range(3):
             picture(root / "val" / synset / f"ILSVRC2012_val_{i}{j}.JPEG", 10 * i + j)
         for j in range(12):
-            picture(root / "train" / synset / f"{synset}_{j}.JPEG", 100 * i + j)
+            picture(root / "train" / synset / f"{synset}_{j}.JPEG", 1000 + 100 * i + j)
     return root

@@ -9,7 +9,8 @@ import pytest
 
 from vitq.datasets import digits, imagenet
 from vitq.datasets.base import Check
-from vitq.datasets.verify import verify_digits, verify_folder
+from vitq.datasets.digit_scans import verify_digits
+from vitq.datasets.verify import verify_folder
 
 
 def run(folder: Path, dataset: str = "imagenet-proxy") -> dict[str, Check]:

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitq.benchmarks.accounting import account
-from vitq.methods import binary_vit
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
+from vitq.methods import binary_vit, saving
+from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized, UnsupportedError
 from vitq.methods.binary_vit import packed
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
 from vitq.methods.bits import Bits
@@ -95,16 +94,17 @@ def test_packed_model_equals_its_training_form_bit_for_bit(build: object) -> Non
 
 @MODELS
 @pytest.mark.slow
-def test_the_whole_job_saves_what_it_made_and_reloads_it_bit_for_bit(build: object, tmp_path: Path) -> None:
+def test_the_whole_job_can_be_saved_and_reloaded_bit_for_bit(build: object, tmp_path: Path) -> None:
     done = binary_vit.quantize(job(build(), tmp_path), SHORT)
     x = next(batches(7))[0]
     assert done.exec == "xnor:torch"
     assert not (tmp_path / "training.pt").exists()
-    read = binary_vit.load(build(), done.files["model"])
+    file = saving.save(done, tmp_path / "model.safetensors", {})
+    read = saving.fill(binary_vit.restore(build(), W1A1, SHORT, {}), file.path)
     with torch.no_grad():
         assert torch.equal(read(x), done.model(x))
     latent = sum(p.numel() for n, p in build().named_parameters() if "blocks" in n and n.endswith("weight")) * 4
-    assert done.files["model"].stat().st_size < latent
+    assert file.payload_bytes < latent
     details = done.details
     assert [row["epoch"] for row in details["training"]] == [0, 1, 2]
     assert ["top1" in row for row in details["training"]] == [False, True, True]
@@ -198,14 +198,17 @@ def test_bad_input_is_told_in_one_line(tmp_path: Path) -> None:
         binary_vit.quantize(job(vit(), tmp_path, calibration=lambda: iter([])), SHORT)
 
 
-def test_a_wrong_file_is_told_in_one_line(tmp_path: Path) -> None:
-    file, other = tmp_path / "model.safetensors", tmp_path / "other.safetensors"
-    packed.save(packed.pack(binary_vit.prepare(vit(), W1A1, SHORT)), file, SHORT)
-    save_file({"x": torch.zeros(1)}, other)
-    with pytest.raises(MethodInputError, match="another architecture"):
-        binary_vit.load(swin(), file)
-    with pytest.raises(MethodInputError, match="no packed BinaryViT"):
-        binary_vit.load(vit(), other)
-    file.write_bytes(file.read_bytes()[:100])
-    with pytest.raises(MethodInputError, match="cannot be read"):
-        binary_vit.load(vit(), file)
+def test_what_is_not_finished_is_not_saved(tmp_path: Path) -> None:
+    model = binary_vit.prepare(vit(), W1A1, SHORT)
+    with pytest.raises(MethodInputError, match="save the finished model"):
+        saving.save(Quantized(model), tmp_path / "model.safetensors", {})
+    model.blocks[0].attn.qkv.input.calibrating = True
+    with pytest.raises(MethodInputError, match="waits for its calibration batch"):
+        saving.save(Quantized(packed.pack(model)), tmp_path / "model.safetensors", {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_binarizer_that_calibration_does_not_reach_is_told(tmp_path: Path) -> None:
+    model = binary_vit.prepare(vit(), W1A1, SHORT)
+    with pytest.raises(MethodInputError, match="saw no tensor"):
+        binary_vit.calibrate(model, job(vit(), tmp_path, forward=lambda m, b: m.patch_embed(b[0])))

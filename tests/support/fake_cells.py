@@ -5,8 +5,9 @@ import signal
 import time
 from pathlib import Path
 
-from vitq.benchmarks.order import Finished, Order
-from vitq.benchmarks.record import CellKey, Provenance, Record
+from vitq.benchmarks.identity import Identities
+from vitq.benchmarks.order import Finished, Order, Tell
+from vitq.benchmarks.record import CellKey, Operations, Provenance, Record, Size, key_of
 from vitq.benchmarks.site import Site
 
 
@@ -17,26 +18,34 @@ class Quiet:
     def phase(self, cell_id, phase, done, total):
         pass
 
-    def ended(self, record):
+    def ended(self, order, records):
         pass
 
 
 def order(name: str, folder: Path) -> Order:
+    """A cell that asks for counts alone."""
     cell = CellKey(id=name, method="fp32", task="classification", dataset="digits", model="digits_vit", bits="FP32")
-    return Order(cell, f"{name:0>16}", Site(), folder, Provenance(vitq="0"))
+    return Order(cell, Identities({"counts": {"name": name}}), Site(), folder, Provenance(vitq="0"))
 
 
-def work(order: Order, send) -> Finished:
+def work(order: Order, tell: Tell) -> Finished:
     """Stands for a cell: says which cell it starts, waits, and gives a record."""
     with (order.folder / "started").open("a") as file:
         file.write(order.cell.id + "\n")
-    send("wait", 0, 1)
+    tell.phase("wait", 0, 1)
     time.sleep(0.01)
     if order.cell.id.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     bad = "image x.jpg is truncated" if order.cell.id.startswith("bad") else None
-    status = "failed" if bad else "done"
-    record = Record(
-        fingerprint=order.fingerprint, cell=order.cell, status=status, error=bad, provenance=order.provenance
-    )
-    return Finished(order, record, bad_input=bad)
+    tell.record(counted(order, bad))
+    return Finished(order, bad_input=bad)
+
+
+def counted(order: Order, bad: str | None = None) -> Record:
+    """A record of counts, or of a failure."""
+    identity = order.identities.own["counts"]
+    held = {"size": Size(params=1, fp32_mb=4e-6, packed_mb=1e-6), "operations": Operations(macs=1, bitops=64, ops=1)}
+    return Record(
+        kind="counts", key=key_of(identity), identity=identity, cell=order.cell, status="failed" if bad else "done",
+        error=bad, provenance=order.provenance, **({} if bad else held),
+    )  # fmt: skip

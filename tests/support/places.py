@@ -48,8 +48,8 @@ class Machine:
         return vitq("run", "tiny.yaml", *words, cwd=self.root)
 
 
-def make_machine(root: Path, methods: str = "[{method: fp32, bits: [FP32]}]") -> Machine:
-    """Four photographs' worth of noise a split, a DeiT-Tiny with random weights, and a suite over them."""
+def make_machine(root: Path, methods: str = "[{method: fp32, bits: [FP32]}]", images: int = 2) -> Machine:
+    """So many photographs' worth of noise a split and class, a DeiT-Tiny with random weights, and a suite over them."""
     import timm
     import torch
     from safetensors.torch import save_file
@@ -59,16 +59,14 @@ def make_machine(root: Path, methods: str = "[{method: fp32, bits: [FP32]}]") ->
         for synset in SYNSETS:
             folder = machine.data / split / synset
             folder.mkdir(parents=True)
-            for i in range(2):
+            for i in range(images):
                 pixels = dice.integers(0, 256, (64, 64, 3), dtype=np.uint8)
                 Image.fromarray(pixels).save(folder / f"{split}_{i}.JPEG")
     (root / "weights").mkdir()
     torch.manual_seed(0)
     model = timm.create_model("deit_tiny_patch16_224", pretrained=False)
     save_file(model.state_dict(), root / "weights" / f"{MODEL}.safetensors")
-    (root / "vitq.toml").write_text(
-        'hub = false\nworkers = 0\n[datasets]\nimagenet-proxy = "data"\n[weights]\nfolder = "weights"\n'
-    )
+    (root / "vitq.toml").write_text('hub = false\n[datasets]\nimagenet-proxy = "data"\n[weights]\nfolder = "weights"\n')
     (root / "tiny.yaml").write_text(
         f"name: tiny\ntasks: [{{dataset: imagenet-proxy, models: [{MODEL}]}}]\nbits: [W8A8]\n"
         f"calibration: {{images: 2, batch: 2}}\nmethods: {methods}\n"

@@ -1,0 +1,200 @@
+"""What is shipped, and where it runs: wheel and sdist hold everything, and all files name the same Pythons."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).resolve().parent.parent
+HOMES = {
+    "src/vitq": "vitq",
+    **{room: f"vitq/{room}" for room in ("methods", "datasets", "tasks", "benchmarks", "reports")},
+}
+"""Folders of the repository and where they lie in the package."""
+NOT_SHIPPED = "benchmarks/timings/"
+SET_UP = "python3 -m venv .venv && .venv/bin/pip install tox"
+
+
+def project() -> Any:
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def pythons() -> list[str]:
+    """The Pythons that the classifiers name, in order."""
+    words = [word.rpartition(" :: ") for word in project()["project"]["classifiers"]]
+    return [last for first, _, last in words if first == "Programming Language :: Python" and "." in last]
+
+
+def workflow() -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+
+
+def tox() -> configparser.ConfigParser:
+    found = configparser.ConfigParser(interpolation=None)
+    found.read(ROOT / "tox.ini", encoding="utf-8")
+    return found
+
+
+def readme_commands() -> list[str]:
+    """The commands of the README's first block, without comments."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    block = text.partition("```console\n")[2].partition("```")[0]
+    return [line.removeprefix("$ ").partition("#")[0].strip() for line in block.splitlines()]
+
+
+def ci_lines() -> list[str]:
+    return (ROOT / ".ci" / "run").read_text(encoding="utf-8").splitlines()
+
+
+def test_every_python_that_is_named_is_run() -> None:
+    named = pythons()
+    assert len(named) >= 4
+    assert workflow()["jobs"]["pythons"]["strategy"]["matrix"]["python"] == named
+    short = ",".join(version.removeprefix("3.") for version in named)
+    assert f"py3{{{short}}}" in tox()["tox"]["env_list"]
+    commands = tox()[f"testenv:py3{{{short}}}"]["commands"]
+    assert 'vitq run smoke -k "fp32 or minmax"' in commands
+    assert "tests/reports" in commands
+    assert "tests/benchmarks/test_store.py" in commands
+
+
+def test_the_lowest_python_is_the_one_that_is_required_and_checked_against() -> None:
+    lowest = pythons()[0]
+    assert project()["project"]["requires-python"] == f">={lowest}"
+    assert project()["tool"]["mypy"]["python_version"] == lowest
+    assert project()["tool"]["ruff"]["target-version"] == f"py{lowest.replace('.', '')}"
+    assert f"Python {lowest} to {pythons()[-1]}" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_an_interpreter_that_is_missing_is_skipped_here_and_an_error_in_the_workflow() -> None:
+    assert tox()["tox"]["skip_missing_interpreters"] == "true"
+    steps = [step.get("run", "") for step in workflow()["jobs"]["pythons"]["steps"]]
+    assert any("tox run" in step and "--skip-missing-interpreters false" in step for step in steps)
+
+
+def test_two_commands_of_the_readme_set_up_and_run() -> None:
+    """Each by what the first one made: a system's own Python refuses `pip install`, and is not asked."""
+    first, second = readme_commands()
+    assert first == f"{SET_UP} && .venv/bin/tox run -e smoke"
+    assert second == ".venv/bin/tox run -e test"
+    assert ".venv/" in (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+
+
+def test_ci_runs_what_the_readme_says_and_the_checks() -> None:
+    lines = ci_lines()
+    assert SET_UP in lines
+    tests, smoke = readme_commands()[1], readme_commands()[0].removeprefix(f"{SET_UP} && ")
+    assert tests in lines
+    assert any(line.startswith(f"{smoke} -- --results ") for line in lines)
+    for name in re.findall(r"tox run -e (\S+)", "\n".join(lines)):
+        assert tox().has_section(f"testenv:{name}")
+    assert {"lint", "types"} <= set(re.findall(r"tox run -e (\S+)", "\n".join(lines)))
+    assert [step for step in workflow()["jobs"]["all"]["steps"] if step.get("run") == ".ci/run"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
+@pytest.mark.parametrize("fails", ["test", "smoke", "lint", "types", ""])
+def test_ci_stops_at_the_first_failure(tmp_path: Path, fails: str) -> None:
+    """The script itself, with a tox that only notes what it is asked and fails where the case says so."""
+    (tmp_path / ".ci").mkdir()
+    shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci" / "run")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    tool = f'#!/bin/sh\necho "$@" >> {tmp_path}/asked\n[ -z "{fails}" ] || [ "$3" != "{fails}" ]\n'
+    python = f"#!/bin/sh\nmkdir -p .venv/bin && cp {tools}/tox .venv/bin/tox && cp {tools}/tox .venv/bin/pip\n"
+    for name, text in (("tox", tool), ("python3", python)):
+        (tools / name).write_text(text)
+        (tools / name).chmod(0o755)
+    done = subprocess.run([tmp_path / ".ci" / "run"], env={"PATH": f"{tools}:/usr/bin:/bin"}, check=False)
+    assert (done.returncode == 0) == (not fails)
+    asked = [line.split()[2] for line in (tmp_path / "asked").read_text().splitlines() if "run -e" in line]
+    assert set(asked) >= ({fails} if fails else {"test", "smoke", "lint", "types"})
+    assert not fails or asked[-1] == fails
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What a clean clone of the working tree would be: the files that git knows, and no other."""
+    if not (ROOT / ".git").exists() or shutil.which("git") is None:
+        pytest.skip("needs git and a checkout")
+    place = tmp_path_factory.mktemp("clone") / "vitq"
+    for name in tracked():
+        (place / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, place / name)
+    return place
+
+
+def tracked() -> list[str]:
+    """Tracked files, and those that would be by `git add`."""
+    command = ["git", "-C", str(ROOT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split("\0")
+    return [name for name in names if name and (ROOT / name).is_file()]
+
+
+def shipped() -> set[str]:
+    """The package's files, as they must lie in a wheel: code, cards, suites, figures, weights, types."""
+    return {
+        target + name.removeprefix(home)
+        for name in tracked()
+        for home, target in HOMES.items()
+        if name.startswith(f"{home}/") and not name.startswith(NOT_SHIPPED)
+    }
+
+
+def build(kind: str, source: Path, out: Path) -> Path:
+    """Build a wheel or an sdist as an installer does, without the network."""
+    pytest.importorskip("setuptools", reason="building without the network needs setuptools here")
+    out.mkdir(parents=True, exist_ok=True)
+    script = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=source, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return out / done.stdout.splitlines()[-1]
+
+
+def names_in(wheel: Path) -> set[str]:
+    with zipfile.ZipFile(wheel) as file:
+        return {name for name in file.namelist() if ".dist-info/" not in name}
+
+
+@pytest.mark.slow
+def test_the_wheel_of_a_clean_clone_holds_every_file_of_the_package(clone: Path, tmp_path: Path) -> None:
+    want = shipped()
+    assert {"vitq/py.typed", "vitq/benchmarks/suites/smoke.yaml", "vitq/tasks/weights/digits_vit.safetensors"} <= want
+    found = names_in(build("wheel", clone, tmp_path))
+    assert sorted(want - found) == []
+    assert sorted(found - want) == []
+
+
+@pytest.mark.slow
+def test_the_sdist_builds_the_same_wheel(clone: Path, tmp_path: Path) -> None:
+    with tarfile.open(build("sdist", clone, tmp_path / "sdist")) as file:
+        file.extractall(tmp_path, **({"filter": "data"} if hasattr(tarfile, "data_filter") else {}))  # type: ignore[arg-type]
+    (source,) = tmp_path.glob("vitq-*")
+    assert names_in(build("wheel", source, tmp_path / "wheel")) == shipped()
+
+
+@pytest.mark.slow
+def test_tox_builds_from_the_sdist_so_that_no_stale_module_is_shipped(clone: Path, tmp_path: Path) -> None:
+    """setuptools takes over what an earlier build left in `build/`, modules that were removed since included."""
+    assert tox()["testenv"]["package"] == "sdist-wheel"
+    stale = clone / "build" / "lib" / "vitq" / "methods" / "removed.py"
+    stale.parent.mkdir(parents=True, exist_ok=True)
+    stale.write_text("")
+    with tarfile.open(build("sdist", clone, tmp_path / "sdist")) as file:
+        assert not [name for name in file.getnames() if name.endswith("removed.py")]
+    shutil.rmtree(clone / "build")
