@@ -24,6 +24,7 @@ from vitq.methods.i_vit.checks import refuse_unfit_grids, refuse_zero_gammas
 from vitq.methods.i_vit.curves import operator_errors
 from vitq.methods.i_vit.grids import Output
 from vitq.methods.i_vit.integer import integer
+from vitq.methods.i_vit.integer_grids import IntegerNode
 from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import OPERATORS, Plan
@@ -171,7 +172,7 @@ def quantize(job: Job, options: Options) -> Quantized:
 
 
 def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> Network:
-    """The finished form on an architecture with any weights, to be given the state of a saved model.
+    """The finished form on an architecture with any weights, which computes once it has the state of a saved model.
 
     `facts` holds the image's `size`, [C, H, W].
     """
@@ -180,5 +181,11 @@ def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any
         return network
     for parameter in network.parameters():
         parameter.zero_()  # what they hold does not matter, and could be no number
+    for output in _outputs(network):
+        output.take(torch.ones(()))
     channels, height, width = facts["size"]
-    return integer(network, (channels, height, width))
+    form = integer(network, (channels, height, width))
+    for node in form.modules():
+        if isinstance(node, IntegerNode):
+            node.wait()
+    return form

@@ -7,7 +7,7 @@ rounding and clamp.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,7 @@ class Output(nn.Module):
         self.register_buffer("low", torch.zeros((), device=device))
         self.register_buffer("high", torch.zeros((), device=device))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool, device=device))
+        self.fitted = False  # as `seen`, and read without waiting for a device
 
     @torch.no_grad()
     def observe(self, value: Tensor) -> None:
@@ -76,6 +77,11 @@ class Output(nn.Module):
         self.low.copy_(torch.where(begun, self.low * MOMENTUM + low * (1 - MOMENTUM), low))
         self.high.copy_(torch.where(begun, self.high * MOMENTUM + high * (1 - MOMENTUM), high))
         self.seen.fill_(True)
+        self.fitted = True
+
+    def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
+        super()._load_from_state_dict(*arguments, **more)  # type: ignore[no-untyped-call]
+        self.fitted = bool(self.seen)
 
     @property
     def scale(self) -> Tensor:
@@ -83,9 +89,11 @@ class Output(nn.Module):
         return grid_scale(self.bound, self.width, self.paper)
 
     def watch(self, value: Tensor) -> None:
-        """Observe in train mode or while calibrating."""
+        """Observe in train mode or while calibrating; else MethodInputError for a range that was never observed."""
         if self.training or self.observing:
             self.observe(value)
+        elif not self.fitted:
+            raise MethodInputError("an activation has no range yet: calibrate the model, or fill it from a saved one")
 
     @torch.no_grad()
     def requantize(self, x: Scaled) -> Tensor:
@@ -114,6 +122,7 @@ class Output(nn.Module):
         self.low.copy_(-bound)
         self.high.copy_(bound)
         self.seen.fill_(True)
+        self.fitted = True
 
 
 class Node(nn.Module):
@@ -149,7 +158,7 @@ class Node(nn.Module):
     def stored_state(self) -> State:
         """The node as it computes; MethodInputError where a range was never observed."""
         for name, output in self._ranges().items():
-            if not bool(output.seen):
+            if not output.fitted:
                 raise MethodInputError(f"the range {name!r} was never observed: calibrate the model before saving it")
         return self._state()
 

@@ -8,10 +8,10 @@ from torch import Tensor
 from vitq.methods.i_vit import functions
 from vitq.methods.i_vit.ablations import IntegerNorm, IntegerOperator
 from vitq.methods.i_vit.dyadic import Affine, affine_requantize
-from vitq.methods.i_vit.integer_grids import _Leaf, after, narrow
+from vitq.methods.i_vit.integer_grids import IntegerNode, after, narrow
 
 
-class _Operator(_Leaf):
+class _Operator(IntegerNode):
     """An elementwise or row-wise operator with its constants as int64 scalars."""
 
     def __init__(self, operator: IntegerOperator, scale: Tensor) -> None:
@@ -53,7 +53,7 @@ class IntegerGelu(_Operator):
         return self.out(self.operator.apply(codes.to(torch.int64), self._constants(), 8))  # type: ignore[no-any-return]
 
 
-class IntegerLayerNorm(_Leaf):
+class IntegerLayerNorm(IntegerNode):
     """I-LayerNorm with gamma and beta as integers."""
 
     multiplier: Tensor

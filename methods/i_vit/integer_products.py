@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from vitq.methods.i_vit import operators_paper, products
-from vitq.methods.i_vit.integer_grids import _Leaf, after
+from vitq.methods.i_vit.integer_grids import IntegerNode, after
 
 
-class ImageIn(_Leaf):
+class ImageIn(IntegerNode):
     """Float image to int8 codes."""
 
     scale: Tensor
@@ -23,7 +23,7 @@ class ImageIn(_Leaf):
         return torch.round(image / self.scale).clamp(-128, 127).to(torch.int8)
 
 
-class LogitsOut(_Leaf):
+class LogitsOut(IntegerNode):
     """INT32 logits to real ones: a single scale, so the integers already have their order."""
 
     scale: Tensor
@@ -37,7 +37,7 @@ class LogitsOut(_Leaf):
         return codes * self.scale
 
 
-class IntegerLinear(_Leaf):
+class IntegerLinear(IntegerNode):
     """INT8 linear layer or patch embedding with INT32 bias."""
 
     weight: Tensor
@@ -64,7 +64,7 @@ class IntegerLinear(_Leaf):
         return 8, 8
 
 
-class IntegerMatMul(_Leaf):
+class IntegerMatMul(IntegerNode):
     """Attention product of int8 codes, or of 16-bit probabilities and int8 codes."""
 
     def __init__(self, node: products.MatMul) -> None:

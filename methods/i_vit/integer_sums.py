@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitq.methods.i_vit import sums
-from vitq.methods.i_vit.integer_grids import Requantize, _Leaf, after, narrow
+from vitq.methods.i_vit.integer_grids import IntegerNode, Requantize, after, narrow
 
 SUM_HEADROOM = 6
 """An operand of a sum saturates this many bits above the sum, 31 at most."""
@@ -16,7 +16,7 @@ def _clamped(total: Tensor, bits: int) -> Tensor:
     return narrow(total.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), bits)
 
 
-class IntegerAdd(_Leaf):
+class IntegerAdd(IntegerNode):
     """Sum of two integers on grids of their own."""
 
     def __init__(self, node: sums.Add) -> None:
@@ -32,7 +32,7 @@ class IntegerAdd(_Leaf):
         return _clamped(self.left.wide(left) + self.right.wide(right), self.bits)
 
 
-class IntegerAddConstant(_Leaf):
+class IntegerAddConstant(IntegerNode):
     """An integer plus a learnt constant on the sum's grid."""
 
     codes: Tensor
@@ -50,7 +50,7 @@ class IntegerAddConstant(_Leaf):
         return _clamped(self.left.wide(codes) + self.arrange(self.codes), self.bits)
 
 
-class IntegerClassToken(_Leaf):
+class IntegerClassToken(IntegerNode):
     """The class token as integers on the patches' grid."""
 
     token: Tensor
@@ -66,7 +66,7 @@ class IntegerClassToken(_Leaf):
         return torch.cat([self.token.expand(codes.shape[0], -1, -1), codes.to(torch.int32)], 1)
 
 
-class IntegerPool(_Leaf):
+class IntegerPool(IntegerNode):
     """Sum over positions; the division by their number is in the dyadic number."""
 
     def __init__(self, node: sums.Pool, count: int) -> None:
@@ -79,7 +79,7 @@ class IntegerPool(_Leaf):
         return self.out(codes.to(torch.int32).sum((1, 2), dtype=torch.int32))  # type: ignore[no-any-return]
 
 
-class IntegerMask(_Leaf):
+class IntegerMask(IntegerNode):
     """Swin's mask on the logits' grid: one integer, added where the architecture masks."""
 
     code: Tensor

@@ -145,6 +145,24 @@ def test_a_range_that_was_never_observed_cannot_be_stored() -> None:
         prepared.input.stored_state()  # type: ignore[operator]
 
 
+@pytest.mark.parametrize("arithmetic", ["paper", "release"])
+def test_what_was_never_filled_or_calibrated_does_not_compute(arithmetic: Any, tmp_path: Path) -> None:
+    options = i_vit.Options(arithmetic=arithmetic, epochs=0)
+    images = batches(1, 2)[0][0]
+    for model in (
+        i_vit.prepare(short_vit(), Bits(8, 8), options).eval(),
+        i_vit.restore(short_vit(), Bits(8, 8), options, {"size": list(SIZE)}),
+    ):
+        with pytest.raises(MethodInputError, match="fill"):
+            model(images)
+    done = i_vit.quantize(job(short_vit(), tmp_path), options)
+    half = i_vit.restore(short_vit(), Bits(8, 8), options, done.facts)
+    for path, state in list(written(stored(done.model)).items())[:-3]:
+        half.get_submodule(path).restore_state(state)  # type: ignore[operator]
+    with pytest.raises(MethodInputError, match="fill"):
+        half(images)
+
+
 def test_an_image_size_is_the_one_fact_beside_options(tmp_path: Path) -> None:
     done = i_vit.quantize(job(short_vit(), tmp_path), i_vit.Options(epochs=0))
     assert done.facts == {"size": list(SIZE)}
