@@ -80,7 +80,7 @@ class Output(nn.Module):
         self.fitted = True
 
     def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
-        super()._load_from_state_dict(*arguments, **more)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*arguments, **more)
         self.fitted = bool(self.seen)
 
     @property
