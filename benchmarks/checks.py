@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
 
-from vitq.datasets.base import Check, Tell
+from vitq.benchmarks.order import Send
+from vitq.datasets.base import Check
 from vitq.tasks.places import Places
 
 PRELOAD = "vitq.benchmarks.worker"
@@ -35,7 +36,7 @@ class Request:
     threads: int | None
 
 
-def in_cells_process(request: Request, tell: Tell) -> list[Check]:
+def in_cells_process(request: Request, tell: Send) -> list[Check]:
     """Make the checks in a process of their own; how it dies, or what it raises, is a check that fails."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])
@@ -52,7 +53,7 @@ def in_cells_process(request: Request, tell: Tell) -> list[Check]:
         ours.close()
 
 
-def _heard(ours: Connection, process: Any, request: Request, tell: Tell) -> list[Check]:
+def _heard(ours: Connection, process: Any, request: Request, tell: Send) -> list[Check]:
     try:
         while not isinstance(message := ours.recv(), list):
             tell(*message)
@@ -68,7 +69,7 @@ def _serve(request: Request, connection: Connection) -> None:
     """Body of the process: check, tell, end when whoever asked is gone."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        checks: Sequence[Check] = _checked(request, lambda *told: connection.send(told))
+        checks: Sequence[Check] = _checked(request, lambda phase, done, total: connection.send((phase, done, total)))
     except Exception as error:  # whatever a cell would fail of
         said = " ".join(str(error).split())
         checks = [Check(request.dataset, False, f"a cell's process fails: {type(error).__name__}: {said}")]
@@ -76,7 +77,7 @@ def _serve(request: Request, connection: Connection) -> None:
     connection.close()
 
 
-def _checked(request: Request, tell: Tell) -> list[Check]:
+def _checked(request: Request, tell: Send) -> list[Check]:
     import torch
 
     from vitq.tasks.registry import load

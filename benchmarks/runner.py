@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from vitq.benchmarks.executors import Executor
 from vitq.benchmarks.order import Finished, Measured, Order, Progressed
-from vitq.benchmarks.record import Kind, Record
+from vitq.benchmarks.record import Identity, Kind, Record
 from vitq.benchmarks.store import FolderGoneError, Store, disk_errors
 from vitq.errors import BadInputError
 
@@ -76,11 +76,12 @@ def run(orders: Sequence[Order], store: Store, executor: Executor, listener: Lis
 
 
 def _without_latency(order: Order) -> Order:
-    own = {kind: identity for kind, identity in order.identities.own.items() if kind != "latency"}
+    own: dict[Kind, Identity] = dict(order.identities.own)
+    own.pop("latency", None)
     return replace(order, identities=replace(order.identities, own=own), latency=None)
 
 
-def wanted(order: Order, finished: dict[tuple[Kind, str], str]) -> tuple[Kind, ...]:
+def wanted(order: Order, finished: Mapping[tuple[Kind, str], str]) -> tuple[Kind, ...]:
     """The kinds of measurement that have to be made: a model that is unsupported has none but its counts."""
     keys = order.identities.keys
     model = finished.get(("model", keys.get("model", "")))

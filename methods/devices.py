@@ -87,6 +87,7 @@ def reset_peak(device: Device) -> None:
     """
     where = torch.device(device)
     if where.type == "cuda":
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # torch refuses to reset what has not started
         torch.cuda.reset_peak_memory_stats(where)
 
 

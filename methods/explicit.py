@@ -154,7 +154,7 @@ class ExplicitSwinBlock(SwinTransformerBlock):
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: Any) -> None:
         """A state_dict says by a `pad_value` that norm1 was rewritten, by none that it was not."""
         given = state_dict.get(f"{prefix}pad_value")
-        self.pad_value = None if given is None else torch.empty_like(given, device=self.norm1.weight.device)
+        self.pad_value = None if given is None else given.new_empty(given.shape, device=next(self.parameters()).device)
         super()._load_from_state_dict(state_dict, prefix, *more)
 
     def _attn(self, x: Tensor) -> Tensor:

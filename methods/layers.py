@@ -7,7 +7,7 @@ offer the same two.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
@@ -61,7 +61,7 @@ class HasState(Protocol):
     Other modules store their parameters and persistent buffers as they are.
     """
 
-    def stored_state(self) -> State:
+    def stored_state(self) -> Mapping[str, Tensor | Codes]:
         """What is stored: enough to compute the same outputs, bit for bit, without the floating-point weights."""
 
     def restore_state(self, state: dict[str, Tensor]) -> None:
@@ -186,7 +186,7 @@ class _QuantizedWeight(nn.Module):
     def _load_from_state_dict(self, *arguments: Any, **more: Any) -> None:
         """A loaded weight replaces the restored one, codes included."""
         self.restored_codes = self._cache = None
-        super()._load_from_state_dict(*arguments, **more)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(*arguments, **more)
 
     def operand_bits(self) -> tuple[float, float]:
         """(input width, weight width)."""

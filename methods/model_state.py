@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
 from vitq.methods.base import MethodInputError
-from vitq.methods.layers import Codes, HasPacked, HasState, State
+from vitq.methods.layers import Codes, HasPacked, HasState
 from vitq.methods.saved_file import Entry
 
 
@@ -60,7 +60,7 @@ def _own(module: nn.Module) -> dict[str, Tensor | None]:
     return {**module._parameters, **kept}
 
 
-def state_of(module: nn.Module) -> State:
+def state_of(module: nn.Module) -> Mapping[str, Tensor | Codes]:
     """What a holder stores."""
     if isinstance(module, HasState):
         return module.stored_state()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vitq.methods.base import MethodInputError
 from vitq.methods.explicit import attentions
-from vitq.methods.layers import QMatMul, child_state, restore_child
+from vitq.methods.layers import QMatMul, restore_child
 from vitq.methods.pmq_components import Component, Widths, clip, set_width
 from vitq.methods.quantizers import Quantizer, UniformQuantizer
 
@@ -96,7 +96,8 @@ class PatchQuantizer(Quantizer):
 
     def stored_state(self) -> dict[str, Tensor]:
         """Both grids."""
-        return child_state("high", self.high) | child_state("low", self.low)  # type: ignore[return-value]
+        both = {"high": self.high.stored_state(), "low": self.low.stored_state()}
+        return {f"{name}.{key}": value for name, grid in both.items() for key, value in grid.items()}
 
     def restore_state(self, state: dict[str, Tensor]) -> None:
         """Take both grids, and quantize from now on."""

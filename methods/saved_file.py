@@ -131,7 +131,7 @@ def digest(header: dict[str, Any], index: list[list[Any]], payload: Payload) -> 
     """sha256 of the header, the index and every byte of the payload."""
     found = hashlib.sha256(json.dumps([header, index], sort_keys=True, separators=(",", ":")).encode())
     for where in sorted(payload):
-        found.update(payload[where].view(torch.uint8).numpy())
+        found.update(payload[where].view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -52,7 +52,7 @@ def header_of(
 ) -> dict[str, Any]:
     """The header that `vitq.load` makes a model from, JSON-able.
 
-    `bits` is written as `W4A4`, `scope` is "" for the whole model, `architecture` is {"task": name, "model": the
+    `bits` is written as `W4A4`, `scope` is `model` for the whole of it, `architecture` is {"task": name, "model": the
     model's entry as JSON}; `facts` and `exec` are those of `Quantized`. Callers may add keys of their own.
     """
     return {

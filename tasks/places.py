@@ -11,7 +11,7 @@ class Places:
     """Where things are on this machine: data set folders and weights folders, by name; from the site file.
 
     A weights entry named as a model is that model's file or its folder; any other is a folder to search. `workers`
-    processes read images (0: this one; None: one a core, at most 8).
+    threads, or processes for full augmentation, read images (0: none but the caller; None: one a core, at most 8).
     """
 
     datasets: dict[str, Path] = field(default_factory=dict)

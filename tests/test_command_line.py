@@ -1,11 +1,14 @@
 """The command line as a user meets it, end to end on the embedded digits."""
 
-import json
 import subprocess
 import sys
+import textwrap
 
 import pytest
 from places import vitq
+
+from vitq.benchmarks import outcomes
+from vitq.benchmarks.store import read_lines, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("command_line")]
 PICK = "digits_vit and (fp32/ or minmax/ or repq_vit/) and (FP32 or W4A4)"
@@ -22,20 +25,47 @@ def done(tmp_path_factory):
 
 def test_a_run_prints_its_table_and_keeps_whole_records(done):
     root, ran = done
-    assert "repq_vit/classification/digits_vit/W4A4/seed0" in ran.stdout
-    records = [json.loads(line) for line in (root / "r" / "records.jsonl").read_text().splitlines()]
-    for record in records:
-        assert record["status"] == "done"
-        assert record["metrics"]["top1"]["n"] == 200
-        assert record["fp32"]["top1"]["n"] == 200
-        assert record["metrics"]["top1"]["stderr"] is not None
-        assert record["size"]["packed_mb"] > 0
-        assert record["operations"]["macs"] > 0
-        assert {"fp32"} <= {row["exec"] for row in record["latency"]}
-        assert record["weights_sha256"]
-        assert record["provenance"]["packages"]["torch"]
-        assert len((root / "r" / record["files"]["subset"]).read_text().split()) == 200
-        assert len((root / "r" / record["files"]["calibration"]).read_text().split()) == 32
+    folder = root / "r"
+    assert "repq_vit/classification/digits/digits_vit/W4A4/seed0/limit200" in ran.stdout
+    for row in read_rows(folder):
+        assert row.status == "done"
+        assert row.metrics["top1"].n == row.fp32["top1"].n == 200
+        assert row.metrics["top1"].stderr is not None
+        assert row.size.packed_mb > 0
+        assert row.operations.macs > 0
+        assert row.latency[0].exec == "fp32"
+        assert len(row.part("weights")) == 64
+        assert row.provenance.packages["torch"]
+        assert row.provenance.threads == 1
+        assert len((folder / row.files["subset"]).read_text().split()) == 200
+        right = outcomes.read(folder / row.outcomes, row.metrics).right["top1"]
+        assert 100 * right.mean() == pytest.approx(row.metrics["top1"].value)
+        assert (folder / row.model_file.path).stat().st_size == row.model_file.bytes
+        if row.cell.method != "fp32":
+            assert (row.calibrated.read, row.calibrated.given, row.calibrated.evaluated) == (32, 32, 0)
+            assert len((folder / row.files["calibration"]).read_text().split()) == 32
+
+
+def test_the_file_of_a_model_gives_the_outputs_that_were_measured(done):
+    """In this process, with the record's threads: the same bits on the first validation batch."""
+    root, _ = done
+    row = next(r for r in read_rows(root / "r") if r.cell.method == "repq_vit")
+    code = f"""
+        import hashlib, sys, torch, vitq
+        torch.set_num_threads(1)
+        from vitq.methods import devices
+        devices.make_deterministic()
+        from vitq.tasks import registry
+        from vitq.tasks.places import Places
+        task = registry.load("classification")
+        loaded = task.load_model("digits_vit", Places())
+        data = task.open_data("digits", loaded, Places(), limit=200, seed=0, calibration={{}})
+        with torch.inference_mode():
+            logits = task.forward(vitq.load({str(root / "r" / row.model_file.path)!r}), next(iter(data.validation())))
+        print(hashlib.sha256(logits.float().contiguous().numpy().tobytes()).hexdigest())
+    """
+    said = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True)
+    assert said.stdout.strip() == row.output_sha256, said.stderr
 
 
 def test_running_again_does_nothing(done):
@@ -53,14 +83,25 @@ def test_the_same_cell_alone_gives_the_same_record(done):
     assert alone.returncode == 0
 
     def result(folder):
-        lines = (root / folder / "records.jsonl").read_text().splitlines()
-        record = next(r for r in map(json.loads, lines) if r["cell"]["method"] == "repq_vit")
-        return record["metrics"], record["details"]["logits_sha256"], record["size"], record["operations"]
+        row = next(r for r in read_rows(root / folder) if r.cell.method == "repq_vit")
+        return row.metrics, row.fp32, row.output_sha256, row.size, row.operations, row.model_file.sha256, row.key
 
     assert result("alone") == result("r"), "not the same bit for bit"
 
 
-def test_report_compare_show_and_gate(done):
+def test_what_is_wanted_besides_is_measured_without_doing_the_rest_again(done):
+    """Another subset needs the accuracy alone: the model is read from its file."""
+    root, _ = done
+    before = len(read_lines(root / "r"))
+    words = ("run", "smoke", "-k", f"{PICK} and repq", "--results", "r")
+    dry = vitq(*words, "--limit", 100, "--dry-run", cwd=root).stdout
+    assert "to run    repq_vit/classification/digits/digits_vit/W4A4/seed0/limit100  (accuracy)" in dry
+    assert vitq(*words, "--limit", 100, cwd=root).returncode == 0
+    kinds = [line.kind for line in read_lines(root / "r")[before:]]
+    assert sorted(kinds) == ["accuracy", "accuracy", "cell"], "FP32 and the model on the other subset, and who asked"
+
+
+def test_report_compare_show_and_clean(done):
     root, _ = done
     report = vitq("report", "smoke", "--results", "r", cwd=root)
     assert report.returncode == 0, report.stderr
@@ -68,24 +109,17 @@ def test_report_compare_show_and_gate(done):
     assert "repq_vit" in text
     assert list((root / "r" / "report").glob("*.png"))
     assert vitq("compare", "smoke", "--results", "r", cwd=root).returncode == 4, "digits are compared with no paper"
-    shown = vitq("show", "repq_vit/", "--results", "r", "--layers", cwd=root)
+    shown = vitq(
+        "show", "repq_vit/classification/digits/digits_vit/W4A4/seed0/limit200", "--results", "r", "--layers", cwd=root
+    )
     assert shown.returncode == 0, shown.stderr
-    assert "blocks.0.attn.qkv" in shown.stdout
-    gate = vitq("gate", "smoke", "--results", "r", "--baseline", "r", cwd=root)
-    assert gate.returncode == 0, gate.stdout
-
-
-def test_a_changed_accuracy_does_not_pass_the_gate(done):
-    root, _ = done
-    lines = [json.loads(line) for line in (root / "r" / "records.jsonl").read_text().splitlines()]
-    for way in (+1.0, -1.0):
-        for record in lines:
-            record["metrics"]["top1"]["value"] += way
-        changed = root / f"changed{way}.jsonl"
-        changed.write_text("".join(json.dumps(r) + "\n" for r in lines))
-        assert vitq("gate", "smoke", "--results", "r", "--baseline", changed, cwd=root).returncode == 1
-        for record in lines:
-            record["metrics"]["top1"]["value"] -= way
+    for word in ("blocks.0.attn.qkv", "identity weights", "identity code of the method", "key accuracy"):
+        assert word in shown.stdout
+    (root / "r" / "models" / "stray.safetensors").write_bytes(b"x" * 1000)
+    assert "would delete 1 files" in vitq("clean", "smoke", "--results", "r", "--dry-run", cwd=root).stdout
+    assert "deleted 1 files" in vitq("clean", "smoke", "--results", "r", cwd=root).stdout
+    again = vitq("run", "smoke", "-k", PICK, "--limit", 200, "--results", "r", cwd=root)
+    assert "3 of them finished before" in again.stdout
 
 
 def test_dry_run_and_lists(tmp_path):

@@ -50,7 +50,7 @@ def _save(bench: Bench, done: Quantized) -> ModelFile:
         method=cell.method,
         options=cell.options,
         bits=cell.bits,
-        scope="" if cell.scope == "model" else cell.scope,
+        scope=cell.scope,
         facts=done.facts,
         exec=done.exec,
         architecture={"task": cell.task, "model": entry},

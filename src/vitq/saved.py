@@ -38,19 +38,20 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
     other threads or batches the codes of weights are the same, and an image's logits differ by 1e-5 of their norm, as
     sums are taken in another order; where that moves an activation over a rounding boundary, by what one step of that
     activation makes.
-    Raises BadInputError, in one line, for a file that is no saved model, is damaged, or is of another version.
+    Raises BadInputError, in one line, for a file that is no saved model, is damaged, or is of another version, and for
+    a device that is not there.
     """
     return load_quantized(path, device).model
 
 
 def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
     """As `load`, with how the model computes and the file's header."""
-    path = Path(path)
+    path, target = Path(path), _device(device)
     try:
         header = saving.read_header(path)
         _check_size(path, header)
         model = saving.fill(_restored(path, header), path)
-        return Loaded(model.to(device), str(header["exec"]), header)
+        return Loaded(model.to(target), str(header["exec"]), header)
     except (MethodInputError, UnsupportedError) as error:
         raise BadInputError(str(error)) from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -58,9 +59,20 @@ def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Load
         raise BadInputError(f"the header of {path} does not describe a model that can be built: {reason}") from error
 
 
+def _device(device: str | torch.device) -> torch.device:
+    """The device, tried; BadInputError where nothing can be computed on it."""
+    try:
+        target = torch.device(device)
+        torch.zeros(1, device=target).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise BadInputError(f"no model can be loaded to device {str(device)!r}: {reason}") from error
+    return target
+
+
 def _restored(path: Path, header: dict[str, Any]) -> nn.Module:
     """The architecture with the method's modules in it, no weight yet."""
-    if header["scope"] != "":
+    if header["scope"] != "model":
         raise BadInputError(f"{path} holds the scope {header['scope']!r} of a model: only whole models can be loaded")
     method = registry.load(header["method"])
     options = make_options(method.Options, _tuples(header["options"]))

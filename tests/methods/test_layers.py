@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitq.methods.explicit import MatMul
-from vitq.methods.layers import QConv2d, QLinear, QMatMul, grids, replace_modules, set_mode
-from vitq.methods.observers import PercentileMSE
+from vitq.methods.layers import Codes, QConv2d, QLinear, QMatMul, grids, replace_modules, set_mode
+from vitq.methods.observers import MinMax, PercentileMSE
 from vitq.methods.quantizers import UniformQuantizer
 
 
@@ -93,3 +93,30 @@ def test_replacement_lists_and_sizes() -> None:
     assert layer.operand_bits() == (8, 4)
     assert product.operand_bits() == (4, 32)
     assert sum(p.numel * p.bits for p in layer.packed_tensors()) == 18 * 4 + 3 * 32 + 2 * 3 * 32 + 2 * 32
+
+
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_restored_layer_has_the_bits_of_the_saved_one_however_odd_its_rows(symmetric: bool) -> None:
+    """Rows far from zero, constant, tiny, of zeros, and a zero point that is no integer: decoded codes say it all."""
+    weight = torch.randn(6, 8, generator=torch.Generator().manual_seed(0))
+    weight[1] = 5 + weight[1] * 1e-6
+    weight[2], weight[3], weight[4] = 3.0, 0.0, weight[4] * 1e-30
+    made = []
+    for values in (weight, torch.randn(6, 8)):
+        quantizer = UniformQuantizer(4, MinMax(axis=0, symmetric=symmetric), axis=0, symmetric=symmetric, channels=6)
+        made.append(QLinear.of(nn.Linear(8, 6, bias=False), quantizer, None))
+        made[-1].weight.data = values.clone()
+    layer, other = made
+    layer.weight_quantizer.observe(weight)
+    layer.weight_quantizer.fit()
+    if not symmetric:
+        layer.weight_quantizer.zero_point[0] += 0.4
+    layer.weight_quantizer.mode = "on"
+    state = layer.stored_state()
+    other.restore_state({k: v.codes if isinstance(v, Codes) else v for k, v in state.items()})
+    with torch.no_grad():
+        assert torch.equal(other.quantized_weight().view(torch.int32), layer.quantized_weight().view(torch.int32))
+    assert torch.equal(other.weight_codes(), layer.weight_codes())
+    again = other.stored_state()
+    assert again.keys() == state.keys()
+    assert again["weight"].bits == state["weight"].bits == (4 if symmetric else 5)

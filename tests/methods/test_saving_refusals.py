@@ -65,6 +65,13 @@ def test_other_files_are_refused(saved: Path, tmp_path: Path) -> None:
     refused(tmp_path / "plain", "no header of vitq's")
 
 
+@pytest.mark.parametrize("device", ["nonsense", "meta", "cuda:99", "hpu"])
+def test_a_device_that_is_not_there_is_refused(saved: Path, device: str) -> None:
+    with pytest.raises(BadInputError, match="no model can be loaded to device") as told:
+        vitq.load(saved, device)
+    assert "\n" not in str(told.value)
+
+
 class _Evil:
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -88,4 +88,4 @@ def header(case: Case, done: Quantized) -> dict[str, Any]:
     options = dataclasses.asdict(registry.load(case.method).Options(**case.options))
     entry = model_entry(case.model).model_dump(mode="json", by_alias=True)
     architecture = {"task": "classification", "model": entry}
-    return saving.header_of(case.method, options, case.bits, "", done.facts, done.exec, architecture, {"seed": 0})
+    return saving.header_of(case.method, options, case.bits, "model", done.facts, done.exec, architecture, {"seed": 0})
