@@ -51,7 +51,7 @@ class Reader:
 
     `augment`: `eval` and `none` are the validation transform, `light` adds a horizontal flip, `full` is what ViTs are
     usually trained with in timm: random resized crop, flip, colour jitter, RandAugment by rand-m9-mstd0.5-inc1 (I-ViT's
-    recipe names RandAugment and no policy).
+    released recipe has the same); on the normalized images follow `batches.erase` and `mix`.
     """
 
     root: Path

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from operator import length_hint
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -34,7 +35,9 @@ class Recipe:
 
     `lr` is the peak, for the batch that `batches` gives times the number of processes; `warmup_epochs` may be a
     fraction; `clip_norm` is the largest L2 norm of all gradients together. Mixed precision is bfloat16, or float16 with
-    loss scaling where the GPU has no bfloat16.
+    loss scaling where the GPU has no bfloat16. `schedule` is by steps, or by epochs as timm's recipes have it: epoch
+    e > 0 at the rate of e - 1, since they move on after an epoch. `decay_vectors`: whether weight decay acts on biases
+    and norms (parameters of one dimension), which timm's recipes spare.
     """
 
     epochs: int
@@ -45,6 +48,8 @@ class Recipe:
     betas: tuple[float, float] = (0.9, 0.999)
     clip_norm: float | None = None
     amp: bool = False
+    schedule: Literal["steps", "epochs"] = "steps"
+    decay_vectors: bool = True
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.lr <= 0 or not 0 <= self.warmup_epochs <= max(self.epochs, 0):
@@ -52,6 +57,8 @@ class Recipe:
                 f"epochs {self.epochs}, lr {self.lr}, warmup_epochs {self.warmup_epochs}: "
                 "want epochs >= 0, lr > 0 and warm-up within the epochs"
             )
+        if self.schedule == "epochs" and self.warmup_epochs:
+            raise MethodInputError("a schedule by epochs has no warm-up: set warmup_epochs to 0")
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise MethodInputError(f"clip_norm is {self.clip_norm}: give a positive norm, or none for no clipping")
 
@@ -59,8 +66,11 @@ class Recipe:
 def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Learning rate of a step (from 0): linear to `lr` over the warm-up, then a half cosine down to `min_lr`.
 
-    SGDR (Loshchilov and Hutter, 2017), equation 5 without restarts.
+    By epochs the cosine moves once an epoch. SGDR (Loshchilov and Hutter, 2017), equation 5 without restarts.
     """
+    if recipe.schedule == "epochs":
+        progress = max(step // steps_per_epoch - 1, 0) / recipe.epochs
+        return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * progress)) / 2
     warmup, total = round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
     if step < warmup:
         return recipe.lr * (step + 1) / warmup
@@ -133,6 +143,15 @@ def _select(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> dict
     return named
 
 
+def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
+    """The parameters with weight decay, and without it where the recipe spares vectors."""
+    if recipe.decay_vectors:
+        return [{"params": parameters}]
+    decayed, spared = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
+    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
+    return [group for group in groups if group["params"]]
+
+
 class _LossModule(nn.Module):
     """The loss as a module's forward pass, so that DistributedDataParallel sees every parameter that it uses."""
 
@@ -157,7 +176,7 @@ class _Run:
         self.history: History = []
         self.steps = 0
         self.optimizer = torch.optim.AdamW(
-            self.trained, lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
+            _groups(self.trained, recipe), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
         )
         self.dtype = devices.mixed_precision(self.device) if recipe.amp else None
         self.autocast = torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -21,14 +20,14 @@ from torch import Tensor, nn
 from vitq.methods.base import Batch, Job, MethodInputError, Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.i_vit import saving
+from vitq.methods.i_vit.checks import refuse_unfit_grids, refuse_zero_gammas
 from vitq.methods.i_vit.curves import operator_errors
 from vitq.methods.i_vit.grids import Output
 from vitq.methods.i_vit.integer import integer
+from vitq.methods.i_vit.integer_grids import IntegerNode
 from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import OPERATORS, Plan
-from vitq.methods.options import make_options
 from vitq.methods.trainer import Recipe, train
 
 
@@ -40,7 +39,8 @@ class Options:
         arithmetic: `paper`, exact integers, or `release`, the released code's float32 simulation.
         epochs: of quantization-aware training; 0 is post-training quantization.
         lr: peak learning rate of AdamW with cosine decay.
-        weight_decay: of AdamW.
+        schedule: of the rate: `released`, once an epoch to lr/15, or `smooth`, every step to 0.
+        weight_decay: of AdamW; biases and norms are spared.
         drop_path: rate at the last block, rising linearly from 0 at the first; in training only.
         distill: train on the FP model's outputs instead of labels.
         softmax: Shiftmax, or what the ablation puts in its place.
@@ -54,6 +54,7 @@ class Options:
     arithmetic: Literal["paper", "release"] = "paper"
     epochs: int = 30
     lr: float = 1e-6
+    schedule: Literal["released", "smooth"] = "released"
     weight_decay: float = 1e-4
     drop_path: float = 0.1
     distill: bool = False
@@ -74,6 +75,14 @@ class Options:
             raise MethodInputError(
                 f"epochs {self.epochs}, drop_path {self.drop_path}: want epochs >= 0, 0 <= drop_path < 1"
             )
+
+    def recipe(self) -> Recipe:
+        """How to train, in float32: the released code's schedule and groups."""
+        by_epochs = self.schedule == "released"
+        return Recipe(
+            epochs=self.epochs, lr=self.lr, weight_decay=self.weight_decay, decay_vectors=False, amp=False,
+            schedule="epochs" if by_epochs else "steps", min_lr=self.lr / 15 if by_epochs else 0.0,
+        )  # fmt: skip
 
     def plan(self) -> Plan:
         """The form of every operator."""
@@ -136,37 +145,47 @@ def _train(model: Network, teacher: nn.Module | None, job: Job, options: Options
     if job.training is None:
         raise MethodInputError("i_vit trains, and this task has no training data: set epochs to 0")
     model.requires_grad_(True)
-    recipe = Recipe(epochs=options.epochs, lr=options.lr, weight_decay=options.weight_decay)
     return train(
-        model, recipe, job.training, _loss(job, teacher), seed=job.seed, checkpoint=job.artifacts / CHECKPOINT,
-        progress=job.progress,
+        model, options.recipe(), job.training, _loss(job, teacher), seed=job.seed,
+        checkpoint=job.artifacts / CHECKPOINT, progress=job.progress,
     )  # fmt: skip
 
 
 def quantize(job: Job, options: Options) -> Quantized:
-    """Calibrate, train, save, and turn into integers where the arithmetic is the paper's."""
+    """Calibrate, train, and turn into integers where the arithmetic is the paper's."""
     teacher = copy.deepcopy(job.model).eval().requires_grad_(False) if options.distill and options.epochs else None
     model = prepare(job.model, job.bits, options).eval()
-    batches = calibrate(model, job)
+    refuse_zero_gammas(model)
+    unset = options.arithmetic == "release" and options.epochs > 0  # the released training starts from unset ranges
+    batches = 0 if unset else calibrate(model, job)
     history = _train(model, teacher, job, options)
     model.eval().requires_grad_(False)
-    words: dict[str, Any] = asdict(options)
-    file = saving.save(model, job.input.size, words, job.artifacts / "model.safetensors")
-    (job.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use once it is saved
+    model.note_scales(job.input.size)
+    refuse_zero_gammas(model)
+    refuse_unfit_grids(model)
+    (job.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use any more
     details = {"calibration_batches": batches, "training": history, "operators": operator_errors(model)}
+    facts = {"size": list(job.input.size)}
     if options.arithmetic == "release":
-        return Quantized(model, details, {"model": file}, "fake-quant")
-    return Quantized(integer(model, job.input.size), details, {"model": file}, "integer-only:torch")
+        return Quantized(model, details, exec="fake-quant", facts=facts)
+    return Quantized(integer(model, job.input.size), details, exec="integer-only:torch", facts=facts)
 
 
-def load(path: Path, model: nn.Module) -> Network:
-    """A saved model, given the FP architecture it was made from (weights do not matter); same logits, bit for bit.
+def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> Network:
+    """The finished form on an architecture with any weights, which computes once it has the state of a saved model.
 
-    Raises MethodInputError for a file of another method or architecture.
+    `facts` holds the image's `size`, [C, H, W].
     """
-    size, words = saving.read_metadata(path)
-    options = make_options(Options, words | {"paper_operators": tuple(words["paper_operators"])})  # type: ignore[arg-type]
-    network = build(model, options.plan(), options.drop_path).eval()
-    saving.fill(network, path)
-    network.requires_grad_(False)
-    return network if options.arithmetic == "release" else integer(network, size)
+    network = prepare(model, bits, options).eval().requires_grad_(False)
+    if options.arithmetic == "release":
+        return network
+    for parameter in network.parameters():
+        parameter.zero_()  # what they hold does not matter, and could be no number
+    for output in _outputs(network):
+        output.take(torch.ones(()))
+    channels, height, width = facts["size"]
+    form = integer(network, (channels, height, width))
+    for node in form.modules():
+        if isinstance(node, IntegerNode):
+            node.wait()
+    return form

@@ -26,8 +26,9 @@ class PatchEmbed(nn.Module):
         conv, norm = embed.proj, embed.norm
         if not isinstance(conv, nn.Conv2d) or conv.stride != conv.kernel_size or conv.groups != 1:
             raise UnsupportedError("I-ViT serves a patch embedding that is one convolution with stride = kernel")
-        self.proj = products.Linear(conv, plan.residual, plan)
-        self.norm = functions.Norm(norm, plan.residual, plan) if isinstance(norm, nn.LayerNorm) else None
+        normed = isinstance(norm, nn.LayerNorm)
+        self.proj = products.Linear(conv, plan.merged if normed else plan.residual, plan)
+        self.norm = functions.Norm(norm, plan.residual, plan) if normed else None
 
     def forward(self, x: Flow) -> Flow:
         """[B, 3, H, W] -> [B, H', W', C]."""
@@ -56,8 +57,8 @@ class IntegerAttention(nn.Module):
         self.qkv = products.Linear(attn.qkv, plan.activation, plan)
         joined = swin and plan.paper("activations")
         self.qk = products.MatMul((8, 8), None if joined else plan.activation, float(attn.scale), plan, device)
-        self.bias_add = sums.AddConstant(_BiasTable(attn), plan.activation, plan, device) if swin else None
-        self.mask = None if mask is None else sums.Mask(mask)
+        self.bias_add = _relative_bias(attn, plan) if swin else None
+        self.mask = None if mask is None else _mask(mask, plan)
         self.softmax = functions.Softmax(plan, swin)
         self.av = products.MatMul((plan.probability_bits(swin), 8), plan.activation, 1.0, plan, device)
         self.proj = products.Linear(attn.proj, plan.branch, plan)
@@ -72,18 +73,28 @@ class IntegerAttention(nn.Module):
         return self.proj(each(out, lambda t: t.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
 
 
-class _BiasTable(nn.Module):
+def _relative_bias(attn: Any, plan: Plan) -> sums.AddConstant:
+    return sums.AddConstant(attn.relative_position_bias_table, _Window(attn), plan.activation, plan)
+
+
+def _mask(mask: Tensor, plan: Plan) -> sums.Mask:
+    if not mask.is_meta and not bool(((mask == 0) | (mask == sums.MASKED)).all()):
+        raise UnsupportedError(f"I-ViT serves Swin's attention mask of 0 and {sums.MASKED:.0f} alone")
+    return sums.Mask(mask, plan)
+
+
+class _Window(nn.Module):
     """Swin's relative-position bias [1, heads, n, n], gathered from its table."""
 
     index: Tensor
 
     def __init__(self, attn: Any) -> None:
         super().__init__()
-        self.table, self.area = attn.relative_position_bias_table, attn.window_area
+        self.area = attn.window_area
         self.register_buffer("index", attn.relative_position_index.view(-1).clone(), persistent=False)
 
-    def forward(self) -> Tensor:
-        bias: Tensor = self.table[self.index].view(self.area, self.area, -1).permute(2, 0, 1).unsqueeze(0)
+    def forward(self, table: Tensor) -> Tensor:
+        bias: Tensor = table[self.index].view(self.area, self.area, -1).permute(2, 0, 1).unsqueeze(0)
         return bias
 
 
@@ -112,13 +123,13 @@ class IntegerBlock(nn.Module):
         scaled = any(not isinstance(getattr(block, n, nn.Identity()), nn.Identity) for n in ("ls1", "ls2"))
         if scaled:
             raise UnsupportedError("I-ViT serves blocks without LayerScale")
-        device = block.norm1.weight.device
+        device, channels = block.norm1.weight.device, 1 if plan.branch else block.norm1.weight.numel()
         self.norm1 = functions.Norm(block.norm1, plan.activation, plan)
         self.attn = IntegerAttention(block.attn, mask, plan)
-        self.add1 = sums.Add(plan.residual, plan, device)
+        self.add1 = sums.Add(plan.residual, channels, plan, device)
         self.norm2 = functions.Norm(block.norm2, plan.activation, plan)
         self.mlp = IntegerMlp(block.mlp, plan)
-        self.add2 = sums.Add(plan.residual, plan, device)
+        self.add2 = sums.Add(plan.residual, channels, plan, device)
         self.drop_path = DropPath(drop_path)
 
     def _mix(self, x: Flow) -> Flow:

@@ -42,8 +42,7 @@ def integer(model: Network, size: tuple[int, int, int]) -> Network:
     if model.plan.arithmetic != "paper":
         raise UnsupportedError("only the paper's arithmetic has an integer form: set arithmetic to 'paper'")
     model = copy.deepcopy(model).eval()
-    device = next(model.parameters()).device
-    model(torch.zeros(1, *size, device=device))  # every node notes the scales that it is given
+    model.note_scales(size)
 
     def swap(_: str, node: nn.Module) -> nn.Module | None:
         if isinstance(node, sums.Pool):

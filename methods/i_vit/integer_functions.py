@@ -8,15 +8,14 @@ from torch import Tensor
 from vitq.methods.i_vit import functions
 from vitq.methods.i_vit.ablations import IntegerNorm, IntegerOperator
 from vitq.methods.i_vit.dyadic import Affine, affine_requantize
-from vitq.methods.i_vit.grids import Node
-from vitq.methods.i_vit.integer_grids import _Leaf, after, narrow
+from vitq.methods.i_vit.integer_grids import IntegerNode, after, narrow
 
 
-class _Operator(_Leaf):
+class _Operator(IntegerNode):
     """An elementwise or row-wise operator with its constants as int64 scalars."""
 
-    def __init__(self, node: Node, operator: IntegerOperator, scale: Tensor) -> None:
-        super().__init__(node)
+    def __init__(self, operator: IntegerOperator, scale: Tensor) -> None:
+        super().__init__()
         self.operator = operator
         self.count = 0
         for value in operator.constants(float(scale)):
@@ -31,7 +30,7 @@ class IntegerSoftmax(_Operator):
     """Shiftmax or its replacement."""
 
     def __init__(self, node: functions.Softmax) -> None:
-        super().__init__(node, node.operator, node.in_scales[0])
+        super().__init__(node.operator, node.in_scales[0])
         self.bits = node.bits
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -43,7 +42,7 @@ class IntegerGelu(_Operator):
     """ShiftGELU or its replacement."""
 
     def __init__(self, node: functions.Gelu) -> None:
-        super().__init__(node, node.operator, node.in_scales[0])
+        super().__init__(node.operator, node.in_scales[0])
         scale = node.in_scales[0]
         worth = torch.full_like(scale, node.operator.out_scale(float(scale), 8))
         self.out = after(node.out, worth)
@@ -54,7 +53,7 @@ class IntegerGelu(_Operator):
         return self.out(self.operator.apply(codes.to(torch.int64), self._constants(), 8))  # type: ignore[no-any-return]
 
 
-class IntegerLayerNorm(_Leaf):
+class IntegerLayerNorm(IntegerNode):
     """I-LayerNorm with gamma and beta as integers."""
 
     multiplier: Tensor
@@ -62,7 +61,7 @@ class IntegerLayerNorm(_Leaf):
     shift: Tensor
 
     def __init__(self, node: functions.Norm) -> None:
-        super().__init__(node)
+        super().__init__()
         constants = node.constants()
         for name, value in constants._asdict().items():
             self.register_buffer(name, value)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from vitq.methods.base import MethodInputError
 from vitq.methods.i_vit.dyadic import Dyadic, Rounding, dyadic, requantize
-from vitq.methods.i_vit.grids import Node, Output
-from vitq.methods.layers import Packed
+from vitq.methods.i_vit.grids import Output, fill, packed_rows
+from vitq.methods.layers import Codes, Packed, State
 
 
 def narrow(codes: Tensor, bits: int) -> Tensor:
@@ -44,13 +45,41 @@ def after(output: Output | None, scale: Tensor) -> Requantize | None:
     return Requantize(scale.double() / output.scale.double(), output.width.bits, output.plan.rounding)
 
 
-class _Leaf(nn.Module):
-    """An integer node; it ships what its trainable form says."""
+def _refuse_empty(node: nn.Module, _: object) -> None:
+    if node.empty:
+        raise MethodInputError("an integer node waits for its numbers: fill the model from a saved one first")
 
-    def __init__(self, node: Node) -> None:
-        super().__init__()
-        self._packed: list[Packed] = node.packed_tensors()  # type: ignore[operator]
+
+class IntegerNode(nn.Module):
+    """An integer node: all that decides its output lies in its buffers, which are what it stores and ships.
+
+    `empty` while it waits for `restore_state`, until when it refuses to compute.
+    """
+
+    empty = False
+
+    def wait(self) -> None:
+        """Compute nothing before `restore_state`."""
+        self.empty = True
+        self.register_forward_pre_hook(_refuse_empty)
+
+    def stored_state(self) -> State:
+        """Every buffer at its own width: INT8 weights as codes, a shift in 8 bits."""
+        state: State = {}
+        for name, buffer in self.state_dict().items():
+            if name == "weight":
+                state[name] = Codes(buffer, 8, signed=True)
+            else:
+                state[name] = buffer.to(torch.int8) if name.split(".")[-1] == "shift" else buffer
+        return state
+
+    @torch.no_grad()
+    def restore_state(self, state: dict[str, Tensor]) -> None:
+        """Take every buffer back; KeyError or ValueError where they belong to another node."""
+        for name, buffer in self.state_dict().items():
+            fill(buffer, state[name])
+        self.empty = False
 
     def packed_tensors(self) -> list[Packed]:
-        """As the trainable form."""
-        return self._packed
+        """What is stored."""
+        return packed_rows(self.stored_state())

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from vitq.methods.i_vit import operators_paper, products
-from vitq.methods.i_vit.integer_grids import _Leaf, after
-from vitq.methods.layers import Packed
+from vitq.methods.i_vit.integer_grids import IntegerNode, after
 
 
-class ImageIn(_Leaf):
+class ImageIn(IntegerNode):
     """Float image to int8 codes."""
 
     scale: Tensor
 
     def __init__(self, node: products.Input) -> None:
-        super().__init__(node)
+        super().__init__()
         self.register_buffer("scale", node.out.scale)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -24,7 +23,7 @@ class ImageIn(_Leaf):
         return torch.round(image / self.scale).clamp(-128, 127).to(torch.int8)
 
 
-class LogitsOut(nn.Module):
+class LogitsOut(IntegerNode):
     """INT32 logits to real ones: a single scale, so the integers already have their order."""
 
     scale: Tensor
@@ -37,20 +36,16 @@ class LogitsOut(nn.Module):
         """codes * S."""
         return codes * self.scale
 
-    def packed_tensors(self) -> list[Packed]:
-        """The float scale of the logits."""
-        return [Packed("scale", 1, 32)]
 
-
-class IntegerLinear(_Leaf):
+class IntegerLinear(IntegerNode):
     """INT8 linear layer or patch embedding with INT32 bias."""
 
     weight: Tensor
     bias: Tensor | None
 
     def __init__(self, node: products.Linear) -> None:
-        super().__init__(node)
-        codes, scale = node.weight_grid()
+        super().__init__()
+        codes, scale = node.weight_grid(node.in_scales[0])
         scale = scale * node.in_scales[0]
         bias = node.bias_codes(scale)
         self.patches = node.patches
@@ -69,11 +64,11 @@ class IntegerLinear(_Leaf):
         return 8, 8
 
 
-class IntegerMatMul(_Leaf):
+class IntegerMatMul(IntegerNode):
     """Attention product of int8 codes, or of 16-bit probabilities and int8 codes."""
 
     def __init__(self, node: products.MatMul) -> None:
-        super().__init__(node)
+        super().__init__()
         self.bits = node.bits
         self.out = after(node.out, node.in_scales[0] * node.in_scales[1] * node.factor)
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vitq.methods.i_vit import sums
-from vitq.methods.i_vit.integer_grids import Requantize, _Leaf, after, narrow
+from vitq.methods.i_vit.integer_grids import IntegerNode, Requantize, after, narrow
 
 SUM_HEADROOM = 6
 """An operand of a sum saturates this many bits above the sum, 31 at most."""
@@ -16,11 +16,11 @@ def _clamped(total: Tensor, bits: int) -> Tensor:
     return narrow(total.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1), bits)
 
 
-class IntegerAdd(_Leaf):
+class IntegerAdd(IntegerNode):
     """Sum of two integers on grids of their own."""
 
     def __init__(self, node: sums.Add) -> None:
-        super().__init__(node)
+        super().__init__()
         self.bits = node.out.width.bits
         out, operand_bits = node.out.scale.double(), min(self.bits + SUM_HEADROOM, 31)
         self.left, self.right = (
@@ -32,30 +32,31 @@ class IntegerAdd(_Leaf):
         return _clamped(self.left.wide(left) + self.right.wide(right), self.bits)
 
 
-class IntegerAddConstant(_Leaf):
+class IntegerAddConstant(IntegerNode):
     """An integer plus a learnt constant on the sum's grid."""
 
-    constant: Tensor
+    codes: Tensor
 
     def __init__(self, node: sums.AddConstant) -> None:
-        super().__init__(node)
+        super().__init__()
         self.bits = node.out.width.bits
         ratio = node.in_scales[0].double() / node.out.scale.double()
         self.left = Requantize(ratio, min(self.bits + SUM_HEADROOM, 31), node.out.plan.rounding)
-        self.register_buffer("constant", narrow(node.constant_codes(node.source()), self.bits))
+        self.arrange = node.arrange
+        self.register_buffer("codes", narrow(node.constant_codes(node.value), self.bits))
 
     def forward(self, codes: Tensor) -> Tensor:
         """Broadcasting sum."""
-        return _clamped(self.left.wide(codes) + self.constant, self.bits)
+        return _clamped(self.left.wide(codes) + self.arrange(self.codes), self.bits)
 
 
-class IntegerClassToken(_Leaf):
+class IntegerClassToken(IntegerNode):
     """The class token as integers on the patches' grid."""
 
     token: Tensor
 
     def __init__(self, node: sums.ClassToken) -> None:
-        super().__init__(node)
+        super().__init__()
         limit = 2.0**30
         codes = torch.round(node.token.detach() / node.in_scales[0]).clamp(-limit, limit)
         self.register_buffer("token", codes.to(torch.int32))
@@ -65,11 +66,11 @@ class IntegerClassToken(_Leaf):
         return torch.cat([self.token.expand(codes.shape[0], -1, -1), codes.to(torch.int32)], 1)
 
 
-class IntegerPool(_Leaf):
+class IntegerPool(IntegerNode):
     """Sum over positions; the division by their number is in the dyadic number."""
 
     def __init__(self, node: sums.Pool, count: int) -> None:
-        super().__init__(node)
+        super().__init__()
         self.out = after(node.out, node.in_scales[0] / count)
 
     def forward(self, codes: Tensor) -> Tensor:
@@ -78,17 +79,19 @@ class IntegerPool(_Leaf):
         return self.out(codes.to(torch.int32).sum((1, 2), dtype=torch.int32))  # type: ignore[no-any-return]
 
 
-class IntegerMask(_Leaf):
-    """Swin's mask as integers on the logits' grid."""
+class IntegerMask(IntegerNode):
+    """Swin's mask on the logits' grid: one integer, added where the architecture masks."""
 
-    mask: Tensor
+    code: Tensor
+    masked: Tensor
 
     def __init__(self, node: sums.Mask) -> None:
-        super().__init__(node)
-        self.register_buffer("mask", node.mask_codes(node.in_scales[0]).to(torch.int32))
+        super().__init__()
+        self.register_buffer("code", node.code(node.in_scales[0]).to(torch.int32))
+        self.register_buffer("masked", node.mask != 0, persistent=False)
 
     def forward(self, codes: Tensor) -> Tensor:
         """[B*windows, heads, n, n] int8 -> int32."""
-        windows, n = self.mask.shape[0], self.mask.shape[1]
+        windows, n = self.masked.shape[0], self.masked.shape[1]
         split = codes.to(torch.int32).reshape(-1, windows, codes.shape[1], n, n)
-        return (split + self.mask[:, None]).reshape(codes.shape)
+        return (split + self.code * self.masked[:, None]).reshape(codes.shape)

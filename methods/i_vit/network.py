@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from vitq.methods.base import UnsupportedError
 from vitq.methods.i_vit import products, sums
-from vitq.methods.i_vit.grids import Scaled
+from vitq.methods.i_vit.grids import Node, Scaled
 from vitq.methods.i_vit.plan import Plan
+from vitq.methods.layers import Packed
 
 Flow = TypeVar("Flow", Tensor, Scaled)
 
@@ -27,12 +28,16 @@ def each(x: Flow, reshape: Callable[[Tensor], Tensor]) -> Flow:
     return reshape(x)
 
 
-class LogitsOut(nn.Module):
+class LogitsOut(Node):
     """The logits' real values, from what the head gives."""
 
     def forward(self, x: Scaled) -> Tensor:
         """[B, classes]."""
         return x.value
+
+    def shipped(self) -> list[Packed]:
+        """The float scale of the logits."""
+        return [Packed("scale", 1, 32)]
 
 
 def classifier(head: nn.Module, plan: Plan) -> products.Linear:
@@ -68,6 +73,13 @@ class Network(nn.Module):
         assert isinstance(head, products.Linear)
         assert head.out is not None
         return head.out.scale
+
+    @torch.no_grad()
+    def note_scales(self, size: tuple[int, int, int]) -> None:
+        """Let every node note the scales that it is given, by a pass over an image [C, H, W] of zeros, in eval mode."""
+        training = self.training
+        self.eval()(torch.zeros(1, *size, device=next(self.parameters()).device))
+        self.train(training)
 
     def run(self, x: Flow) -> Flow:  # noqa: ARG002
         """The network from the quantized image to the logits; integers to integers in the integer form."""

@@ -120,18 +120,22 @@ def _padded(size: int, multiple: int, least: int = 0) -> int:
     return max(-(-size // multiple) * multiple, least) - size
 
 
-def matmul(left: Tensor, right: Tensor) -> Tensor:
-    """int8 [n, k] @ int8 [k, m] -> int32 [n, m], exact; zero-padded to the shapes that CUDA's integer kernel takes."""
-    (n, k), m = left.shape, right.shape[1]
+def matmul(left: Tensor, columns: Tensor) -> Tensor:
+    """int8 [n, k] times the transpose of int8 [m, k], whose rows are the product's columns -> int32 [n, m], exact.
+
+    The right operand so lies column by column, as CUDA's integer kernel wants it everywhere (PyTorch issue 169956), and
+    is zero-padded to the shapes which that takes.
+    """
+    (n, k), m = left.shape, columns.shape[0]
     extra_n, extra_k, extra_m = _padded(n, 8, 24), _padded(k, 8), _padded(m, 8)
     if left.is_cuda and (extra_n or extra_k or extra_m):
-        left, right = pad(left, (0, extra_k, 0, extra_n)), pad(right, (0, extra_m, 0, extra_k))
-    return torch._int_mm(left, right)[:n, :m]
+        left, columns = pad(left, (0, extra_k, 0, extra_n)), pad(columns, (0, extra_k, 0, extra_m))
+    return torch._int_mm(left.contiguous(), columns.contiguous().t())[:n, :m]
 
 
 def linear(codes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """int8 [..., in], int8 [out, in], int32 [out] -> int32 [..., out] (paper)."""
-    out = matmul(codes.reshape(-1, codes.shape[-1]), weight.t())
+    out = matmul(codes.reshape(-1, codes.shape[-1]), weight)
     out = out if bias is None else out + bias
     return out.reshape(*codes.shape[:-1], weight.shape[0])
 
@@ -149,13 +153,32 @@ def convolution(codes: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     return linear(patchify(codes, (weight.shape[2], weight.shape[3])), weight.flatten(1), bias)
 
 
+EXACT_TERMS = 2**10
+"""Products of two INT8 codes that float32 sums exactly in any order: 2^10 * 2^7 * 2^7 = 2^24."""
+
+
 def product(left: Tensor, right: Tensor) -> Tensor:
-    """Attention product: int8 [..., n, k] @ int8 [..., k, m] -> int32 [..., n, m], one matrix after another."""
-    lead = left.shape[:-2]
-    pairs = zip(
-        left.reshape(-1, *left.shape[-2:]).unbind(0), right.reshape(-1, *right.shape[-2:]).unbind(0), strict=True
-    )
-    return torch.stack([matmul(a, b) for a, b in pairs]).reshape(*lead, left.shape[-2], right.shape[-1])
+    """Attention product: int8 [..., n, k] @ int8 [..., k, m] -> int32 [..., n, m], all windows and heads in one call.
+
+    On the CPU in int32. CUDA has no batched integer product; there float32 carries the same integers.
+    """
+    if left.device.type in ("cpu", "meta"):
+        return left.to(torch.int32) @ right.to(torch.int32)
+    return float_product(left, right)
+
+
+def float_product(left: Tensor, right: Tensor) -> Tensor:
+    """`product` in float32, in parts of at most 2^10 terms that it sums exactly, which are added in int32.
+
+    INT8 codes and their products fit TF32 and float32 without rounding.
+    """
+    total = None
+    for start in range(0, left.shape[-1], EXACT_TERMS):
+        end = start + EXACT_TERMS
+        part = (left[..., start:end].float() @ right[..., start:end, :].float()).to(torch.int32)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
 
 
 def wide_product(left: Tensor, right: Tensor) -> Tensor:

@@ -61,6 +61,11 @@ class Plan:
         return Width(RESIDUAL_GRID_BITS, RESIDUAL_BITS) if self.paper("residual") else Width(16, 16)
 
     @property
+    def merged(self) -> Width:
+        """Swin's patch embedding before its norm, and its merged patches: 8 bits in the released code."""
+        return self.residual if self.paper("residual") else self.activation
+
+    @property
     def branch(self) -> Width | None:
         """What enters a residual sum: INT32 accumulators in the paper, requantized to 16 bits in the released code."""
         return None if self.paper("residual") else Width(16, 16)

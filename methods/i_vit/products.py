@@ -10,56 +10,85 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.i_vit import operators_release as release
-from vitq.methods.i_vit.grids import DYADIC_BITS, Node, Output, Scaled, grid_scale, straight_through
+from vitq.methods.i_vit.grids import EPSILON, Node, Output, Scaled, dyadics, fill, grid_scale, quantize
+from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Packed
+from vitq.methods.layers import Codes, Packed, State
 
 
 class Input(Node):
     """Quantizes the image to 8 bits; the only floating-point step of a deployed model, with the logits' last scale."""
 
     def __init__(self, plan: Plan, device: torch.device) -> None:
-        super().__init__()
+        super().__init__(plan)
         self.out = Output(plan.activation, plan, device)
 
     def forward(self, image: Tensor) -> Scaled:
         """Normalized pixels [B, 3, H, W] to a grid."""
         self.out.watch(image)
         scale = self.out.scale
-        return Scaled(straight_through(release.quantize(image, scale, 8) * scale, image), scale)
+        return Scaled(straight_through(quantize(image, scale, 8, self.out.paper) * scale, image), scale)
 
-    def packed_tensors(self) -> list[Packed]:
+    def shipped(self) -> list[Packed]:
         """The float scale of the image."""
         return [Packed("scale", 1, 32)]
 
 
 class Linear(Node):
-    """Linear layer or patch embedding: INT8 weights a channel, INT32 bias, INT32 accumulators."""
+    """Linear layer or patch embedding: INT8 weights a channel, INT32 bias, INT32 accumulators.
+
+    `fixed_scale` is the weight's scale in a restored model, whose weight holds the values of its codes; None elsewhere.
+    """
+
+    fixed_scale: Tensor | None
 
     def __init__(self, layer: nn.Linear | nn.Conv2d, width: Width | None, plan: Plan) -> None:
-        super().__init__()
-        self.weight, self.bias, self.plan = layer.weight, layer.bias, plan
+        super().__init__(plan)
+        self.weight, self.bias, self.exact = layer.weight, layer.bias, plan.paper("weights")
         self.patches = isinstance(layer, nn.Conv2d)
         self.out = None if width is None else Output(width, plan, layer.weight.device)
+        self.register_buffer("fixed_scale", None)
 
-    def weight_grid(self) -> tuple[Tensor, Tensor]:
-        """Codes of the weight (float32, with straight-through gradient) and the scale [out]."""
-        scale = grid_scale(self.weight.detach().flatten(1).abs().amax(1), Width(8, 8), self.plan.paper("weights"))
-        shaped = scale.view(-1, *[1] * (self.weight.ndim - 1))
-        return straight_through(release.quantize(self.weight, shaped, 8), self.weight / shaped), scale
+    def weight_grid(self, in_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Codes of the weight (float32, with straight-through gradient) and the scale [out].
+
+        In the paper's arithmetic the scale is large enough for the bias to fit INT32 with `in_scale`, which matters
+        where a channel's weights, or the inputs, are almost or altogether zero.
+        """
+        if self.fixed_scale is not None and not self.weight.requires_grad:
+            return quantize(self.weight, self._over_channels(self.fixed_scale), 8, self.exact), self.fixed_scale
+        if not self.exact:
+            return release.weight_codes(self.weight)
+        scale = grid_scale(self.weight.detach().flatten(1).abs().amax(1), Width(8, 8), paper=True)
+        if self.bias is not None:
+            scale = torch.maximum(scale, self.bias.detach().abs() / in_scale / (self._bias_limit / (1 + EPSILON)))
+        shaped = self._over_channels(scale)
+        return straight_through(quantize(self.weight, shaped, 8, paper=True), self.weight / shaped), scale
+
+    @property
+    def _bias_limit(self) -> float:
+        return 2.0**31 - 1 - 2**14 * self.weight[0].numel()
+
+    def _over_channels(self, scale: Tensor) -> Tensor:
+        return scale.view(-1, *[1] * (self.weight.ndim - 1))
 
     def bias_codes(self, scale: Tensor) -> Tensor | None:
-        """INT32 codes of the bias, held back from where the accumulator could overflow; float64 holds them exactly."""
+        """INT32 codes of the bias: in float32 in the released code.
+
+        In the paper's arithmetic in float64, which holds them exactly, and held back from where the accumulator could
+        overflow.
+        """
         if self.bias is None:
             return None
-        limit = 2.0**31 - 1 - 2**14 * self.weight[0].numel()
+        if not self.exact:
+            return release.bias_codes(self.bias, scale)
         exact = self.bias.double() / scale.double()
-        return straight_through(exact.round().clamp(-limit, limit), exact)
+        return straight_through(exact.round().clamp(-self._bias_limit, self._bias_limit), exact)
 
     def forward(self, x: Scaled) -> Scaled:
         """[..., in] -> [..., out], or [B, C, H, W] -> [B, H', W', out] for the patch embedding."""
         self.note(x)
-        weight, w_scale = self.weight_grid()
+        weight, w_scale = self.weight_grid(x.scale)
         scale = w_scale * x.scale
         bias = self.bias_codes(scale)
         bias = None if bias is None else bias.to(weight.dtype)
@@ -75,11 +104,27 @@ class Linear(Node):
         """(input, weight)."""
         return 8, 8
 
-    def packed_tensors(self) -> list[Packed]:
-        """Weight, bias, and a dyadic number a channel, here or in the residual sum that takes the accumulators."""
+    def kept(self) -> State:
+        """Codes of the weight, their scale a channel, and the bias in floating point."""
+        codes, scale = self.weight_grid(self.in_scales[0] if self.in_scales else torch.ones_like(self.weight[0, 0]))
+        bias: State = {} if self.bias is None else {"bias": self.bias.detach()}
+        return {"weight": Codes(codes.detach().to(torch.int8), 8, signed=True), "scale": scale, **bias}
+
+    def take(self, state: dict[str, Tensor]) -> None:
+        """The weight becomes the values of its codes."""
+        codes, scale = state["weight"].to(self.weight.device), state["scale"].to(self.weight.device)
+        if scale.shape != self.weight.shape[:1]:
+            raise ValueError(f"{scale.numel()} scales for {self.weight.shape[0]} channels")
+        fill(self.weight, codes * self._over_channels(scale))
+        self.fixed_scale = scale
+        if self.bias is not None:
+            fill(self.bias, state["bias"])
+
+    def shipped(self) -> list[Packed]:
+        """Weight, bias, and a dyadic number a channel unless a residual sum takes the accumulators."""
         rows = self.weight.shape[0]
         bias = [] if self.bias is None else [Packed("bias", rows, 32)]
-        return [Packed("weight", self.weight.numel(), 8), *bias, Packed("requantization", rows, DYADIC_BITS)]
+        return [Packed("weight", self.weight.numel(), 8), *bias, *dyadics(self.out, rows)]
 
 
 class MatMul(Node):
@@ -88,21 +133,25 @@ class MatMul(Node):
     def __init__(
         self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device
     ) -> None:
-        super().__init__()
-        self.bits, self.factor = bits, factor
+        super().__init__(plan)
+        self.bits, self.factor, self.exact = bits, factor, plan.paper("activations")
         self.out = None if width is None else Output(width, plan, device)
 
     def forward(self, left: Scaled, right: Scaled) -> Scaled:
         """[..., n, k] @ [..., k, m] -> [..., n, m]."""
         self.note(left, right)
-        scale = left.scale * right.scale * self.factor
-        y = Scaled((left.value / left.scale) @ (right.value / right.scale) * scale, scale)
+        acc, scale = (left.value / left.scale) @ (right.value / right.scale), left.scale * right.scale
+        if self.exact:
+            scale = scale * self.factor
+            y = Scaled(acc * scale, scale)
+        else:  # the released code multiplies value and scale by 1/sqrt(d) after the product, which rounds once more
+            y = Scaled(acc * scale * self.factor, scale * self.factor)
         return y if self.out is None else self.out(y)
 
     def operand_bits(self) -> tuple[int, int]:
         """(left, right)."""
         return self.bits
 
-    def packed_tensors(self) -> list[Packed]:
-        """One dyadic number, here or in the sum that takes the accumulators."""
-        return [Packed("requantization", 1, DYADIC_BITS)]
+    def shipped(self) -> list[Packed]:
+        """One dyadic number, unless a sum takes the accumulators."""
+        return dyadics(self.out)

@@ -9,7 +9,7 @@ from timm.models.swin_transformer import PatchMerging, window_partition, window_
 from torch import Tensor, nn
 
 from vitq.methods.base import UnsupportedError
-from vitq.methods.i_vit import functions, products
+from vitq.methods.i_vit import functions, products, sums
 from vitq.methods.i_vit.blocks import IntegerBlock, PatchEmbed
 from vitq.methods.i_vit.grids import Scaled
 from vitq.methods.i_vit.network import Flow, LogitsOut, Network, _Head, depth_rates, each
@@ -48,7 +48,7 @@ class _Merging(nn.Module):
     def __init__(self, merging: Any, plan: Plan) -> None:
         super().__init__()
         self.norm = functions.Norm(merging.norm, plan.activation, plan)
-        self.reduction = products.Linear(merging.reduction, plan.residual, plan)
+        self.reduction = products.Linear(merging.reduction, plan.merged, plan)
 
     def forward(self, x: Flow) -> Flow:
         """[B, H, W, C] -> [B, H/2, W/2, 2C]."""
@@ -85,6 +85,7 @@ class IntegerSwin(Network):
         device = model.patch_embed.proj.weight.device
         self.input = products.Input(plan, device)
         self.patch_embed = PatchEmbed(model.patch_embed, plan)
+        self.regrid = None if plan.paper("residual") else sums.Regrid(plan.residual, plan, device)
         depths = [len(stage.blocks) for stage in model.layers]
         rates = iter(depth_rates(drop_path, sum(depths)))
         self.layers = nn.ModuleList(
@@ -93,11 +94,12 @@ class IntegerSwin(Network):
         )
         self.norm = functions.Norm(model.norm, plan.activation, plan)
         self.head = _Head(model.head, plan, device)
-        self.output = LogitsOut()
+        self.output = LogitsOut(plan)
 
     def run(self, x: Flow) -> Flow:
         """See Network."""
         x = self.patch_embed(x)
+        x = x if self.regrid is None else self.regrid(x)
         for stage in self.layers:
             x = stage(x)
         return self.head(self.norm(x))  # type: ignore[no-any-return]

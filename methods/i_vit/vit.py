@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vitq.methods.base import UnsupportedError
 from vitq.methods.i_vit import functions, products, sums
@@ -23,12 +23,12 @@ class IntegerViT(Network):
         self.input = products.Input(plan, device)
         self.patch_embed = PatchEmbed(model.patch_embed, plan)
         self.tokens = sums.ClassToken(model.cls_token, plan)
-        self.position_add = sums.AddConstant(_Constant(model.pos_embed), plan.residual, plan, device)
+        self.position_add = sums.AddConstant(model.pos_embed, sums.Whole(), plan.residual, plan)
         rates = depth_rates(drop_path, len(model.blocks))
         self.blocks = nn.ModuleList(IntegerBlock(b, None, plan, r) for b, r in zip(model.blocks, rates, strict=True))
         self.norm = functions.Norm(model.norm, plan.activation, plan)
         self.head = classifier(model.head, plan)
-        self.output = LogitsOut()
+        self.output = LogitsOut(plan)
 
     def run(self, x: Flow) -> Flow:
         """See Network; the final norm needs the class token alone."""
@@ -37,15 +37,6 @@ class IntegerViT(Network):
         for block in self.blocks:
             x = block(x)
         return self.head(self.norm(each(x, lambda t: t[:, 0])))  # type: ignore[no-any-return]
-
-
-class _Constant(nn.Module):
-    def __init__(self, value: nn.Parameter) -> None:
-        super().__init__()
-        self.value = value
-
-    def forward(self) -> Tensor:
-        return self.value
 
 
 def _refuse(model: Any) -> None:

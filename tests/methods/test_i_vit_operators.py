@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import load_file
+from small_models import read
 from torch import Tensor
 
 from vitq.methods.i_vit import ablations, bounds, dyadic
@@ -24,8 +23,8 @@ INT64 = 2**63 - 1
 
 
 @pytest.fixture(scope="module")
-def vectors(shared: Path) -> dict[str, Tensor]:
-    return load_file(shared / "vectors" / "i_vit_operators.safetensors")
+def vectors() -> dict[str, Tensor]:
+    return {name: tensor.float() for name, tensor in read("i_vit_operators.safetensors")[0].items()}
 
 
 def real(vectors: dict[str, Tensor], name: str) -> Tensor:
@@ -61,19 +60,14 @@ def test_release_layernorm_matches_the_vectors(vectors: dict[str, Tensor]) -> No
 def test_release_linear_requantize_and_residual_match_the_vectors(vectors: dict[str, Tensor]) -> None:
     v = vectors
     weight, w_scale = release.weight_codes(v["linear_weight"])
-    assert torch.equal(weight.int(), v["linear_weight_codes"])
+    assert torch.equal(weight, v["linear_weight_codes"])
     torch.testing.assert_close(w_scale, v["linear_weight_scale"], rtol=1e-6, atol=0)
     codes, scale = release.linear(real(v, "linear_in"), v["linear_in_scale"], v["linear_weight"], v["linear_bias"])
     within_a_unit(codes, v["linear_out_dequantized"] / scale)
     torch.testing.assert_close(scale, v["linear_out_scale"], rtol=1e-6, atol=0)
-    value = codes * scale
-    out_scale = release.symmetric_scale(value.abs().max(), 8)
-    torch.testing.assert_close(out_scale.view(1), v["requantize8_scale"], rtol=1e-6, atol=0)
-    within_a_unit(release.requantize(codes, scale, out_scale, 8), v["requantize8_out"])
-    identity, identity_scale = real(v, "residual_identity"), v["residual_identity_scale"]
-    sum_scale = release.symmetric_scale((value + identity * identity_scale).abs().max(), 16)
-    torch.testing.assert_close(sum_scale.view(1), v["residual16_scale"], rtol=1e-6, atol=0)
-    within_a_unit(release.residual_sum((codes, scale), (identity, identity_scale), sum_scale), v["residual16_out"])
+    within_a_unit(release.requantize(codes, scale, v["requantize8_scale"], 8), v["requantize8_out"])
+    identity, sum_scale = (real(v, "residual_identity"), v["residual_identity_scale"]), v["residual16_scale"]
+    within_a_unit(release.residual_sum((codes, scale), identity, sum_scale), v["residual16_out"])
 
 
 @given(st.floats(min_value=2.0**-60, max_value=2.0**40), st.integers(-(2**31) + 1, 2**31 - 1), st.integers(8, 31))
@@ -192,6 +186,42 @@ def test_integer_products_are_exact(n: int, k: int, m: int, seed: int) -> None:
     assert torch.equal(paper.wide_product(wide, right).long(), wide.long() @ right.long())
     weight = right[0].t().contiguous()
     assert torch.equal(paper.linear(left, weight, None).long(), left.long() @ right[0].long())
+
+
+@pytest.mark.parametrize("k", [1, 2**10, 2**10 + 1, 2**12])
+def test_attention_products_in_float32_are_exact_at_the_largest_codes(k: int) -> None:
+    low = torch.full((2, 1, 3, k), -128, dtype=torch.int8)
+    odd = torch.where(torch.arange(k) % 2 == 0, -128, 127).to(torch.int8)
+    for left, right in ((low, low), (low, odd.expand(2, 1, 3, k)), (odd.expand(2, 1, 3, k), low)):
+        want = left.long() @ right.long().transpose(-1, -2)
+        for apply in (paper.float_product, paper.product):
+            got = apply(left, right.transpose(-1, -2))
+            assert got.dtype is torch.int32
+            assert torch.equal(got.long(), want)
+
+
+@given(st.integers(1, 40), st.integers(1, 2100), st.integers(1, 20), st.integers(0, 2**31))
+@settings(max_examples=30)
+def test_attention_products_in_float32_are_exact(n: int, k: int, m: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    left = torch.randint(-128, 128, (2, n, k), generator=generator, dtype=torch.int8)
+    right = torch.randint(-128, 128, (2, k, m), generator=generator, dtype=torch.int8)
+    assert torch.equal(paper.float_product(left, right).long(), left.long() @ right.long())
+
+
+def test_the_right_operand_of_an_integer_matmul_lies_column_by_column(monkeypatch: pytest.MonkeyPatch) -> None:
+    strides = []
+    multiply = torch._int_mm
+
+    def noted(left: Tensor, right: Tensor) -> Tensor:
+        strides.append((left.stride(), right.stride()))
+        return multiply(left, right)
+
+    monkeypatch.setattr(torch, "_int_mm", noted)
+    codes, weight = torch.ones(2, 24, 16, dtype=torch.int8), torch.ones(8, 16, dtype=torch.int8)
+    paper.linear(codes, weight, None)
+    paper.linear(codes.transpose(0, 1), weight.t().contiguous().t(), None)
+    assert strides == [((16, 1), (1, 16))] * 2
 
 
 def test_extreme_accumulators_are_exact() -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -75,6 +76,32 @@ def test_schedule_warms_up_linearly_then_follows_half_a_cosine() -> None:
     assert rates[24] == pytest.approx(0.55)
     assert rates[39] == pytest.approx(0.1 + 0.9 * (1 + math.cos(math.pi * 31 / 32)) / 2)
     assert learning_rate(recipe, 40, 4) == pytest.approx(0.1)
+
+
+def test_schedule_by_epochs_is_timms_stepped_after_each_epoch() -> None:
+    parameter = nn.Parameter(torch.zeros(1))
+    optimizer = torch.optim.AdamW([parameter], lr=3e-6)
+    scheduler = CosineLRScheduler(optimizer, t_initial=6, lr_min=2e-7)
+    recipe = Recipe(epochs=6, lr=3e-6, min_lr=2e-7, schedule="epochs")
+    for epoch in range(6):
+        rates = [learning_rate(recipe, epoch * 5 + i, 5) for i in range(5)]
+        assert rates == pytest.approx([optimizer.param_groups[0]["lr"]] * 5, rel=1e-12)
+        scheduler.step(epoch)
+    with pytest.raises(MethodInputError, match="no warm-up"):
+        Recipe(epochs=6, lr=1.0, warmup_epochs=1, schedule="epochs")
+
+
+def test_weight_decay_may_spare_vectors() -> None:
+    # no gradient reaches a loss that is scaled away, so that decay alone moves a parameter
+    def decayed(decay_vectors: bool) -> set[str]:
+        model = small_model()
+        before = {name: p.detach().clone() for name, p in model.named_parameters()}
+        recipe = Recipe(epochs=1, lr=1e-2, weight_decay=0.5, decay_vectors=decay_vectors)
+        train(model, recipe, batches, lambda m, b: 0 * F.cross_entropy(m(b[0]), b[1]), seed=0)
+        return {name for name, p in model.named_parameters() if not torch.equal(p, before[name]) and p.ndim}
+
+    assert decayed(True) == {"0.weight", "0.bias", "1.weight", "3.weight", "3.bias"}
+    assert decayed(False) == {"0.weight", "3.weight"}
 
 
 def test_history_has_a_row_an_epoch_with_the_rate_of_its_last_step() -> None:

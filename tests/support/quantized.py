@@ -47,6 +47,10 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("pmq", "W4A4", {"frontier_points": 64}),
     ("pmq", "W5A5", {"allocation": "uniform"}),
     ("pmq", "W4A6", {"frontier_points": 64, "cost": "bitops", "patch_wise": True}),
+    ("i_vit", "W8A8", {"epochs": 0}),
+    ("i_vit", "W8A8", {"epochs": 0, "softmax": "polynomial", "gelu": "polynomial", "layernorm": "l1"}),
+    ("i_vit", "W8A8", {"epochs": 0, "arithmetic": "release"}),
+    ("i_vit", "W8A8", {"epochs": 1, "arithmetic": "release", "paper_operators": ("weights", "layernorm")}),
     ("binary_vit", "W1A1", {"epochs": 0}),
     ("binary_vit", "W1A1", {"epochs": 1, "asm": False}),
 ]

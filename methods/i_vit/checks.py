@@ -1,0 +1,56 @@
+"""What the released arithmetic cannot compute, said before it is computed wrongly: zeros that it would divide by."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from vitq.methods.base import MethodInputError
+from vitq.methods.i_vit import functions, products
+from vitq.methods.i_vit.grids import Node, Output
+from vitq.methods.i_vit.network import Network
+
+REMEDY = "use arithmetic 'paper', which serves it"
+
+
+@torch.no_grad()
+def refuse_zero_gammas(network: Network) -> None:
+    """MethodInputError for a LayerNorm weight of 0, by which the released I-LayerNorm divides."""
+    for path, node in network.named_modules():
+        if isinstance(node, functions.Norm) and node.release and not bool((node.weight != 0).all()):
+            raise MethodInputError(
+                f"a LayerNorm weight of {path} is 0, by which the release arithmetic divides: {REMEDY}"
+            )
+
+
+@torch.no_grad()
+def refuse_unfit_grids(network: Network) -> None:
+    """MethodInputError for images without a range, and for grids on which the released code goes wrong in silence.
+
+    A range of zero (an activation that is 0 throughout, as pruned models have them) gives the smallest scale there is,
+    with which Shiftmax and ShiftGELU overflow; a bias that is large for its scale is clipped to INT32.
+    """
+    if bool(cast(products.Input, network.input).out.bound == 0):
+        raise MethodInputError("the calibration images are 0 throughout, which is no range: give others")
+    for path, node in network.named_modules():
+        if isinstance(node, Node) and node.plan.arithmetic == "release":
+            _refuse_zero_range(path, node)
+        if isinstance(node, products.Linear) and not node.exact:
+            _refuse_clipped_bias(path, node)
+
+
+def _refuse_zero_range(path: str, node: Node) -> None:
+    out = getattr(node, "out", None)
+    if isinstance(out, Output) and bool(out.bound == 0):
+        raise MethodInputError(f"{path} gave nothing but 0, and the release arithmetic has no grid for that: {REMEDY}")
+
+
+def _refuse_clipped_bias(path: str, node: products.Linear) -> None:
+    if node.bias is None:
+        return
+    scale = node.weight_grid(node.in_scales[0])[1] * node.in_scales[0]
+    if bool((node.bias.abs() / scale > 2.0**31).any()):
+        raise MethodInputError(
+            f"a bias of {path}, whose weights or inputs are almost 0, is clipped to INT32 in release: {REMEDY}"
+        )
