@@ -60,7 +60,8 @@ class When(BaseModel):
 class Card(BaseModel):
     """What `<method>.yaml` beside `<method>.py` says.
 
-    `reads` says which data decide the method's numbers, and under which options; a run that reads other data fails.
+    `reads` says which data decide the method's numbers, and under which options (any of several): a run that reads
+    other data fails.
     `widths_depend_on_data` where size and operations cannot be known before the method has seen data.
     """
 
@@ -73,7 +74,7 @@ class Card(BaseModel):
     regime: Literal["baseline", "PTQ", "data-free", "QAT", "mixed precision"]
     fidelity: Fidelity
     summary: str
-    reads: dict[Literal["calibration", "training"], When] = {}
+    reads: dict[Literal["calibration", "training"], When | list[When]] = {}
     widths_depend_on_data: bool = False
     supports: Supports = Supports(weights=list(range(1, 17)), activations=list(range(1, 17)), reason="")
     hyperparameters: list[Hyperparameter] = []
@@ -86,8 +87,9 @@ class Card(BaseModel):
     def reads_data(self, what: str, options: Mapping[str, Any]) -> bool:
         """Whether `calibration` or `training` data decide the numbers under these options."""
         defaults = {h.name: h.default for h in self.hyperparameters}
-        when = {str(name): condition for name, condition in self.reads.items()}.get(what)
-        return when is not None and when.holds({**defaults, **options})
+        said = {str(name): condition for name, condition in self.reads.items()}.get(what, [])
+        given = {**defaults, **options}
+        return any(when.holds(given) for when in (said if isinstance(said, list) else [said]))
 
 
 @cache
