@@ -13,7 +13,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest
 
 from vitq.benchmarks import outcomes
 from vitq.benchmarks.record import Metric
@@ -22,14 +21,21 @@ from vitq.errors import BadInputError
 
 
 class Paired(NamedTuple):
-    """right - left on n samples: difference and standard error in points, exact two-sided p, samples that changed."""
+    """right - left on n samples: difference and standard error in points, and how many samples changed each way."""
 
     difference: float
     stderr: float
-    p: float
     n: int
     gained: int
     lost: int
+
+    @property
+    def p(self) -> float:
+        """McNemar's exact two-sided p."""
+        from scipy.stats import binomtest  # takes longer to import than a table of a thousand cells to print
+
+        moved = self.gained + self.lost
+        return float(binomtest(self.gained, moved).pvalue) if moved else 1.0
 
     def __str__(self) -> str:
         moved = f"{self.gained} gained, {self.lost} lost"
@@ -101,5 +107,4 @@ def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired | str
     gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
     differences = after.astype(float) - before.astype(float)
     stderr = float(100 * np.std(differences, ddof=1) / np.sqrt(n))
-    p = float(binomtest(gained, gained + lost).pvalue) if gained + lost else 1.0
-    return Paired(100 * (gained - lost) / n, stderr, p, n, gained, lost)
+    return Paired(100 * (gained - lost) / n, stderr, n, gained, lost)

@@ -162,7 +162,7 @@ def report(suite_name: str, results: Path | None, site: Path | None, out: Path |
 
 def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, layers: bool) -> int:
     """`vitq show`: one row in full, with what decides it part by part, and its per-layer table on request."""
-    from vitq.reports.tables import layers_table, row_view
+    from vitq.reports.row_view import layers_table, row_view
 
     folder, rows = _open(suite_name, results, site)
     row = _one(rows, wanted, folder)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vitq.benchmarks.paired import against_fp32
 from vitq.benchmarks.record import Metric
 from vitq.benchmarks.rows import Row
-from vitq.errors import BadInputError
 from vitq.reports import escape
-from vitq.reports.files import inside
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import FAKE_QUANT, over_seeds
 from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest
@@ -68,14 +65,13 @@ def _readable(record: Row) -> dict[str, str]:
     cell, size, ops = record.cell, record.size, record.operations
     named = [(n, record.metrics[n]) for n in PRIMARY.get(cell.task, tuple(record.metrics)) if n in record.metrics]
     alone = [n for n, _ in named] == ["top1"]
-    drops = [record.fp32[n].value - m.value for n, m in named if n in record.fp32]
     return {
         "cell": cell.id.replace(cell.method, marked(record), 1),
         "data": cell.dataset + (f" (limit {cell.limit})" if cell.limit else ""),
         "top-1 % ± se": ", ".join(with_error(m) if alone else f"{n} {with_error(m)}" for n, m in named),
         "n": f"{named[0][1].n:,}" if named else "",
         "FP32": ", ".join(f"{record.fp32[n].value:.2f}" for n, _ in named if n in record.fp32),
-        "drop": ", ".join(f"{drop:.2f}" for drop in drops),
+        "drop ± se": ", ".join(_drop(record, n) for n, _ in named if n in record.fp32),
         "packed MB": f"{size.packed_mb:.2f} ({size.fp32_mb / size.packed_mb:.1f}x)" if size else "",
         "disk MB": f"{record.model_file.bytes / 1e6:.2f}" if record.model_file else "",
         "BitOPs G": f"{ops.bitops / 1e9:.2f}" if ops else "",
@@ -83,6 +79,12 @@ def _readable(record: Row) -> dict[str, str]:
         "latency ms": latency_text(record),
         "status": record.status,
     }
+
+
+def _drop(record: Row, metric: str) -> str:
+    """FP32 less this in points, with the paired standard error where every sample's outcome is known in both."""
+    drop, found = record.fp32[metric].value - record.metrics[metric].value, against_fp32(record, metric)
+    return f"{drop:.2f}" + (f" ± {found.stderr:.2f}" if found else "")
 
 
 def with_error(metric: Metric) -> str:
@@ -111,7 +113,7 @@ def _flat(record: Row) -> dict[str, Any]:
     for name, metric in sorted(record.metrics.items()):
         fp32 = record.fp32.get(name)
         row |= {name: metric.value, f"{name}_stderr": metric.stderr, f"{name}_n": metric.n}
-        row |= {f"{name}_fp32": fp32.value if fp32 else None}
+        row |= {f"{name}_fp32": fp32.value if fp32 else None} | _paired_flat(record, name)
     if size:
         row |= {"params": size.params, "fp32_mb": size.fp32_mb, "packed_mb": size.packed_mb}
     if record.model_file:
@@ -122,6 +124,15 @@ def _flat(record: Row) -> dict[str, Any]:
         row[f"median_ms[{timed.exec}]"] = timed.median_ms
     seconds = round(sum(record.seconds.values()), 3) if record.seconds else None
     return row | {"seconds": seconds, "machine": record.provenance.machine, "key": record.key}
+
+
+def _paired_flat(record: Row, metric: str) -> dict[str, Any]:
+    """What quantization changed, sample by sample; empty where that is not known."""
+    found = against_fp32(record, metric) if metric in record.fp32 else None
+    if found is None:
+        return {}
+    named = {"difference": found.difference, "difference_stderr": found.stderr, "mcnemar_p": found.p}
+    return {f"{metric}_{name}": value for name, value in named.items()}
 
 
 def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", everything: bool = False) -> str:
@@ -252,99 +263,3 @@ def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
         if len(variants) > 1
         for variant in sorted(variants, key=lambda v: (v != "default", v))
     ]
-
-
-def layers_table(record: Row, results: Path, fmt: Format = "markdown") -> str:
-    """Per-layer MACs, widths, parameters and bytes, read from the record's `layers` file in the results folder."""
-    if "layers" not in record.files:
-        raise BadInputError(f"{record.cell.id} has no per-layer table in {results}: it was not counted, or was cleaned")
-    rows = _layer_rows(inside(results, record.files["layers"]))
-    shown = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
-    return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"))
-
-
-def _layer_rows(path: Path) -> list[Mapping[str, Any]]:
-    """The rows of a per-layer file; BadInputError where it is no list of mappings."""
-    try:
-        rows = json.loads(path.read_bytes())
-    except (ValueError, RecursionError):
-        rows = None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise BadInputError(f"the per-layer table {path} is no list of layers: run the cell again")
-    return rows
-
-
-def row_view(record: Row, fmt: Format = "plain") -> str:
-    """Everything a record holds but its samples: one row a fact, then metrics, latency, phases and where it is from."""
-    cell, origin = record.cell, record.provenance
-    facts: dict[str, Any] = {
-        **{"cell": cell.id, "status": record.status, "error": record.error, "fidelity": record.fidelity},
-        **{"data": cell.dataset, "limit": cell.limit, "scope": cell.scope, "seed": cell.seed},
-        **{f"option {name}": value for name, value in sorted(cell.options.items())},
-        **{f"calibration {name}": value for name, value in sorted(cell.calibration.items())},
-        **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
-        **{f"FP32 {name}": f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.fp32.items())},
-        **_counts(record),
-        **_calibrated(record),
-        **_file(record),
-        "latency ms": latency_text(record),
-        **{f"seconds {name}": f"{seconds:.2f}" for name, seconds in record.seconds.items()},
-        "peak memory MB": f"{record.peak_memory_mb:.0f}" if record.peak_memory_mb is not None else None,
-        **{f"warning {number}": text for number, text in enumerate(record.warnings, start=1)},
-        **{f"file {name}": path for name, path in sorted(record.files.items())},
-        **{f"detail {name}": _short(value) for name, value in sorted(record.details.items())},
-        **_decided_by(record),
-        **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
-    }
-    rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
-    table = render(rows, fmt)
-    return f"{table}\n\n{RECONSTRUCTION}" if record.fidelity == "reconstruction" else table
-
-
-def _calibrated(record: Row) -> dict[str, str]:
-    read = record.calibrated
-    if read is None:
-        return {}
-    also = f", {read.evaluated} of them are evaluated too" if read.evaluated else ""
-    return {"calibration images read": f"{read.read} of {read.given}{also}"}
-
-
-def _file(record: Row) -> dict[str, str]:
-    file = record.model_file
-    if file is None:
-        return {}
-    kept = "" if file.kept else ", not kept"
-    return {"model file": f"{file.path}, {file.bytes / 1e6:.3f} MB, {file.header_bytes:,} bytes of header{kept}"}
-
-
-def _decided_by(record: Row) -> dict[str, str]:
-    """Every part of the identity, once where it is the same for several measurements; then the keys."""
-    found: dict[str, str] = {}
-    for kind, identity in record.identity.items():
-        for name, value in identity.items():
-            known = found.setdefault(f"identity {name}", value)
-            if known != value:
-                found[f"identity {name} ({kind})"] = value
-    return found | {f"key {kind}": key for kind, key in record.keys.items()}
-
-
-def _counts(record: Row) -> dict[str, str]:
-    counts: dict[str, str] = {}
-    if record.size:
-        size = record.size
-        counts |= {
-            "parameters": f"{size.params:,}",
-            "FP32 MB": f"{size.fp32_mb:.3f}",
-            "packed MB": f"{size.packed_mb:.3f}",
-        }
-        counts |= {f"size by {name}": f"{value:.4g}" for name, value in sorted(size.conventions.items())}
-    if record.operations:
-        ops = record.operations
-        counts |= {"MACs": f"{ops.macs:,}", "BitOPs": f"{ops.bitops:,}", "OPs": f"{ops.ops:,.0f}"}
-        counts |= {f"operations by {name}": f"{value:.4g}" for name, value in sorted(ops.conventions.items())}
-    return counts
-
-
-def _short(value: Any, width: int = 160) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, default=str)
-    return text if len(text) <= width else f"{text[: width - 4]} ..."

@@ -25,7 +25,8 @@ from vitq.benchmarks.site import load_site
 from vitq.benchmarks.store import parse_records
 from vitq.benchmarks.suite import load_suite
 from vitq.errors import BadInputError
-from vitq.reports.tables import results_table, row_view
+from vitq.reports.row_view import row_view
+from vitq.reports.tables import results_table
 from vitq.tasks import weights
 from vitq.tasks.checkpoints import read
 

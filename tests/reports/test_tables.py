@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from vitq.benchmarks.rows import Row
-from vitq.reports import tables
+from vitq.reports import row_view, tables
 from vitq.reports.layout import NOTHING
 from vitq.reports.verdicts import compare
 
@@ -77,7 +77,7 @@ def test_reconstructions_are_marked_wherever_they_are_shown(record: Make, figure
     shown = [tables.results_table(made), tables.compare_table(compare(made, [row]))]
     shown += [tables.ablation_table(made), tables.seeds_table(made)]
     assert all("pmq†" in text for text in shown)
-    assert all(tables.RECONSTRUCTION in text for text in [*shown[:2], tables.row_view(made[0])])
+    assert all(tables.RECONSTRUCTION in text for text in [*shown[:2], row_view.row_view(made[0])])
 
 
 def test_compare_csv_has_every_figure(record: Make, figure: Make) -> None:
@@ -90,12 +90,12 @@ def test_compare_csv_has_every_figure(record: Make, figure: Make) -> None:
 
 def test_layers_are_read_from_the_records_file(record: Make, tmp_path: Path) -> None:
     (tmp_path / "layers.json").write_text(json.dumps([{"path": "head", "macs": 10, "left_bits": 8.0}]))
-    assert "head" in tables.layers_table(record(files={"layers": "layers.json"}), tmp_path, "plain")
+    assert "head" in row_view.layers_table(record(files={"layers": "layers.json"}), tmp_path, "plain")
 
 
 def test_a_row_view_names_everything(record: Make, latency: Make) -> None:
     made = record(warnings=["look out"], seconds={"quantize": 1.5}, latency=[latency("fp32", 40.0)])
-    text = tables.row_view(made)
+    text = row_view.row_view(made)
     for word in ("look out", "quantize", "69.00 ± 0.21", "fp32 40.0", made.key, "log_sqrt2", "deit_small"):
         assert word in text
 
