@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
 import pytest
 from places import vitq
+
+from vitq.benchmarks.store import read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxy")]
 
@@ -23,12 +24,12 @@ def noise(flips: float) -> float:
 
 
 RELEASED = {
-    "fp32/classification/vit_tiny_patch16_224/FP32/seed0": (87.77, 0.15),
-    "repq_vit/classification/vit_tiny_patch16_224/W4A4/seed0": (26.75, noise(2 * 0.2675 * 86 / 124)),
-    "repq_vit/classification/vit_tiny_patch16_224/W6A6/seed0": (81.99, noise(9 / 248)),
-    "repq_vit/classification/vit_tiny_patch16_224/W8A8/seed0": (83.60, noise(9 / 248)),
-    "psaq_vit[real]/classification/vit_tiny_patch16_224/W8A8/seed0": (0.27, 0.5),
-    "i_vit[release-post-training]/classification/vit_tiny_patch16_224/W8A8/seed0": (75.67, 1.5),
+    "fp32/classification/imagenet-proxy/vit_tiny_patch16_224/FP32/seed0": (87.77, 0.15),
+    "repq_vit/classification/imagenet-proxy/vit_tiny_patch16_224/W4A4/seed0": (26.75, noise(2 * 0.2675 * 86 / 124)),
+    "repq_vit/classification/imagenet-proxy/vit_tiny_patch16_224/W6A6/seed0": (81.99, noise(9 / 248)),
+    "repq_vit/classification/imagenet-proxy/vit_tiny_patch16_224/W8A8/seed0": (83.60, noise(9 / 248)),
+    "psaq_vit[real]/classification/imagenet-proxy/vit_tiny_patch16_224/W8A8/seed0": (0.27, 0.5),
+    "i_vit[release-post-training]/classification/imagenet-proxy/vit_tiny_patch16_224/W8A8/seed0": (75.67, 0.5),
 }
 """Cell id: top-1 of the released code (percent) and how far ours may be from it.
 
@@ -44,17 +45,15 @@ def top1(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, fl
     root = tmp_path_factory.mktemp("proxy")
     data = shared / "data"
     (root / "vitq.toml").write_text(
-        f'hub = false\nthreads = 1\n[datasets]\nimagenet-proxy = "{data / "imagenet-proxy"}"\n'
-        f'[weights]\nfolder = "{data / "weights"}"\n'
+        f'[datasets]\nimagenet-proxy = "{data / "imagenet-proxy"}"\n[weights]\nfolder = "{data / "weights"}"\n'
     )
     others = "psaq_vit[real-residual-fp] and W8A8 or (pmq/ or pmq[uniform]) and W4A4"
     pick = " or ".join([*(f"({cell})" for cell in RELEASED), others])
     done = vitq("run", "proxy", "-k", pick, "--results", "r", cwd=root, timeout=1800)
     assert done.returncode == 0, done.stderr
-    records = map(json.loads, (root / "r" / "records.jsonl").read_text().splitlines())
-    found = {r["cell"]["id"]: r["metrics"]["top1"] for r in records}
-    assert {metric["n"] for metric in found.values()} == {IMAGES}
-    return {cell: metric["value"] for cell, metric in found.items()}
+    found = {row.cell.id: row.metrics["top1"] for row in read_rows(root / "r")}
+    assert {metric.n for metric in found.values()} == {IMAGES}
+    return {cell: metric.value for cell, metric in found.items()}
 
 
 @pytest.mark.parametrize("cell", RELEASED)
@@ -65,7 +64,7 @@ def test_top1_is_the_released_codes(top1: dict[str, float], cell: str) -> None:
 
 def test_the_residual_alone_destroys_psaq_on_this_model(top1: dict[str, float]) -> None:
     quantized, kept = (
-        top1[f"psaq_vit[{variant}]/classification/vit_tiny_patch16_224/W8A8/seed0"]
+        top1[f"psaq_vit[{variant}]/classification/imagenet-proxy/vit_tiny_patch16_224/W8A8/seed0"]
         for variant in ("real", "real-residual-fp")
     )
     assert quantized < 1
@@ -73,5 +72,5 @@ def test_the_residual_alone_destroys_psaq_on_this_model(top1: dict[str, float]) 
 
 
 def test_pmq_beats_uniform_widths_of_equal_size(top1: dict[str, float]) -> None:
-    name = "/classification/vit_tiny_patch16_224/W4A4/seed0"
+    name = "/classification/imagenet-proxy/vit_tiny_patch16_224/W4A4/seed0"
     assert top1[f"pmq{name}"] > top1[f"pmq[uniform]{name}"] + 2
