@@ -57,7 +57,7 @@ def _measured(record: Record) -> str:
         return ", ".join(f"{name} {m.value:.2f} %" for name, m in list(record.metrics.items())[:1])
     if record.kind == "counts" and record.size is not None:
         return f"{record.size.packed_mb:.3f} MB"
-    return ""
+    return ", ".join(f"{row.exec} {row.median_ms:.1f} ms" for row in record.latency)
 
 
 def _print(console: Console, text: str) -> None:

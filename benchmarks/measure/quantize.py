@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -12,11 +13,15 @@ from torch import nn
 
 from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.record import Calibrated, ModelFile, Record
+from vitq.benchmarks.sizes import stored_tensors
 from vitq.methods import saving
 from vitq.methods.base import Batch, InputSpec, Job, Quantized
 from vitq.saved import load_quantized
 from vitq.tasks.base import Data
 from vitq.tasks.names import model_entry
+
+DISK_SLACK = 0.02
+"""How far what a file holds may be from the packed size that is counted."""
 
 
 class Restored(NamedTuple):
@@ -58,10 +63,21 @@ def _save(bench: Bench, done: Quantized) -> ModelFile:
     )
     order.model_path.parent.mkdir(parents=True, exist_ok=True)
     saved = saving.save(done, order.model_path, header)
+    _agree(saved, sum(tensor.bytes for tensor in stored_tensors(done.model)))
     return ModelFile(
         path=bench.relative(saved.path), sha256=saved.sha256, bytes=saved.bytes, header_bytes=saved.header_bytes,
         kept=order.keep_model,
     )  # fmt: skip
+
+
+def _agree(saved: saving.SavedFile, counted: int) -> None:
+    """Warn where what the file holds is not what size counts: one of the two would be wrong."""
+    if abs(saved.payload_bytes - counted) > DISK_SLACK * counted:
+        warnings.warn(
+            f"the model's file holds {saved.payload_bytes:,} bytes beside its header, and {counted:,} were counted",
+            UserWarning,
+            stacklevel=2,
+        )
 
 
 def restore(bench: Bench) -> Restored:
