@@ -19,7 +19,7 @@ def check_device(device: str) -> None:
         raise BadInputError(f"no device is called {short(device)}: give cpu, cuda or cuda:N")
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = torch.cuda.device_count()
     if int(word[1] or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise BadInputError(f"device {device} is not here: this machine has {there}")

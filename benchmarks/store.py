@@ -201,15 +201,17 @@ def _parse(line: bytes, where: str) -> Line:
         content = json.loads(line)
     except (ValueError, RecursionError):
         raise BadInputError(f"{where} is not a record (no JSON): {_MEND}") from None
-    version = content.get("schema_version", 1) if isinstance(content, dict) else None
-    if isinstance(content, dict) and version != SCHEMA_VERSION:
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version is None:
+        raise BadInputError(f"{where} is not a record (it has no schema version): {_MEND}")
+    if version != SCHEMA_VERSION:
         raise BadInputError(
             f"{where} has schema version {str(version)[:20]}, this vitq reads {SCHEMA_VERSION}: results of another "
             "version are not mixed with new ones; give another folder with --results"
         )
     try:
         record = parse_line(content)
-    except (ValidationError, AttributeError, RecursionError) as error:
+    except (ValidationError, RecursionError) as error:
         raise BadInputError(f"{where} is not a record ({_first_fault(error)}): {_MEND}") from None
     if record.cell.method not in all_cards():
         raise BadInputError(f"{where} is of method {record.cell.method!r}, which this vitq does not have: {_MEND}")
@@ -218,7 +220,7 @@ def _parse(line: bytes, where: str) -> Line:
 
 def _first_fault(error: Exception) -> str:
     if not isinstance(error, ValidationError):
-        return "it is no mapping"
+        return "too deeply nested"
     what = error.errors(include_url=False)[0]
     where = ".".join(map(str, what["loc"]))
     return f"{where + ': ' if where else ''}{what['msg'].removeprefix('Value error, ')}"

@@ -11,7 +11,7 @@ from places import vitq
 from vitq.benchmarks import outcomes
 from vitq.benchmarks.store import read_lines, read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("command_line")]
+pytestmark = pytest.mark.slow
 PICK = "digits_vit and (fp32/ or minmax/ or repq_vit/) and (FP32 or W4A4)"
 
 

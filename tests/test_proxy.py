@@ -10,7 +10,7 @@ from places import vitq
 
 from vitq.benchmarks.store import read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("proxy")]
+pytestmark = pytest.mark.slow
 
 IMAGES = 744
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from places import make_machine, vitq
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("readme")]
+pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
 CELLS = "digits_vit and (fp32/ or repq_vit/) and (FP32 or W4A4)"
 """What is run of the smoke suite: as the text has it, but for the time it takes."""

@@ -11,7 +11,7 @@ from places import vitq
 from vitq.benchmarks.record import Record
 from vitq.benchmarks.store import read_lines, read_rows
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("resuming")]
+pytestmark = pytest.mark.slow
 SUITE = """
 name: small
 tasks: [{dataset: digits, models: [digits_vit], limit: 100}]

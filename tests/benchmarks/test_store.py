@@ -141,7 +141,7 @@ def test_a_cut_last_line_is_warned_of_by_those_who_only_read(tmp_path):
         ('"name":"a"', '"name":"b"', "its key is not that of its identity"),
         ('"method":"fp32"', '"method":"no_such"', "no_such"),
         ('"schema_version":2', '"schema_version":1', "schema version 1"),
-        ('"schema_version":2,', "", "schema version 1"),
+        ('"schema_version":2,', "", "no schema version"),
         ('"status":"done"', '"status":"failed"', "without a reason"),
         ('"kind":"accuracy"', '"kind":"counts"', "without what it measured"),
     ],

@@ -44,5 +44,5 @@ def test_the_packaged_weights_are_of_this_recipe(name: str) -> None:
         train_digits.BATCH,
         train_digits.MIXUP,
     )
-    assert card.augmentation == " ".join((train_digits.digits.jitter.__doc__ or "").split())
-    assert card.data["sha256"] == train_digits.digits.sha256()
+    assert card.augmentation == " ".join((train_digits.digit_scans.jitter.__doc__ or "").split())
+    assert card.data["sha256"] == train_digits.digit_scans.sha256()

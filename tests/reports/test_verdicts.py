@@ -208,7 +208,7 @@ def test_reproduced_needs_the_whole_data_set_and_the_same_weights(
     cell = {k: v for k, v in settings.items() if not k.startswith("calibration.")} | figure.options
     fp32 = None if fp_off is None or figure.fp_value is None else min(max(figure.fp_value + fp_off, 0.0), 100.0)
     made: Row = record(
-        figure.value + off * figure.tolerance,
+        min(max(figure.value + off * figure.tolerance, 0.0), 100.0),
         fp32,
         n,
         **{"method": figure.cell_method, "bits": figure.bits, "dataset": dataset, "limit": limit, "options": cell},
