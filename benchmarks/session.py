@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+
+from rich.console import Console
 
 from vitq.benchmarks.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.executors import EXECUTORS
@@ -22,6 +26,8 @@ from vitq.benchmarks.suite import Suite, load_suite
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
 from vitq.reports import escape
+
+PATIENCE_SECONDS = 3
 
 
 def run(
@@ -47,8 +53,9 @@ def run(
     folder = results_folder(suite, place, results)
     if not dry_run:
         check_results(folder)
-    orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
     console = plain_console()
+    with _said_if_slow(console):
+        orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
     if dry_run:
         _dry_run(orders, refused, folder, verbose)
         return 0
@@ -66,6 +73,19 @@ def run(
     for line in summary.bad_inputs:
         console.print(f"vitq: {escape.line(line)}", soft_wrap=True)
     return summary.exit_code
+
+
+@contextmanager
+def _said_if_slow(console: Console) -> Iterator[None]:
+    """Say what planning does where it takes seconds: large data are read whole the first time."""
+    said = "reading data and weights to know them by content: once, then it is remembered"
+    timer = threading.Timer(PATIENCE_SECONDS, console.print, args=(said,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKey], list[Refusal]]:

@@ -60,7 +60,6 @@ def test_a_card_says_where_its_fidelity_lies() -> None:
 
 def test_a_card_says_what_was_compared_with_released_code() -> None:
     """Reconstructions say that nothing could be."""
-    told = {name: card for name, card in all_cards().items() if card.compared}
-    assert {"fp32", "minmax", "repq_vit", "psaq_vit", "psaq_vit_v2", "pmq", "binary_vit"} <= set(told)
-    for card in told.values():
+    for card in all_cards().values():
+        assert card.compared, card.name
         assert card.compared.startswith("Nothing could be") == (card.fidelity == "reconstruction"), card.name
