@@ -27,7 +27,7 @@ from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
 from vitq.reports import escape
 
-PATIENCE_SECONDS = 3
+PATIENCE_SECONDS = 20
 
 
 def run(
