@@ -27,7 +27,7 @@ from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
 from vitq.reports import escape
 
-PATIENCE_SECONDS = 20
+PATIENCE_SECONDS = 5
 
 
 def run(
@@ -77,11 +77,12 @@ def run(
 
 @contextmanager
 def _said_if_slow(console: Console) -> Iterator[None]:
-    """Say what planning does where it takes seconds: large data are read whole the first time."""
+    """Say on a terminal what planning does where it takes seconds: large data are read whole the first time."""
     said = "reading data and weights to know them by content: once, then it is remembered"
     timer = threading.Timer(PATIENCE_SECONDS, console.print, args=(said,))
     timer.daemon = True
-    timer.start()
+    if console.is_terminal:
+        timer.start()
     try:
         yield
     finally:
