@@ -21,7 +21,7 @@ from vitq.benchmarks.rows import Row
 from vitq.benchmarks.runner import Summary
 from vitq.benchmarks.runner import run as run_matrix
 from vitq.benchmarks.site import load_site
-from vitq.benchmarks.store import Store, read_lines, read_rows
+from vitq.benchmarks.store import FolderGoneError, Store, read_lines, read_rows
 from vitq.benchmarks.suite import Suite, load_suite
 from vitq.benchmarks.words import nearest
 from vitq.errors import BadInputError
@@ -64,12 +64,22 @@ def run(
         console.print(escape.line(line), soft_wrap=True)
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
+    return _told(summary, store, orders, refused, console)
+
+
+def _told(summary: Summary, store: Store, orders: Sequence[Order], refused: Sequence[Refusal], console: Console) -> int:
+    """Print how a run ended: its table, then what went wrong; the exit code."""
+    folder = store.folder
+    try:
+        rows = [] if summary.gone else store.rows()
+    except FolderGoneError as error:
+        summary.gone = str(error)
     if summary.gone:
         console.print(f"vitq: {summary.gone}", soft_wrap=True)
         return summary.exit_code
     if store.set_aside:
         console.print(f"a half-written line of a crash was moved to {folder / 'records.broken'}", soft_wrap=True)
-    _print_results(_asked_for(store.rows(), orders), refused, summary, folder)
+    _print_results(_asked_for(rows, orders), refused, summary, folder)
     for line in summary.bad_inputs:
         console.print(f"vitq: {escape.line(line)}", soft_wrap=True)
     return summary.exit_code
