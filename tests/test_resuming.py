@@ -85,6 +85,8 @@ def test_models_that_are_not_kept_are_dropped_and_made_again_where_they_are_need
     limited = next(r for r in read_rows(tmp_path / "r") if r.cell.limit == 50)
     assert limited.metrics["top1"].n == 50
     assert limited.keys["model"] == row.keys["model"]
+    for each in read_rows(tmp_path / "r"):
+        assert len((tmp_path / "r" / each.files["subset"]).read_text().split()) == each.metrics["top1"].n
 
 
 def test_a_damaged_model_file_is_made_again(tmp_path: Path) -> None:

@@ -37,7 +37,8 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, key: str) -> Record:
         measured = bench.task.evaluate(model, bench.data, bench.tell.phase)
         digest = _output_sha256(bench, model)
     if bench.data.subset:
-        bench.keep("subset", bench.order.artifacts / "subset.txt", bench.data.subset.encode())
+        # named by the accuracy: a model is evaluated on several subsets, and each record keeps its own list
+        bench.keep("subset", bench.order.artifacts / f"subset-{key[:16]}.txt", bench.data.subset.encode())
     metrics = {name: Metric(value=m.value, n=m.n, stderr=m.stderr) for name, m in measured.items()}
     return bench.record(
         "accuracy", status="done", metrics=metrics, outcomes=_keep_outcomes(bench, measured, key), output_sha256=digest
