@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from vitq.benchmarks.limits import MAX_IMAGES, within_cores
 from vitq.benchmarks.plain import BAD_INPUT, command_line, plain_errors, run_plainly
+from vitq.benchmarks.plan.limits import MAX_IMAGES, within_cores
 from vitq.errors import BadInputError
 
 GOOD, REGRESSION, SOME_FAILED, NOTHING_COMPARED = 0, 1, 3, 4
@@ -56,7 +56,7 @@ DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 .
 
 def _must_exist(suite: str) -> None:
     """BadInputError for an unknown or broken suite, also where a results folder is given and its name is not needed."""
-    from vitq.benchmarks.suite import load_suite
+    from vitq.benchmarks.plan.suite import load_suite
 
     load_suite(suite)
 
@@ -69,7 +69,7 @@ def list_things(
     k: PickOption = None,
 ) -> int:
     """List methods, models, suites, or the cells of a suite."""
-    from vitq.benchmarks import listing
+    from vitq.benchmarks.commands import listing
 
     typer.echo(listing.listing(what, suite, k))
     return GOOD
@@ -85,7 +85,7 @@ def verify(
     ] = 256,
 ) -> int:
     """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
-    from vitq.benchmarks import session
+    from vitq.benchmarks.commands import session
 
     return session.verify(suite, site, sample)
 
@@ -109,9 +109,9 @@ def run(
     site: SiteOption = None,
 ) -> int:
     """Run a suite and print its table; running it again does only what has no finished record."""
-    from vitq.benchmarks import session
-    from vitq.benchmarks.devices import check_device
-    from vitq.benchmarks.picking import picker
+    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.plan.devices import check_device
+    from vitq.benchmarks.plan.picking import picker
 
     within_cores("--jobs", jobs)
     check_device(device)
@@ -132,7 +132,7 @@ def compare(
     everything: Annotated[bool, typer.Option("--all", help="Show figures that nothing was run for, too.")] = False,
 ) -> int:
     """Give a verdict on every figure that the papers report."""
-    from vitq.benchmarks import session
+    from vitq.benchmarks.commands import session
 
     _must_exist(suite)
     return session.compare(suite, results, site, everything)
@@ -150,8 +150,8 @@ def report(
     ] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
-    from vitq.benchmarks import session
-    from vitq.benchmarks.results_path import check_folder
+    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.run.results_path import check_folder
 
     _must_exist(suite)
     if out is not None:
@@ -215,7 +215,7 @@ def show(
     layers: Annotated[bool, typer.Option("--layers", help="Add the per-layer table.")] = False,
 ) -> int:
     """Show one record in full."""
-    from vitq.benchmarks import session
+    from vitq.benchmarks.commands import session
 
     if not record.strip():
         raise BadInputError("the record's name is empty: give a cell id or part of it, see `vitq list cells`")
@@ -232,7 +232,7 @@ def clean(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
 ) -> int:
     """Delete artifacts, models and outcomes that no current record needs."""
-    from vitq.benchmarks import session
+    from vitq.benchmarks.commands import session
 
     return session.clean(suite, results, site, dry_run)
 

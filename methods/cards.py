@@ -58,7 +58,7 @@ class When(BaseModel):
 
 
 class Card(BaseModel):
-    """What `<method>.yaml` beside `<method>.py` says.
+    """What `card.yaml` in a method's package says.
 
     `reads` says which data decide the method's numbers, and under which options (any of several): a run that reads
     other data fails.
@@ -96,6 +96,7 @@ class Card(BaseModel):
 def all_cards() -> dict[str, Card]:
     """Every method's card by name."""
     folder = resources.files("vitq.methods")
-    texts = [f.read_text(encoding="utf-8") for f in sorted(folder.iterdir(), key=str) if f.name.endswith(".yaml")]
+    places = [f / "card.yaml" for f in sorted(folder.iterdir(), key=str)]
+    texts = [place.read_text(encoding="utf-8") for place in places if place.is_file()]
     cards = [Card.model_validate(yaml.safe_load(text)) for text in texts]
     return {card.name: card for card in cards}

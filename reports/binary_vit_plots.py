@@ -13,9 +13,9 @@ import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
+from vitq.rows import Row
 
 COLOURS = {"baseline": "#7F7F7F", "+GRS": "#D55E00", "+ASM": "#009E73", "+GRS +ASM": "#0072B2"}
 _PALE = "#B0B0B0"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure, MethodOptions, method_options
+from vitq.rows import Row
 
 
 def paper_model(record: Row) -> str:

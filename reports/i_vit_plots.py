@@ -9,9 +9,9 @@ from typing import Any
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
+from vitq.rows import Row
 
 Entry = dict[str, Any]
 

@@ -7,9 +7,9 @@ import statistics
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from vitq.benchmarks.record import LatencyRow
-from vitq.benchmarks.rows import Row
+from vitq.record import LatencyRow
 from vitq.reports.figure import GAIN, Figure
+from vitq.rows import Row
 
 FAKE_QUANT = "fake-quant"
 

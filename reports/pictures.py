@@ -18,8 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.escape import markdown
+from vitq.rows import Row
 
 
 class Picture(NamedTuple):

@@ -13,7 +13,6 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from matplotlib.transforms import Bbox
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.figure import ACCURACY, Figure
 from vitq.reports.measured import over_seeds
 from vitq.reports.pareto import pareto_front
@@ -21,6 +20,7 @@ from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, look, save
 from vitq.reports.tables import PRIMARY
 from vitq.reports.verdicts import Comparison, group_seeds
+from vitq.rows import Row
 
 
 class Point(NamedTuple):

@@ -14,8 +14,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.pictures import Picture
+from vitq.rows import Row
 
 ALLOCATIONS = ("pareto", "leave_one_out", "uniform", "random")
 

@@ -13,11 +13,11 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
-from vitq.benchmarks.rows import Row
 from vitq.reports import style
 from vitq.reports.escape import markdown
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
+from vitq.rows import Row
 
 SOURCES = ("generated", "gaussian", "real")
 NAMES = {"generated": "generated", "gaussian": "Gaussian noise", "real": "real images"}

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from vitq.benchmarks.results_path import check_folder
-from vitq.benchmarks.rows import Row
+from vitq.benchmarks.run.results_path import check_folder
 from vitq.reports import tables
 from vitq.reports.escape import code, markdown
 from vitq.reports.figure import Figure
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
 from vitq.reports.verdicts import compare
+from vitq.rows import Row
 
 
 def write_report(

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from vitq.benchmarks.paired import against_fp32
-from vitq.benchmarks.rows import Row
 from vitq.errors import BadInputError
+from vitq.paired import against_fp32
 from vitq.reports.files import inside
 from vitq.reports.layout import Format, render
 from vitq.reports.tables import RECONSTRUCTION, latency_text, with_error
+from vitq.rows import Row
 
 
 def layers_table(record: Row, results: Path, fmt: Format = "markdown") -> str:

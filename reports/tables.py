@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from vitq.benchmarks.paired import against_fp32
-from vitq.benchmarks.record import Metric
-from vitq.benchmarks.rows import Row
+from vitq.paired import against_fp32
+from vitq.record import Metric
 from vitq.reports import escape
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import FAKE_QUANT, over_seeds
 from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest
+from vitq.rows import Row
 
 MARKS = {"reconstruction": "†"}
 RECONSTRUCTION = (

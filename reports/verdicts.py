@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
-from vitq.benchmarks.rows import Row
 from vitq.reports.conditions import paper_model, row_of, why_not_comparable
 from vitq.reports.figure import Figure
 from vitq.reports.measured import Measured, measure
+from vitq.rows import Row
 
 Verdict = Literal["reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run")

@@ -13,9 +13,9 @@ import pytest
 from commands import vitq_here
 from places import VITQ
 
-from vitq.benchmarks.limits import cores
-from vitq.benchmarks.picking import picker
-from vitq.benchmarks.results_path import FILES, FOLDERS, check_results
+from vitq.benchmarks.plan.limits import cores
+from vitq.benchmarks.plan.picking import picker
+from vitq.benchmarks.run.results_path import FILES, FOLDERS, check_results
 from vitq.errors import BadInputError
 
 CELL = "fp32/classification/digits/digits_vit/FP32/seed0"

@@ -208,7 +208,7 @@ def test_an_empty_variable_is_not_taken_for_none(monkeypatch: pytest.MonkeyPatch
 
 
 def test_home_is_expanded_in_results(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from vitq.benchmarks.site import load_site
+    from vitq.benchmarks.plan.site import load_site
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     Path("vitq.toml").write_text("results = '~/r'\n[weights]\nany = '~/w'\n")

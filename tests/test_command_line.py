@@ -8,8 +8,8 @@ import textwrap
 import pytest
 from places import vitq
 
-from vitq.benchmarks import outcomes
-from vitq.benchmarks.store import read_lines, read_rows
+from vitq import outcomes
+from vitq.benchmarks.run.store import read_lines, read_rows
 
 pytestmark = pytest.mark.slow
 PICK = "digits_vit and (fp32/ or minmax/ or repq_vit/) and (FP32 or W4A4)"
@@ -54,7 +54,7 @@ def test_the_file_of_a_model_gives_the_outputs_that_were_measured(done):
     code = f"""
         import hashlib, sys, torch, vitq
         torch.set_num_threads(1)
-        from vitq.methods import devices
+        from vitq.methods.toolkit import devices
         devices.make_deterministic()
         from vitq.tasks import registry
         from vitq.tasks.places import Places
@@ -152,9 +152,8 @@ def test_dry_run_and_lists(tmp_path):
 
 def test_help_and_a_finished_suite_need_no_torch():
     heavy = "torch", "timm", "matplotlib", "sklearn", "scipy"
-    code = (
-        f"import vitq.benchmarks.session, vitq.benchmarks.listing, sys; print([m for m in {heavy} if m in sys.modules])"
-    )
+    modules = "vitq.benchmarks.commands.session, vitq.benchmarks.commands.listing"
+    code = f"import {modules}, sys; print([m for m in {heavy} if m in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 

@@ -18,15 +18,15 @@ from records import valid_record_lines
 from safetensors.torch import save
 from torch import nn
 
-from vitq.benchmarks.cells import expand
-from vitq.benchmarks.picking import picker
-from vitq.benchmarks.rows import join
-from vitq.benchmarks.site import load_site
-from vitq.benchmarks.store import parse_records
-from vitq.benchmarks.suite import load_suite
+from vitq.benchmarks.plan.cells import expand
+from vitq.benchmarks.plan.picking import picker
+from vitq.benchmarks.plan.site import load_site
+from vitq.benchmarks.plan.suite import load_suite
+from vitq.benchmarks.run.store import parse_records
 from vitq.errors import BadInputError
 from vitq.reports.row_view import row_view
 from vitq.reports.tables import results_table
+from vitq.rows import join
 from vitq.tasks import weights
 from vitq.tasks.checkpoints import read
 

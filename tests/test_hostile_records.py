@@ -12,7 +12,7 @@ from commands import vitq_here
 from rich.console import Console
 from rows import CELL, cell, lines, record, write_results
 
-from vitq.benchmarks.progress import plain_console
+from vitq.benchmarks.run.progress import plain_console
 
 EVIL = "<script>alert(1)</script>![x](http://e.vil/x.png)|`x`\x1b[31m\u202e:x:\n# heading"
 

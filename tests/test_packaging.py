@@ -70,7 +70,7 @@ def test_every_python_that_is_named_is_run() -> None:
     commands = tox()[f"testenv:py3{{{short}}}"]["commands"]
     assert 'vitq run smoke -k "fp32 or minmax"' in commands
     assert "tests/reports" in commands
-    assert "tests/benchmarks/test_store.py" in commands
+    assert "tests/benchmarks/run/test_store.py" in commands
 
 
 def test_the_lowest_python_is_the_one_that_is_required_and_checked_against() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from places import vitq
 
-from vitq.benchmarks.store import read_rows
+from vitq.benchmarks.run.store import read_rows
 
 pytestmark = pytest.mark.slow
 

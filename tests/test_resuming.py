@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from places import vitq
 
-from vitq.benchmarks.record import Record
-from vitq.benchmarks.store import read_lines, read_rows
+from vitq.benchmarks.run.store import read_lines, read_rows
+from vitq.record import Record
 
 pytestmark = pytest.mark.slow
 SUITE = """

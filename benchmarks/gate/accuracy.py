@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from vitq.benchmarks.gate.place import moved
 from vitq.benchmarks.gate.policy import GateRow, Policy
 from vitq.benchmarks.gate.spread import Spread
-from vitq.benchmarks.paired import Paired, pair, side
-from vitq.benchmarks.record import Metric
-from vitq.benchmarks.rows import Row
+from vitq.paired import Paired, pair, side
+from vitq.record import Metric
+from vitq.rows import Row
 
 _ROUNDING = 1e-9
 

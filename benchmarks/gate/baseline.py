@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vitq.benchmarks import outcomes
-from vitq.benchmarks.record import Asked, Kind, Line, Provenance, Record
-from vitq.benchmarks.store import read_lines
+from vitq import outcomes
+from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
+from vitq.record import Asked, Kind, Line, Provenance, Record
 
 _FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
            "operations", "latency")  # fmt: skip

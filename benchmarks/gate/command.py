@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vitq.benchmarks.cells import picker
 from vitq.benchmarks.gate.junit import junit
 from vitq.benchmarks.gate.matching import gate, read_baseline
 from vitq.benchmarks.gate.policy import Policy
 from vitq.benchmarks.gate.result import GateResult
 from vitq.benchmarks.gate.spread import read_spread
 from vitq.benchmarks.gate.summary import job_summary
-from vitq.benchmarks.rows import Row
-from vitq.benchmarks.site import load_site
-from vitq.benchmarks.store import read_rows
-from vitq.benchmarks.suite import load_suite
+from vitq.benchmarks.plan.cells import picker
+from vitq.benchmarks.plan.site import load_site
+from vitq.benchmarks.plan.suite import load_suite
+from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
+from vitq.rows import Row
 
 GITHUB_SUMMARY = "GITHUB_STEP_SUMMARY"
 

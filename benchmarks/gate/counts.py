@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vitq.benchmarks.gate.policy import GateRow
-from vitq.benchmarks.record import Operations, Size
-from vitq.benchmarks.rows import Row
+from vitq.record import Operations, Size
+from vitq.rows import Row
 
 
 def judge_counts(old: Row, new: Row) -> Iterator[GateRow]:

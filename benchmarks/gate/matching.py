@@ -18,10 +18,10 @@ from vitq.benchmarks.gate.policy import UNJUDGED, GateRow, Policy
 from vitq.benchmarks.gate.result import GateResult, Samples
 from vitq.benchmarks.gate.speed import evaluation_costs, judge_speed
 from vitq.benchmarks.gate.spread import Spread
-from vitq.benchmarks.paired import Paired, pair, side
-from vitq.benchmarks.rows import Row
-from vitq.benchmarks.store import read_rows
+from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
+from vitq.paired import Paired, pair, side
+from vitq.rows import Row
 
 _LIMIT = re.compile(r"/limit\d+")
 

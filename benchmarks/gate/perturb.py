@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from vitq.benchmarks.gate.spread import BASELINE, Spread
-from vitq.benchmarks.paired import Paired, pair, side
-from vitq.benchmarks.rows import Row
-from vitq.benchmarks.store import read_rows
+from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
+from vitq.paired import Paired, pair, side
+from vitq.rows import Row
 
 PERTURBATIONS: dict[str, dict[str, str]] = {
     "plain": {"ATEN_CPU_CAPABILITY": "default", "ONEDNN_MAX_CPU_ISA": "SSE41", "MKL_CBWR": "COMPATIBLE"},

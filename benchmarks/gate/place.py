@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from vitq.benchmarks.record import Identity, Kind, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import Identity, Kind, Provenance
+from vitq.rows import Row
 
 INPUTS = frozenset(("weights", "validation", "subset", "calibration", "training"))
 """Parts of an identity that are given to a method: with others, accuracy answers another question."""

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from scipy.stats import mannwhitneyu
 
 from vitq.benchmarks.gate.policy import GateRow, Policy
-from vitq.benchmarks.record import LatencyRow, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import LatencyRow, Provenance
+from vitq.rows import Row
 
 FP32, FAKE_QUANT = "fp32", "fake-quant"
 _DRAWS = 2000

@@ -15,9 +15,9 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from vitq.benchmarks.record import Share
-from vitq.benchmarks.rows import Row
 from vitq.errors import BadInputError
+from vitq.record import Share
+from vitq.rows import Row
 
 FILE = "spread.json"
 BASELINE = "baseline"

@@ -7,10 +7,10 @@ import hashlib
 import torch
 from torch import nn
 
-from vitq.benchmarks import outcomes
-from vitq.benchmarks.identity import FP32
+from vitq import outcomes
 from vitq.benchmarks.measure.bench import Bench, write_atomically
-from vitq.benchmarks.record import Metric, Record, key_of
+from vitq.benchmarks.plan.identity import FP32
+from vitq.record import Metric, Record, key_of
 from vitq.tasks.base import Measured
 
 

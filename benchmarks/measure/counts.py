@@ -11,9 +11,9 @@ import json
 import torch
 from torch import nn
 
-from vitq.benchmarks.accounting import Account, account
+from vitq.benchmarks.measure.accounting import Account, account
 from vitq.benchmarks.measure.bench import Bench
-from vitq.benchmarks.record import Record
+from vitq.record import Record
 from vitq.tasks.names import model_entry
 
 

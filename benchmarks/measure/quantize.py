@@ -12,10 +12,10 @@ import torch
 from torch import nn
 
 from vitq.benchmarks.measure.bench import Bench
-from vitq.benchmarks.record import Calibrated, ModelFile, Record
-from vitq.benchmarks.sizes import stored_tensors
-from vitq.methods import saving
+from vitq.benchmarks.measure.sizes import stored_tensors
 from vitq.methods.base import Batch, InputSpec, Job, Quantized
+from vitq.methods.toolkit import saving
+from vitq.record import Calibrated, ModelFile, Record
 from vitq.saved import load_quantized
 from vitq.tasks.base import Data
 from vitq.tasks.names import model_entry

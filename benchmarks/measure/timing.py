@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from vitq.benchmarks.latency import measure
 from vitq.benchmarks.measure.bench import Bench
-from vitq.benchmarks.record import Record
+from vitq.benchmarks.measure.latency import measure
+from vitq.record import Record
 
 
 def time_forms(bench: Bench, quantized: nn.Module, exec_form: str) -> Record:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from vitq.benchmarks.gate import Policy, gate
-from vitq.benchmarks.latency import measure
-from vitq.benchmarks.record import CellKey, LatencyRow, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.benchmarks.measure.latency import measure
+from vitq.record import CellKey, LatencyRow, Provenance
+from vitq.rows import Row
 
 TRIALS = 10
 ROUNDS = 100

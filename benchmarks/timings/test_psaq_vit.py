@@ -16,9 +16,9 @@ import timm
 import torch
 from torch import Tensor
 
-from vitq.methods import patch_similarity as ps
-from vitq.methods.explicit import make_explicit
-from vitq.methods.image_generation import frozen, total_variation
+from vitq.methods.architectures.explicit import make_explicit
+from vitq.methods.psaq_vit import patch_similarity as ps
+from vitq.methods.psaq_vit.image_generation import frozen, total_variation
 
 LAYERS, IMAGES, PATCHES = 12, 32, 196
 

@@ -16,15 +16,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitq.methods.architectures.explicit import attentions, make_explicit
 from vitq.methods.base import Batch, Job, MethodInputError, Quantized, UnsupportedError
 from vitq.methods.binary_vit import diagnostics, packed
 from vitq.methods.binary_vit.binarize import Binarizer
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
 from vitq.methods.bits import Bits
-from vitq.methods.explicit import attentions, make_explicit
-from vitq.methods.layers import replace_modules
 from vitq.methods.options import without_effect
-from vitq.methods.trainer import History, Recipe, train
+from vitq.methods.toolkit.layers import replace_modules
+from vitq.methods.training.trainer import History, Recipe, train
 
 _INSIDE_BLOCKS = re.compile(r"(^|\.)(blocks|layers|stages)\.\d+\.")
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vitq.methods.base import MethodInputError
-from vitq.methods.layers import Packed, State
-from vitq.methods.observers import flat
-from vitq.methods.quantizers import round_ste
+from vitq.methods.toolkit.layers import Packed, State
+from vitq.methods.toolkit.observers import flat
+from vitq.methods.toolkit.quantizers import round_ste
 
 
 def sign(x: Tensor) -> Tensor:

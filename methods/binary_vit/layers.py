@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.binary_vit.binarize import Binarizer, ProbabilityBinarizer, SignBinarizer, weight_sign
-from vitq.methods.explicit import MatMul
-from vitq.methods.layers import Packed
+from vitq.methods.toolkit.layers import Packed
 
 
 class BinaryLinear(nn.Linear):

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.binary_vit.binarize import centred_rows
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul, linear_tensors
-from vitq.methods.explicit import MatMul
-from vitq.methods.layers import Codes, Packed, State, child_state, replace_modules, restore_child
+from vitq.methods.toolkit.layers import Codes, Packed, State, child_state, replace_modules, restore_child
 
 Kernel = Literal["popcount", "matmul"]
 _CHUNK = 1 << 22

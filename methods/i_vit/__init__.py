@@ -28,7 +28,7 @@ from vitq.methods.i_vit.integer_grids import IntegerNode
 from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import OPERATORS, Plan
-from vitq.methods.trainer import Recipe, train
+from vitq.methods.training.trainer import Recipe, train
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """The blocks of ViT, DeiT and Swin wired from nodes, once for both forms.
 
-The nodes have the paths that their FP layers have in timm, and products and sums those of `vitq.methods.explicit`.
+The nodes have the paths that their FP layers have in timm, and products and sums those of `architectures.explicit`.
 """
 
 from __future__ import annotations

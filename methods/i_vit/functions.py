@@ -15,7 +15,7 @@ from vitq.methods.i_vit.dyadic import Affine, affine, affine_requantize
 from vitq.methods.i_vit.grids import Node, Output, Scaled, dyadics, fill
 from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Packed, State
+from vitq.methods.toolkit.layers import Packed, State
 
 
 class Softmax(Node):

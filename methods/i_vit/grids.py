@@ -17,7 +17,7 @@ from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
 from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Codes, Packed, State
+from vitq.methods.toolkit.layers import Codes, Packed, State
 
 MOMENTUM = 0.95
 EPSILON = 2.0**-23

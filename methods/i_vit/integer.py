@@ -17,7 +17,7 @@ from vitq.methods.i_vit.integer_functions import IntegerGelu, IntegerLayerNorm, 
 from vitq.methods.i_vit.integer_products import ImageIn, IntegerLinear, IntegerMatMul, LogitsOut
 from vitq.methods.i_vit.integer_sums import IntegerAdd, IntegerAddConstant, IntegerClassToken, IntegerMask, IntegerPool
 from vitq.methods.i_vit.network import Network
-from vitq.methods.layers import replace_modules
+from vitq.methods.toolkit.layers import replace_modules
 
 _FORMS = {
     products.Input: ImageIn,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vitq.methods.base import MethodInputError
 from vitq.methods.i_vit.dyadic import Dyadic, Rounding, dyadic, requantize
 from vitq.methods.i_vit.grids import Output, fill, packed_rows
-from vitq.methods.layers import Codes, Packed, State
+from vitq.methods.toolkit.layers import Codes, Packed, State
 
 
 def narrow(codes: Tensor, bits: int) -> Tensor:

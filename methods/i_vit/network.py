@@ -16,7 +16,7 @@ from vitq.methods.base import UnsupportedError
 from vitq.methods.i_vit import products, sums
 from vitq.methods.i_vit.grids import Node, Scaled
 from vitq.methods.i_vit.plan import Plan
-from vitq.methods.layers import Packed
+from vitq.methods.toolkit.layers import Packed
 
 Flow = TypeVar("Flow", Tensor, Scaled)
 

@@ -13,7 +13,7 @@ from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.grids import EPSILON, Node, Output, Scaled, dyadics, fill, grid_scale, quantize
 from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Codes, Packed, State
+from vitq.methods.toolkit.layers import Codes, Packed, State
 
 
 class Input(Node):

@@ -16,7 +16,7 @@ from vitq.methods.i_vit.dyadic import dyadic, requantize
 from vitq.methods.i_vit.grids import Node, Output, Scaled, dyadics, fill
 from vitq.methods.i_vit.operators_release import straight_through
 from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.layers import Codes, Packed, State
+from vitq.methods.toolkit.layers import Codes, Packed, State
 
 MASKED = -100.0
 """What timm's Swin adds to the logits of tokens that are no neighbours."""

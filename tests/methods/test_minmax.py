@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from vitq.methods import fp32, minmax
 from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
-from vitq.methods.layers import QLinear, grids
+from vitq.methods.toolkit.layers import QLinear, grids
 
 
 def vit() -> nn.Module:

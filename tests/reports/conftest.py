@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vitq.benchmarks.record import CellKey, LatencyRow, Metric, Operations, Provenance, Size
-from vitq.benchmarks.rows import Row
+from vitq.record import CellKey, LatencyRow, Metric, Operations, Provenance, Size
 from vitq.reports.figure import Figure
+from vitq.rows import Row
 
 CALIBRATION = {"images": 32, "batch": 32, "seed": 0, "list": "attribution", "train_batch": 64, "augment": "light"}
 REPQ = {"log_code_overflow": "zero", "rounded_zero_point": False, "layernorm": "reparam", "softmax": "log_sqrt2"}

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from matplotlib.image import imread
 
-from vitq.benchmarks.record import CellKey, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import CellKey, Provenance
 from vitq.reports.binary_vit_plots import draw, row_name
 from vitq.reports.pictures import draw_method_pictures
+from vitq.rows import Row
 
 EPOCHS = 6
 

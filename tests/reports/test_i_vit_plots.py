@@ -7,10 +7,10 @@ from typing import Any
 
 from matplotlib.image import imread
 
-from vitq.benchmarks.record import CellKey, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import CellKey, Provenance
 from vitq.reports.i_vit_plots import difference_table, draw
 from vitq.reports.pictures import draw_method_pictures
+from vitq.rows import Row
 
 
 def row(operator: str, variant: str, size: float) -> dict[str, Any]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from vitq.benchmarks.record import CellKey, Metric, Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import CellKey, Metric, Provenance
 from vitq.reports.pmq_plots import draw, short
+from vitq.rows import Row
 
 WIDTHS = (2, 3, 4, 6, 8)
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from vitq.benchmarks.record import Metric
-from vitq.benchmarks.rows import Row
+from vitq.record import Metric
 from vitq.reports.pictures import draw_method_pictures
 from vitq.reports.psaq_plots import draw, source_rows, source_table
+from vitq.rows import Row
 
 CURVES = {"iteration": [1, 2, 3], "entropy": [1.0, 0.5, 0.1], "difference": [None, 0.1, 0.2], "total": [2.0, 1.0, 0.5]}
 

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.record import Provenance
-from vitq.benchmarks.rows import Row
+from vitq.record import Provenance
 from vitq.reports.pareto import pareto_front
 from vitq.reports.pictures import Picture, draw_method_pictures
 from vitq.reports.plots import accuracy_against_size, measured_against_reported, points_by_panel
 from vitq.reports.report import write_report
 from vitq.reports.verdicts import compare
+from vitq.rows import Row
 
 Make = Callable[..., Any]
 PNG = b"\x89PNG"

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from vitq.benchmarks.rows import Row
 from vitq.reports import row_view, tables
 from vitq.reports.layout import NOTHING
 from vitq.reports.verdicts import compare
+from vitq.rows import Row
 
 Make = Callable[..., Any]
 GOLDEN = Path(__file__).with_name("golden_tables.md")

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.record import Calibrated, LatencyRow, Metric, Provenance, Size
-from vitq.benchmarks.rows import Row
+from vitq.record import Calibrated, LatencyRow, Metric, Provenance, Size
 from vitq.reports.figure import FULL_SIZE, Figure, load_figures
 from vitq.reports.verdicts import Comparison, compare
+from vitq.rows import Row
 
 Make = Callable[..., Any]
 

@@ -5,10 +5,10 @@ import signal
 import time
 from pathlib import Path
 
-from vitq.benchmarks.identity import Identities
-from vitq.benchmarks.order import Finished, Order, Tell
-from vitq.benchmarks.record import CellKey, Operations, Provenance, Record, Size, key_of
-from vitq.benchmarks.site import Site
+from vitq.benchmarks.plan.identity import Identities
+from vitq.benchmarks.plan.site import Site
+from vitq.benchmarks.run.messages import Finished, Order, Tell
+from vitq.record import CellKey, Operations, Provenance, Record, Size, key_of
 
 
 class Quiet:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import torch
 
-from vitq.methods import registry, saving
+from vitq.methods import registry
 from vitq.methods.base import InputSpec, Job, Quantized
 from vitq.methods.bits import Bits
+from vitq.methods.toolkit import saving
 from vitq.tasks.base import LoadedModel, Places
 from vitq.tasks.names import model_entry
 from vitq.tasks.registry import load as load_task

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from vitq.benchmarks import outcomes
-from vitq.benchmarks.record import (
+from vitq import outcomes
+from vitq.record import (
     Asked,
     CellKey,
     Kind,
@@ -30,7 +30,7 @@ from vitq.benchmarks.record import (
     Size,
     key_of,
 )
-from vitq.benchmarks.rows import Row, join
+from vitq.rows import Row, join
 
 CELL = "repq_vit/classification/digits/digits_vit/W4A4/seed0"
 HERE = Provenance(

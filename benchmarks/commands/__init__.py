@@ -1,0 +1,1 @@
+"""What the commands of `vitq` do, from arguments to exit code."""

@@ -1,0 +1,114 @@
+"""How papers count: the definitions of BitOPs and OPs, and each paper's own convention for sizes and ratios, named.
+
+Everything is computed from module paths, parameters and operand widths; no figure of a paper is stored here. All sizes
+are MB of 10^6 bytes, all counts are per image.
+
+Size, for every model:
+    params_x_bits: I-ViT's Table 1: parameters rounded to millions, times the weight width in bytes; no scales. It
+        does not say how it rounds, and its DeiT rows are cut off, its Swin rows rounded up: here to the nearest.
+    params_x_32: the same in floating point.
+    block_weights: weights of the transformer's products alone, at their own width.
+Size, where products are binary:
+    no_block_bias_no_scale: BiViT's: binary weights, everything else FP32, without biases of binary layers and scales.
+    no_block_bias_no_scale_no_position: BinaryViT's, as its 16.2x is to be read: positions and class token left out too.
+    every_parameter: every parameter of the FP model, those of binary products at their width and the rest FP32.
+    model_size_ratio: FP32 MB over no_block_bias_no_scale_no_position (BinaryViT's 16.2x).
+    model_size_ratio_every_parameter: FP32 MB over every_parameter.
+    model_size_ratio_packed: FP32 MB over what really ships, the method's own scales and shifts included.
+Operations, for every model:
+    bitops_ends_8bit: BitOPs with patch embedding and head at 8 x 8 bit, whatever the method does with them.
+Operations, where products are binary:
+    ops_ratio: MACs of the FP model over OPs.
+    ops_ratio_mixed_units: the same with 2 operations a MAC in the binary model, 1 in the FP model (BinaryViT's 17.7x).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from torch import nn
+
+from vitq.methods.bits import Bits
+from vitq.record import Operations, Size
+
+_ENDS = {"patch_embed", "head", "head_dist"}
+_POSITIONS = ("pos_embed", "cls_token", "dist_token", "reg_token", "relative_position_bias_table")
+
+
+class Product(NamedTuple):
+    """A product by its module's path: MACs, widths of its operands, and the FP model's weight and bias elements."""
+
+    path: str
+    macs: int
+    left_bits: float
+    right_bits: float
+    weight: int
+    bias: int
+
+    @property
+    def end(self) -> bool:
+        """Whether this is the patch embedding or the classifier, which most papers leave at a higher width."""
+        return not _ENDS.isdisjoint(self.path.split("."))
+
+    @property
+    def quantized(self) -> bool:
+        """Whether both operands are quantized; with one of them in FP, a multiplier computes in FP."""
+        return max(self.left_bits, self.right_bits) < 32
+
+    @property
+    def binary(self) -> bool:
+        """Whether both operands have one bit."""
+        return (self.left_bits, self.right_bits) == (1, 1)
+
+
+def bitops(products: Sequence[Product]) -> float:
+    """Sum of MACs * b_left * b_right; FP operands have 32 bits."""
+    return sum(p.macs * p.left_bits * p.right_bits for p in products)
+
+
+def ops(products: Sequence[Product]) -> float:
+    """BOPs/64 + FLOPs; see `accounting` for the sources."""
+    return bitops([p for p in products if p.quantized]) / 64 + sum(p.macs for p in products if not p.quantized)
+
+
+def position_parameters(model: nn.Module) -> int:
+    """Elements of position embeddings, class tokens and relative position bias tables."""
+    return sum(p.numel() for name, p in model.named_parameters() if name.rpartition(".")[2] in _POSITIONS)
+
+
+def sizes(size: Size, products: Sequence[Product], fp_model: nn.Module, bits: Bits) -> dict[str, float]:
+    """Size by every convention that says something about this model."""
+    blocks = [p for p in products if not p.end]
+    millions = round(size.params / 1e6)
+    known = {
+        "params_x_bits": millions * bits.w / 8,
+        "params_x_32": millions * 4.0,
+        "block_weights": sum(p.weight * p.right_bits for p in blocks) / 8e6,
+    }
+    return known | (_binary_sizes(size, products, fp_model) if any(p.binary for p in products) else {})
+
+
+def _binary_sizes(size: Size, products: Sequence[Product], fp_model: nn.Module) -> dict[str, float]:
+    binary = [p for p in products if p.binary]
+    saved = sum(p.weight * (32 - p.right_bits) for p in binary) / 8e6
+    every = size.params * 4 / 1e6 - saved
+    bivit = every - sum(p.bias for p in binary) * 4 / 1e6
+    binary_vit = bivit - position_parameters(fp_model) * 4 / 1e6
+    return {
+        "no_block_bias_no_scale": bivit,
+        "no_block_bias_no_scale_no_position": binary_vit,
+        "every_parameter": every,
+        "model_size_ratio": size.fp32_mb / binary_vit,
+        "model_size_ratio_every_parameter": size.fp32_mb / every,
+        "model_size_ratio_packed": size.fp32_mb / size.packed_mb,
+    }
+
+
+def operations(counted: Operations, products: Sequence[Product]) -> dict[str, float]:
+    """Operations by every convention that says something about this model."""
+    ends_8bit = [p._replace(left_bits=8, right_bits=8) if p.end else p for p in products]
+    known = {"bitops_ends_8bit": float(bitops(ends_8bit))}
+    if any(p.binary for p in products):
+        known |= {"ops_ratio": counted.macs / counted.ops, "ops_ratio_mixed_units": counted.macs / (2 * counted.ops)}
+    return known

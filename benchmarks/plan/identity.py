@@ -1,0 +1,267 @@
+"""Identity by content: what decides each of a cell's measurements, part by part.
+
+| part | model | accuracy | counts | latency |
+|---|---|---|---|---|
+| method, all its options, bits, scope | in | in | in | by the model |
+| architecture and its arguments, input size | in | in | in | by the model |
+| preprocessing | in | in | | by the model |
+| weights (sha256) | in | in | | by the model |
+| calibration images and their order, training images: where the method reads them | in | in | | by the model |
+| seed | in | in | | by the model |
+| code that is used, without comments and docstrings | in | in | in | in |
+| versions of the packages that compute, Python's minor version | in | in | in | in |
+| kind of device, settings of floating-point arithmetic | in | in | | in |
+| validation images and labels, the subset taken | | in | | |
+| runtime, batch, threads, rounds, device and machine | | | | in |
+
+A method whose widths depend on data has its counts decided by the model too. Not in any: names of folders, cell ids and
+variants, where results lie, `--jobs`, the executor, which cells ran before, and threads, which change no more than the
+last bits of a sum and are in the record.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vitq.benchmarks.plan.code_identity import code_sha256
+from vitq.benchmarks.plan.suite import Latency
+from vitq.benchmarks.run.provenance import machine_id
+from vitq.datasets import registry as datasets
+from vitq.datasets.identity import data_identity
+from vitq.digests import file_sha256
+from vitq.errors import BadInputError
+from vitq.methods.cards import Card, all_cards
+from vitq.record import CellKey, Identity, Kind, key_of
+from vitq.tasks.names import TASKS, ModelEntry, model_entry
+from vitq.tasks.places import Places
+from vitq.tasks.weight_files import weights_identity
+
+_MEASURE = "vitq.benchmarks.measure"
+_COUNTING = ("vitq.benchmarks.measure.accounting", f"{_MEASURE}.counts")
+ARITHMETIC = "float32 without TF32, deterministic kernels"
+"""What `methods.devices.make_deterministic` sets for every cell; records hold the settings one by one."""
+FP32 = {"method": "fp32", "variant": "", "options": {}, "bits": "FP32", "seed": 0, "calibration": {}, "scope": "model"}
+"""The cell whose accuracy every other is compared with."""
+
+
+@dataclass(frozen=True)
+class Identities:
+    """What decides a cell's measurements, by kind, and the FP32 accuracy on the same samples; None for counts alone."""
+
+    own: dict[Kind, Identity]
+    fp32: Identity | None = None
+
+    @property
+    def keys(self) -> dict[Kind, str]:
+        """The key of each measurement."""
+        return {kind: key_of(identity) for kind, identity in self.own.items()}
+
+    @property
+    def fp32_key(self) -> str | None:
+        """The key of the FP32 accuracy."""
+        return None if self.fp32 is None else key_of(self.fp32)
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads.
+
+    Without `fetch`, weights that only the hub has and that were never read are named instead of fetched.
+    """
+
+    places: Places
+    device: str
+    latency: Latency | None
+    latency_threads: int
+    fetch: bool = True
+
+
+def identify(cell: CellKey, around: Surroundings) -> Identities:
+    """All measurements of a cell on data; BadInputError where weights, a data set or a list is missing."""
+    model = _model(cell, around)
+    accuracy = _accuracy(cell, model, around)
+    own: dict[Kind, Identity] = {"model": model, "accuracy": accuracy, "counts": _counts(cell, model)}
+    if around.latency is not None:
+        own["latency"] = _latency(model, around.latency, around)
+    return Identities(own, _accuracy(cell, _model(cell.model_copy(update=FP32), around), around))
+
+
+def identify_counts(cell: CellKey) -> Identities:
+    """Counts alone, which need neither data nor weights."""
+    return Identities({"counts": _counts(cell, None)})
+
+
+def _model(cell: CellKey, around: Surroundings) -> Identity:
+    entry, card = model_entry(cell.model), all_cards()[cell.method]
+    reads = [what for what in ("calibration", "training") if card.reads_data(what, cell.options)]
+    data = _data(cell, around, tuple(reads))
+    return {
+        **_asked(cell),
+        **_architecture(entry),
+        "preprocessing": _text(entry.preprocessing.model_dump()),
+        "weights": weights_of(cell.model, around.places, around.fetch),
+        **{what: data.get(what, "not read") for what in ("calibration", "training")},
+        "seed": str(cell.seed),
+        "code of the method": method_code(cell.method),
+        "code of the task": code_sha256(TASKS[cell.task], alone=(f"{_MEASURE}.quantize",)),
+        "code of the data": data_code(cell.dataset) if reads else "not read",
+        "packages": packages(cell.dataset if reads else None),
+        "device": around.device.partition(":")[0],
+        "arithmetic": ARITHMETIC,
+    }
+
+
+def _asked(cell: CellKey) -> Identity:
+    options = _text(_with_content(cell))
+    return {"method": cell.method, "options": options, "bits": cell.bits, "scope": cell.scope}
+
+
+def _with_content(cell: CellKey) -> dict[str, Any]:
+    """The options, a file's name replaced by the sha256 of what is in it."""
+    named = [h.name for h in all_cards()[cell.method].hyperparameters if h.file]
+    files = {name: Path(str(cell.options[name])) for name in named if cell.options.get(name) is not None}
+    for name, path in files.items():
+        if not path.is_file():
+            raise BadInputError(f"{cell.method}.{name} is {path}, and no file is there: correct the suite")
+    return {**cell.options, **{name: f"sha256 {file_sha256(path)}" for name, path in files.items()}}
+
+
+def _architecture(entry: ModelEntry) -> Identity:
+    built = entry.build.model_dump(by_alias=True) if entry.build else {"timm": entry.name}
+    return {"architecture": _text(built), "input": _text(entry.preprocessing.size)}
+
+
+def _accuracy(cell: CellKey, model: Identity, around: Surroundings) -> Identity:
+    data = _data(cell, around, ())
+    return {
+        **model,
+        "validation": data["validation"],
+        "subset": data["subset"],
+        "code of the data": data_code(cell.dataset),
+        "code of the accuracy": code_sha256(alone=(f"{_MEASURE}.accuracy",)),
+        "packages": packages(cell.dataset),
+    }
+
+
+def _counts(cell: CellKey, model: Identity | None) -> Identity:
+    entry, card = model_entry(cell.model), all_cards()[cell.method]
+    parts = {
+        **_asked(cell),
+        **_architecture(entry),
+        "code of the method": method_code(cell.method),
+        "code of the counts": code_sha256(*_COUNTING),
+        "packages": packages(None),
+    }
+    if card.widths_depend_on_data and model is not None:
+        parts["model"] = key_of(model)
+    return parts
+
+
+def _latency(model: Identity, spec: Latency, around: Surroundings) -> Identity:
+    return {
+        "model": key_of(model),
+        "runtime": f"torch {version('torch')}",
+        "batch": str(spec.batch),
+        "threads": str(around.latency_threads),
+        "rounds": f"{spec.runs} after {spec.warmup}",
+        "precision": "fp32",
+        "arithmetic": ARITHMETIC,
+        "device": around.device,
+        "machine": machine_id(),
+        "code of the latency": code_sha256("vitq.benchmarks.measure.latency", alone=(f"{_MEASURE}.timing",)),
+    }
+
+
+def _data(cell: CellKey, around: Surroundings, wants: tuple[str, ...]) -> Identity:
+    folders = tuple(sorted(around.places.datasets.items()))
+    return _read_data(cell.dataset, folders, cell.limit, _text(cell.calibration) if wants else "{}", wants)
+
+
+@cache
+def _read_data(
+    name: str, folders: tuple[tuple[str, Path], ...], limit: int | None, calibration: str, wants: tuple[str, ...]
+) -> Identity:
+    return data_identity(name, dict(folders), limit=limit, calibration=json.loads(calibration), wants=wants)
+
+
+def forget() -> None:
+    """Read data and weights again the next time: files may have changed since."""
+    _read_data.cache_clear()
+    _read_weights.cache_clear()
+
+
+def weights_of(model: str, places: Places, fetch: bool = True) -> str:
+    """sha256 of a model's weights, read once."""
+    return _read_weights(model, tuple(sorted(places.weights.items())), places.hub, fetch)
+
+
+@cache
+def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, fetch: bool) -> str:
+    return weights_identity(model_entry(model), Places(weights=dict(folders), hub=hub), fetch=fetch)
+
+
+@cache
+def method_code(method: str) -> str:
+    """The code of a method and all it imports."""
+    return code_sha256(f"vitq.methods.{method}")
+
+
+@cache
+def data_code(dataset: str) -> str:
+    """The code of a data set and all it imports."""
+    return code_sha256(*datasets.load(dataset).modules)
+
+
+@cache
+def packages(dataset: str | None) -> str:
+    """Versions of what computes and, for a data set, of what reads it."""
+    names = ["torch", "timm", "numpy", *(datasets.load(dataset).packages if dataset else ())]
+    versions = [f"{name} {version(name)}" for name in sorted(set(names))]
+    return ", ".join([f"python {sys.version_info.major}.{sys.version_info.minor}", *versions])
+
+
+@cache
+def version(package: str) -> str:
+    """The installed version of a package, or that it is absent."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def changed_parts(before: Identity, after: Identity) -> list[str]:
+    """Names of the parts that differ, in the order of the new identity."""
+    return [name for name in {**after, **before} if before.get(name) != after.get(name)]
+
+
+def describe_change(before: Identity, after: Identity, parts: Sequence[str] | None = None) -> str:
+    """`weights 3f1f07da1c2b -> 88aa..., options layernorm: reparam -> channel`: what is different, short."""
+    names = changed_parts(before, after) if parts is None else parts
+    return ", ".join(_change(name, before.get(name), after.get(name)) for name in names)
+
+
+def _change(name: str, before: str | None, after: str | None) -> str:
+    left, right = (_short(value) for value in (before, after))
+    return f"{name} ({left} -> {right})" if left != right else name
+
+
+def _short(value: str | None) -> str:
+    if value is None:
+        return "none"
+    return value if len(value) <= 60 else f"{value[:12]}..."
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def reads_of(card: Card, cell: CellKey) -> frozenset[str]:
+    """Which data decide the method's numbers, of `calibration` and `training`."""
+    return frozenset(what for what in ("calibration", "training") if card.reads_data(what, cell.options))

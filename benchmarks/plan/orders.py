@@ -1,0 +1,103 @@
+"""From a suite's cells to orders: what decides each of their measurements, found before anything runs."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from vitq.benchmarks.plan import identity
+from vitq.benchmarks.plan.identity import Identities, Surroundings, changed_parts, describe_change
+from vitq.benchmarks.plan.site import Site
+from vitq.benchmarks.plan.suite import Suite
+from vitq.benchmarks.run.messages import Order
+from vitq.benchmarks.run.provenance import collect
+from vitq.benchmarks.run.runner import wanted
+from vitq.record import KINDS, Asked, CellKey, Identity, Kind, Line, Record
+from vitq.tasks.names import paper_name
+
+
+def plan(
+    suite: Suite,
+    cells: Sequence[CellKey],
+    site: Site,
+    folder: Path,
+    *,
+    device: str,
+    command: str,
+    jobs: int = 1,
+    fetch: bool = True,
+) -> list[Order]:
+    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
+
+    `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them.
+    """
+    provenance = collect(command)
+    cores = os.cpu_count() or 1
+    threads = site.threads or suite.threads or max(1, cores // jobs)
+    timed = suite.latency
+    timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
+    around = Surroundings(site.places(), device, timed, timed_threads, fetch)
+    identity.forget()
+    return [
+        Order(
+            cell=cell, identities=_identities(cell, suite, around), site=site, folder=folder, provenance=provenance,
+            latency=timed, latency_threads=timed_threads, threads=threads, device=device,
+            keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
+        )
+        for cell in cells
+    ]  # fmt: skip
+
+
+def _identities(cell: CellKey, suite: Suite, around: Surroundings) -> Identities:
+    return identity.identify_counts(cell) if suite.mode == "accounting" else identity.identify(cell, around)
+
+
+class Past:
+    """What a results folder holds, as far as a plan asks: what has finished, and what cells were asked for before."""
+
+    def __init__(self, lines: Sequence[Line]) -> None:
+        self.finished = {(r.kind, r.key): r.status for r in lines if isinstance(r, Record) and r.finished}
+        self.asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
+        self.records = {(r.kind, r.key): r for r in lines if isinstance(r, Record)}
+
+    def wanted(self, order: Order) -> tuple[Kind, ...]:
+        """Kinds of measurement that this cell still needs."""
+        return wanted(order, self.finished)
+
+    def changed(self, order: Order) -> dict[Kind, tuple[Identity, Identity]]:
+        """For measurements that will be made again: what decided the earlier one, and what decides this one."""
+        before = self.asked.get(order.cell.id)
+        found: dict[Kind, tuple[Identity, Identity]] = {}
+        for kind in self.wanted(order) if before else ():
+            old = self.records.get((kind, before.keys.get(kind, "") if before else ""))
+            if old is not None and old.key != order.identities.keys[kind]:
+                found[kind] = (old.identity, order.identities.own[kind])
+        return found
+
+
+def why_again(past: Past, order: Order) -> list[str]:
+    """A line a kind of measurement that will be made again, with the parts that changed."""
+    changes = past.changed(order)
+    return [f"{kind} again: {describe_change(*changes[kind])}" for kind in KINDS if kind in changes]
+
+
+def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:
+    """How many cells run again because of which parts: a line a set of parts, the most frequent first."""
+    counted: Counter[str] = Counter()
+    for order in orders:
+        changes = past.changed(order)
+        parts = dict.fromkeys(part for pair in changes.values() for part in changed_parts(*pair) if part != "model")
+        if parts:
+            one = next(pair for pair in changes.values() if set(changed_parts(*pair)) - {"model"})
+            counted[describe_change(*one, parts=list(parts)[:6])] += 1
+    return [
+        f"{n} finished cell{'s' * (n > 1)} will run again, since this changed: {what}"
+        for what, n in counted.most_common()
+    ]
+
+
+def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:
+    """`--results`, or a folder named after the suite in the site's results."""
+    return given or site.results / suite.name

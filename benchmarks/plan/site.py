@@ -1,0 +1,151 @@
+"""The site file: where data sets, weights and results are on this machine."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
+
+from vitq.benchmarks.plan.limits import within_cores
+from vitq.errors import BadInputError
+from vitq.tasks.names import dataset_names, model_names, near_miss, unknown
+from vitq.tasks.places import Places
+from vitq.words import describe, nearest
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+MAX_BYTES = 1 << 18
+NEED_NO_FOLDER = ("digits",)
+"""Data sets that come with vitq."""
+
+
+def _path(value: Any) -> Any:
+    """A path with `~` expanded; ValueError for what names no place."""
+    if not isinstance(value, str):
+        return value
+    if not value.strip():
+        raise ValueError("it is empty: name a folder or a file")
+    if not value.isprintable():
+        raise ValueError(f"{value!r} holds control characters")
+    try:
+        return Path(value).expanduser()
+    except RuntimeError as error:  # `~nobody`
+        raise ValueError(f"{value!r}: {error}") from None
+
+
+Place = Annotated[Path, BeforeValidator(_path)]
+
+
+class Site(BaseModel):
+    """One machine. Relative paths are taken from the site file's folder.
+
+    `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
+    its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
+    `workers`: processes that read images (0: none but the cell's own). Neither may exceed the machine's cores.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+    results: Place = Path("results")
+    datasets: dict[str, Place] = Field(default_factory=dict)
+    weights: dict[str, Place] = Field(default_factory=dict)
+    hub: bool = True
+    threads: int | None = None
+    workers: int | None = None
+    source: Path | None = Field(default=None, exclude=True)
+
+    @field_validator("datasets")
+    @classmethod
+    def _known_data(cls, places: dict[str, Path]) -> dict[str, Path]:
+        for name in places:
+            if name in NEED_NO_FOLDER:
+                raise ValueError(f"data set {name} comes with vitq and needs no folder: remove the line")
+            if name not in dataset_names():
+                raise ValueError(unknown("data set", name, [n for n in dataset_names() if n not in NEED_NO_FOLDER]))
+        return places
+
+    @field_validator("weights")
+    @classmethod
+    def _no_typos(cls, places: dict[str, Path]) -> dict[str, Path]:
+        """Any label will do for a folder; one that nearly is a model's name is a typo for it."""
+        for label in places:
+            model = near_miss(label)
+            if model:
+                raise ValueError(
+                    f"{label!r} is no model's name; did you mean {model!r}? A folder may have another label"
+                )
+        return places
+
+    def places(self) -> Places:
+        """What a task is told of it."""
+        return Places(self.datasets, self.weights, self.hub, self.workers)
+
+
+def load_site(path: Path | None = None) -> Site:
+    """Read `path`, or `$VITQ_SITE`, or `vitq.toml` here; without any of them, defaults. Raises BadInputError."""
+    named = path if path is not None else _from_environment()
+    place = named or Path("vitq.toml")
+    if not named and not place.exists():
+        return Site()
+    try:
+        site = Site.model_validate(tomllib.loads(_text(place)))
+        within_cores("threads", site.threads)
+        within_cores("workers", site.workers, least=0)
+    except BadInputError as error:
+        raise BadInputError(f"site file {place}: {error}") from None
+    except ValidationError as error:
+        raise BadInputError(f"site file {place}: {describe(error, Site)}") from None
+    except (ValueError, RecursionError) as error:  # TOML's own errors, bad dates and numbers, other encodings, depth
+        what = "nested too deep" if isinstance(error, RecursionError) else error
+        raise BadInputError(f"site file {place} is not TOML: {what}") from None
+    return _placed(site, place.resolve())
+
+
+def _from_environment() -> Path | None:
+    word = os.environ.get("VITQ_SITE")
+    if word is None:
+        return None
+    if not word.strip():
+        raise BadInputError("VITQ_SITE is empty: name the site file, or unset it")
+    return Path(word)
+
+
+def _text(place: Path) -> str:
+    """The file's text; pipes and devices are never opened, since reading them may never end."""
+    try:
+        if not place.exists():
+            raise BadInputError("is not there: create it, or drop --site and VITQ_SITE")
+        if not place.is_file():
+            raise BadInputError("is no regular file: give a .toml file")
+        with place.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(data) > MAX_BYTES:
+        raise BadInputError(f"is larger than {MAX_BYTES >> 10} KiB, which no site file is")
+    return data.decode("utf-8-sig")
+
+
+def _placed(site: Site, source: Path) -> Site:
+    """With every path absolute. A label of [weights] that names a file must be a model's name: nobody else reads it."""
+    base = source.parent
+    weights = {label: base / path for label, path in site.weights.items()}
+    for label, path in weights.items():
+        _model_or_folder(source, label, path)
+    datasets = {name: base / path for name, path in site.datasets.items()}
+    return site.model_copy(
+        update={"source": source, "results": base / site.results, "datasets": datasets, "weights": weights}
+    )
+
+
+def _model_or_folder(source: Path, label: str, path: Path) -> None:
+    if path.is_file() and label not in model_names():
+        raise BadInputError(
+            f"site file {source}: weights.{label} is a file, but {label!r} is no model's name: name the model or "
+            f"give the file's folder; {nearest(label, model_names())}"
+        )

@@ -1,0 +1,187 @@
+"""Suites: YAML files that say what to run, validated by line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from vitq.benchmarks.plan import yaml_text
+from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
+from vitq.benchmarks.plan.option_words import MisplacedError, check_options
+from vitq.errors import BadInputError
+from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
+from vitq.tasks.names import dataset_names, model_names, task_names
+from vitq.words import describe, location, nearest, short
+
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+
+
+class _Strict(BaseModel):
+    # strict: 1.0, true and "1" are not taken for the number 1
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _known(word: str, names: Sequence[str], kind: str) -> str:
+    if word not in names:
+        raise ValueError(f"no {kind} is called {word!r}; {nearest(word, names)}")
+    return word
+
+
+def _bits(words: list[str] | None) -> list[str] | None:
+    return None if words is None else _once([str(Bits.parse(word)) for word in words])
+
+
+def _models(words: list[str] | None) -> list[str] | None:
+    return None if words is None else _once([_known(word, model_names(), "model") for word in words])
+
+
+def _once(items: Any) -> Any:
+    """The list as it is; ValueError where something is in it twice."""
+    twice = next((item for i, item in enumerate(items or ()) if item in items[:i]), None)
+    if twice is not None:
+        raise ValueError(f"{twice!r} is listed twice")
+    return items
+
+
+class Calibration(_Strict):
+    """The calibration set: `images` drawn from the training split in batches of `batch`.
+
+    `list`: `seeded` draws by `seed`; `attribution` takes the order of the data set's ATTRIBUTION.csv; else a text file
+    of relative paths.
+    """
+
+    images: Images = 32
+    batch: Images = 32
+    seed: Seed = 0
+    list: str = Field(default="seeded", min_length=1)
+    split: str | None = Field(default=None, min_length=1)
+    train_batch: Images = 64
+    augment: Literal["none", "light", "full"] = "light"
+
+
+class Latency(_Strict):
+    """Latency of FP32 and quantized forms, measured in turn: `runs` batches of `batch` images on `threads` threads."""
+
+    batch: Images = 8
+    runs: int = Field(default=20, ge=3, le=1_000_000)
+    warmup: int = Field(default=3, ge=0, le=1_000_000)
+    threads: int | None = Field(default=None, ge=1)
+
+
+class TaskEntry(_Strict):
+    """A task on a data set, with the models to run."""
+
+    task: str = "classification"
+    dataset: str
+    models: list[str] = Field(min_length=1)
+    limit: Images | None = None
+
+    _task = field_validator("task")(lambda word: _known(word, task_names(), "task"))
+    _dataset = field_validator("dataset")(lambda word: _known(word, [*dataset_names(), "none"], "data set"))
+    _names = field_validator("models")(_models)
+
+
+class MethodEntry(_Strict):
+    """A method, or a named variant of it with its options; what is left out is taken from the suite."""
+
+    method: str
+    variant: str = Field(default="", pattern=r"^[A-Za-z0-9_.+=-]*$", max_length=80)
+    options: dict[str, Any] = Field(default_factory=dict)
+    bits: list[str] | None = Field(default=None, min_length=1)
+    models: list[str] | None = Field(default=None, min_length=1)
+    seeds: list[Seed] | None = Field(default=None, min_length=1)
+    calibration: Calibration | None = None
+
+    _method = field_validator("method")(lambda word: _known(word, list(all_cards()), "method"))
+    _widths = field_validator("bits")(_bits)
+    _names = field_validator("models")(_models)
+    _seeds = field_validator("seeds")(_once)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, value: Any) -> Any:
+        return {"method": value} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _options(self) -> MethodEntry:
+        check_options(all_cards()[self.method], self.options)
+        return self
+
+
+class Suite(_Strict):
+    """What to run: the product of methods, tasks with their models, bits and seeds.
+
+    `mode: accounting` counts size and operations without data or weights. `keep: none` drops each quantized model's
+    file once its cell is done.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)
+    description: str = ""
+    mode: Literal["measure", "accounting"] = "measure"
+    tasks: list[TaskEntry] = Field(min_length=1)
+    methods: list[MethodEntry] = Field(min_length=1)
+    bits: list[str] = Field(min_length=1)
+    seeds: list[Seed] = Field(default=[0], min_length=1)
+    calibration: Calibration = Calibration()
+    latency: Latency | None = None
+    threads: int | None = Field(default=None, ge=1)
+    keep: Literal["all", "none"] = "all"
+
+    _widths = field_validator("bits")(_bits)
+    _seeds = field_validator("seeds")(_once)
+
+    @model_validator(mode="after")
+    def _every_entry_runs(self) -> Suite:
+        """Refuse what would vanish from the product, or have no data, without a word."""
+        run = list(dict.fromkeys(model for task in self.tasks for model in task.models))
+        for i, entry in enumerate(self.methods):
+            for j, model in enumerate(entry.models or ()):
+                if model not in run:
+                    what = f"no task of this suite runs the model {model!r}; {nearest(model, run)}"
+                    raise MisplacedError(what, "methods", i, "models", j)
+        for i, task in enumerate(self.tasks):
+            if task.dataset == "none" and self.mode != "accounting":
+                raise MisplacedError("data set none serves mode: accounting alone", "tasks", i, "dataset")
+        return self
+
+
+def shipped_suites() -> list[str]:
+    """Names of the suites that come with vitq."""
+    folder = resources.files("vitq.benchmarks") / "suites"
+    return sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml"))
+
+
+def load_suite(name: str) -> Suite:
+    """A shipped suite by name, or a YAML file by path; raises BadInputError that names the line at fault."""
+    path = Path(name)
+    if name in shipped_suites():
+        text = (resources.files("vitq.benchmarks") / "suites" / f"{name}.yaml").read_text("utf-8")
+        return parse_suite(text, f"suite {name}")
+    if path.suffix not in (".yaml", ".yml"):
+        raise BadInputError(
+            f"no suite is called {short(name)} (a suite file ends in .yaml); {nearest(name, shipped_suites())}"
+        )
+    try:
+        text = yaml_text.read_text(path)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise BadInputError(f"suite file {name} cannot be read: {error.__class__.__name__}: {error}") from None
+    return parse_suite(text, name)
+
+
+def parse_suite(text: str, shown: str) -> Suite:
+    """Validate a suite's text; `shown` names it in errors."""
+    all_cards()  # a broken card must not be taken for a fault of the suite
+    raw, node = yaml_text.parse(text, shown)
+    if not isinstance(raw, dict):
+        raise BadInputError(f"{shown} is not a suite: it must be a mapping with name, tasks, methods and bits")
+    try:
+        return Suite.model_validate(raw)
+    except ValidationError as error:
+        line = yaml_text.line_of(node, location(error))
+        raise BadInputError(f"{shown} line {line}: {describe(error, Suite)}") from None

@@ -1,0 +1,113 @@
+"""Messages between the driver and its workers: what is to be measured of a cell, and what became of it.
+
+All are picklable: a worker may be a process that knows nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from vitq.benchmarks.plan.identity import Identities
+from vitq.benchmarks.plan.site import Site
+from vitq.benchmarks.plan.suite import Latency
+from vitq.record import Asked, CellKey, Kind, Provenance, Record, key_of
+
+
+@dataclass(frozen=True)
+class Order:
+    """One cell to be worked on: which of its measurements, and everything they need.
+
+    `wanted` are the kinds that have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
+    is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
+    whether the file stays when the cell is done.
+    """
+
+    cell: CellKey
+    identities: Identities
+    site: Site
+    folder: Path
+    provenance: Provenance
+    wanted: tuple[Kind, ...] = ()
+    fp32_wanted: bool = False
+    latency: Latency | None = None
+    latency_threads: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    keep_model: bool = True
+    paper_name: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What names this work in locks and folders: cells with the same work have the same name."""
+        own = self.identities.own
+        return key_of(own["model"] if "model" in own else own["counts"])[:16]
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder for files of this model's record; the same for the same inputs, so that training can resume."""
+        return self.folder / "artifacts" / self.name
+
+    @property
+    def model_path(self) -> Path:
+        """The quantized model's file."""
+        return self.folder / "models" / f"{self.name}.safetensors"
+
+    @property
+    def asked(self) -> Asked:
+        """The line that joins the cell to its measurements."""
+        found = self.identities
+        return Asked(
+            cell=self.cell, keys=found.keys, fp32_key=found.fp32_key, paper_name=self.paper_name,
+            provenance=self.provenance,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """A worker is in a phase, `done` of `total` steps (0: unknown)."""
+
+    order: Order
+    phase: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A worker has finished one measurement, whichever way it ended."""
+
+    order: Order
+    record: Record
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A worker has ended. `bad_input` is the line for the user when the cell failed by bad input.
+
+    `fatal` ends the whole run (a full disk): what was measured before has been told.
+    """
+
+    order: Order
+    bad_input: str | None = None
+    fatal: str | None = None
+
+
+@dataclass(frozen=True)
+class Tell:
+    """What a worker talks to: `phase(name, done, total)`, `total` 0 where it is unknown, and `record(record)`."""
+
+    phase: Send
+    record: Callable[[Record], None] = field(default=lambda _record: None)
+
+
+class Send(Protocol):
+    """Tells the driver of a phase: `send(phase, done, total)`, `total` 0 where it is unknown."""
+
+    def __call__(self, phase: str, done: int, total: int) -> None:
+        """Send it."""
+
+
+Event = Progressed | Measured | Finished

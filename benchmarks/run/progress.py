@@ -1,0 +1,110 @@
+"""Progress on a terminal: one bar for the matrix, one for the running cell's phase; plain lines elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as TimeLeft
+
+from vitq.benchmarks.run.messages import Order, Send
+from vitq.benchmarks.run.runner import Listener
+from vitq.record import Record
+from vitq.reports.escape import line
+
+
+def plain_console() -> Console:
+    """Standard error, on which text is shown as it is: `[red]` and `:x:` mean nothing here."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+
+
+@contextmanager
+def listener(console: Console) -> Iterator[Listener]:
+    """Bars on a terminal, a line a cell elsewhere."""
+    if not console.is_terminal:
+        yield Lines(console)
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn())
+    with Progress(*columns, TimeElapsedColumn(), TimeLeft(), console=console, transient=True) as progress:
+        yield Bars(progress)
+
+
+@contextmanager
+def phases(console: Console) -> Iterator[Send]:
+    """One bar for the phases of a task in this process; silent where there is no terminal."""
+    if not console.is_terminal:
+        yield lambda phase, done, total: None  # noqa: ARG005
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("")
+        yield lambda phase, done, total: progress.update(bar, description=phase, completed=done, total=total or None)
+
+
+def outcome(order: Order, records: Sequence[Record]) -> str:
+    """One line on how a cell ended: its accuracy and size, or what went wrong."""
+    bad = next((r for r in records if r.status != "done"), None)
+    seconds = sum(sum(r.seconds.values()) for r in records)
+    done = ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
+    said = line(bad.error or "") if bad else done
+    return f"{bad.status if bad else 'done':<11} {line(order.cell.id)}  {said}  ({seconds:.1f} s)"
+
+
+def _measured(record: Record) -> str:
+    if record.kind == "accuracy":
+        return ", ".join(f"{name} {m.value:.2f} %" for name, m in list(record.metrics.items())[:1])
+    if record.kind == "counts" and record.size is not None:
+        return f"{record.size.packed_mb:.3f} MB"
+    return ", ".join(f"{row.exec} {row.median_ms:.1f} ms" for row in record.latency)
+
+
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
+
+
+class Lines:
+    """A line when a cell ends."""
+
+    def __init__(self, console: Console) -> None:
+        self.console, self.count = console, ""
+
+    def matrix(self, done: int, total: int) -> None:
+        """Remember how far the matrix is."""
+        self.count = f"[{done}/{total}]"
+
+    def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Say nothing: a log has no use for steps."""
+
+    def ended(self, order: Order, records: Sequence[Record]) -> None:
+        """Print how the cell ended."""
+        _print(self.console, f"{self.count} {outcome(order, records)}")
+
+
+class Bars:
+    """Two bars, with the time left of each."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.cells = progress.add_task("cells", total=None)
+        self.step = progress.add_task("", total=None, visible=False)
+        self.shown = ""
+
+    def matrix(self, done: int, total: int) -> None:
+        """Move the matrix's bar."""
+        self.progress.update(self.cells, completed=done, total=total)
+
+    def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Move the phase's bar; a new phase starts a new bar, so that the time left is its own."""
+        label = f"{cell_id} · {phase}"
+        if label != self.shown:
+            self.progress.remove_task(self.step)
+            self.step = self.progress.add_task(label, total=total or None)
+            self.shown = label
+        self.progress.update(self.step, completed=done, total=total or None)
+
+    def ended(self, order: Order, records: Sequence[Record]) -> None:
+        """Print failures above the bars."""
+        if any(r.status != "done" for r in records):
+            _print(self.progress.console, outcome(order, records))

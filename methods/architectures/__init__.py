@@ -1,0 +1,1 @@
+"""Architecture adapters: what a method may know of a model, a module a family."""

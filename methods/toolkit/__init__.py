@@ -1,0 +1,1 @@
+"""What methods share: quantizers, observers, quantized layers, and models as files."""

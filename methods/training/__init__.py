@@ -1,0 +1,1 @@
+"""One trainer for every method that trains: schedules, checkpoints, several GPUs."""

@@ -1,0 +1,138 @@
+"""A row a cell: what was asked for, joined with every measurement that has its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from vitq.record import (
+    KINDS,
+    Asked,
+    Calibrated,
+    CellKey,
+    Fidelity,
+    Identity,
+    Kind,
+    LatencyRow,
+    Line,
+    Metric,
+    ModelFile,
+    Operations,
+    Provenance,
+    Record,
+    Size,
+    Status,
+)
+
+
+class Row(BaseModel):
+    """One cell with what is known of it; a measurement that is missing leaves its fields empty.
+
+    Attributes:
+        keys: of the measurements that were asked for, by kind; `identity` likewise.
+        fp32: the FP32 model's metrics on the same samples.
+        status: `done` where every measurement that was asked for is; else that of the first that is not.
+        folder: results folder that `files` and outcomes are relative to; None where records were given without one.
+        outcomes, fp32_outcomes: files of every sample's outcome, relative to `folder`.
+        seconds: by phase, over all measurements; `peak_memory_mb` the largest.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    cell: CellKey
+    keys: dict[Kind, str] = Field(default_factory=dict)
+    identity: dict[Kind, Identity] = Field(default_factory=dict)
+    status: Status
+    fidelity: Fidelity = "baseline"
+    paper_name: str | None = None
+    metrics: dict[str, Metric] = Field(default_factory=dict)
+    fp32: dict[str, Metric] = Field(default_factory=dict)
+    outcomes: str | None = None
+    fp32_outcomes: str | None = None
+    output_sha256: str | None = None
+    size: Size | None = None
+    operations: Operations | None = None
+    latency: list[LatencyRow] = Field(default_factory=list)
+    model_file: ModelFile | None = None
+    calibrated: Calibrated | None = None
+    details: dict[str, Any] = Field(default_factory=dict)
+    files: dict[str, str] = Field(default_factory=dict)
+    seconds: dict[str, float] = Field(default_factory=dict)
+    peak_memory_mb: float | None = None
+    error: str | None = None
+    warnings: list[str] = Field(default_factory=list)
+    provenance: Provenance
+    latency_provenance: Provenance | None = None
+    folder: Path | None = None
+
+    @property
+    def key(self) -> str:
+        """What names the row in short: the key of its accuracy, or of its counts where nothing was evaluated."""
+        return self.keys.get("accuracy") or self.keys.get("counts") or next(iter(self.keys.values()), "")
+
+    def part(self, name: str) -> str | None:
+        """A part of the accuracy's identity, such as `weights` or `validation`."""
+        return self.identity.get("accuracy", {}).get(name)
+
+
+def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
+    """A row for every cell that was asked for, in the order of asking; the last asking and the last records count.
+
+    A finished record is kept before a later failure of the same key: it has measured, and the failure has not.
+    """
+    asked: dict[str, Asked] = {}
+    records: dict[tuple[Kind, str], Record] = {}
+    for line in lines:
+        if isinstance(line, Asked):
+            asked[line.cell.id] = line
+        elif line.finished or not _finished(records.get((line.kind, line.key))):
+            records[line.kind, line.key] = line
+    rows = [_row(each, records, folder) for each in asked.values()]
+    return [row for row in rows if row is not None]
+
+
+def _finished(record: Record | None) -> bool:
+    return record is not None and record.finished
+
+
+def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | None) -> Row | None:
+    """None for a cell of which nothing is known yet."""
+    own = {kind: records[kind, key] for kind in KINDS if (key := asked.keys.get(kind)) and (kind, key) in records}
+    if not own:
+        return None
+    fp32 = records.get(("accuracy", asked.fp32_key or ""))
+    bad = next((r for r in own.values() if r.status != "done"), None)
+    main = own.get("accuracy") or own.get("model") or next(iter(own.values()))
+    fields: dict[str, Any] = {}
+    for record in own.values():
+        fields.setdefault("details", {}).update(record.details)
+        fields.setdefault("files", {}).update(record.files)
+        fields.setdefault("seconds", {}).update(record.seconds)
+    measured = {kind: own[kind] for kind in ("model", "accuracy", "counts", "latency") if kind in own}
+    return Row(
+        cell=asked.cell,
+        keys=asked.keys,
+        identity={kind: record.identity for kind, record in own.items()},
+        status=bad.status if bad else "done",
+        fidelity=main.fidelity,
+        paper_name=asked.paper_name,
+        metrics=measured["accuracy"].metrics if "accuracy" in measured else {},
+        fp32=fp32.metrics if fp32 else {},
+        outcomes=measured["accuracy"].outcomes if "accuracy" in measured else None,
+        fp32_outcomes=fp32.outcomes if fp32 else None,
+        output_sha256=measured["accuracy"].output_sha256 if "accuracy" in measured else None,
+        size=measured["counts"].size if "counts" in measured else None,
+        operations=measured["counts"].operations if "counts" in measured else None,
+        latency=measured["latency"].latency if "latency" in measured else [],
+        model_file=measured["model"].model_file if "model" in measured else None,
+        calibrated=measured["model"].calibrated if "model" in measured else None,
+        peak_memory_mb=max((r.peak_memory_mb for r in own.values() if r.peak_memory_mb), default=None),
+        error=bad.error if bad else None,
+        warnings=list(dict.fromkeys(text for r in own.values() for text in r.warnings)),
+        provenance=main.provenance,
+        latency_provenance=measured["latency"].provenance if "latency" in measured else None,
+        folder=folder,
+        **fields,
+    )

@@ -1,0 +1,95 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vitq.benchmarks.plan.cells import expand, limited, picker
+from vitq.benchmarks.plan.suite import load_suite, parse_suite, shipped_suites
+from vitq.errors import BadInputError
+
+SUITE = """
+name: tiny
+tasks: [{dataset: digits, models: [digits_vit]}]
+bits: [W8A8, W4A4]
+seeds: [0, 1]
+methods: [minmax, {method: fp32, bits: [FP32]}, {method: repq_vit, variant: channel, options: {layernorm: channel}}]
+"""
+
+
+def test_a_suite_is_the_product_of_its_parts():
+    cells, _ = expand(parse_suite(SUITE, "tiny"))
+    assert len(cells) == 2 * (2 + 1 + 2)
+    assert "repq_vit[channel]/classification/digits/digits_vit/W4A4/seed1" in [c.id for c in cells]
+
+
+def test_what_a_method_cannot_do_is_left_out_with_its_reason():
+    cells, refused = expand(parse_suite(SUITE.replace("[W8A8, W4A4]", "[W8A8, FP32]"), "tiny"))
+    assert [r.id for r in refused if r.id.startswith("minmax")] == [
+        f"minmax/classification/digits/digits_vit/FP32/seed{seed}" for seed in (0, 1)
+    ]
+    assert all(r.reason for r in refused)
+    assert not any(c.method == "minmax" and c.bits == "FP32" for c in cells)
+
+
+def test_a_cell_carries_every_option_with_its_default():
+    cells, _ = expand(parse_suite(SUITE, "tiny"))
+    channel = next(c for c in cells if c.variant == "channel")
+    assert channel.options["layernorm"] == "channel"
+    assert channel.options["softmax"] == "log_sqrt2"
+
+
+@pytest.mark.parametrize("name", shipped_suites())
+def test_shipped_suites_expand_to_different_cells(name):
+    cells, _ = expand(load_suite(name))
+    assert len({c.id for c in cells}) == len(cells)
+    asked = [c.model_dump_json(exclude={"id", "variant"}) for c in cells]
+    assert len(set(asked)) == len(cells), "two cells of a suite measure the same thing"
+
+
+def test_two_entries_of_the_same_id_are_refused():
+    with pytest.raises(BadInputError, match="give one of the two entries a variant"):
+        expand(parse_suite(SUITE.replace("methods: [minmax,", "methods: [minmax, minmax,"), "tiny"))
+
+
+def test_a_subset_is_a_cell_of_its_own():
+    cell = expand(parse_suite(SUITE, "tiny"))[0][0]
+    assert limited(cell, 5).id == f"{cell.id}/limit5"
+    assert limited(limited(cell, 5), 7).id == f"{cell.id}/limit7"
+
+
+def test_one_model_on_two_data_sets_is_two_cells():
+    tasks = [f"{{dataset: {name}, models: [vit_tiny_patch16_224]}}" for name in ("imagenet-1k", "imagenet-proxy")]
+    cells, _ = expand(
+        parse_suite(SUITE.replace("[{dataset: digits, models: [digits_vit]}]", f"[{', '.join(tasks)}]"), "tiny")
+    )
+    assert len({c.id for c in cells}) == len(cells) == 20
+
+
+@pytest.mark.parametrize(
+    ("expression", "text", "expected"),
+    [
+        ("repq", "repq_vit/x/W4A4", True),
+        ("repq and W4A4", "repq_vit/x/W8A8", False),
+        ("not (swin or w8)", "a/swin/W4", False),
+        ("not swin or w8", "a/swin/W8", True),
+        ("minmax or repq_vit[clip]", "repq_vit[clip]/x", True),
+    ],
+)
+def test_expressions_pick_by_substring(expression, text, expected):
+    assert picker(expression)(text) is expected
+
+
+@pytest.mark.parametrize("expression", ["", "and", "a and", "(a", "a b", "a )", "not"])
+def test_an_unreadable_expression_is_said_so(expression):
+    with pytest.raises(BadInputError, match="-k"):
+        picker(expression)
+
+
+@given(
+    st.recursive(st.sampled_from(["a", "b", "c"]), lambda t: st.tuples(st.sampled_from(["and", "or"]), t, t)),
+    st.text("abc"),
+)
+def test_expressions_mean_what_python_means(tree, text):
+    def write(node, leaf):
+        return leaf(node) if isinstance(node, str) else f"({write(node[1], leaf)} {node[0]} {write(node[2], leaf)})"
+
+    assert picker(write(tree, str))(text) == eval(write(tree, lambda word: str(word in text)))
