@@ -22,8 +22,8 @@ from torch import Tensor, nn
 
 from vitq.datasets import digit_scans, digits
 from vitq.datasets.batches import Batch, mix, seed_of
-from vitq.methods.base import silent
 from vitq.methods.training.trainer import Recipe, train
+from vitq.subject import silent
 from vitq.tasks import registry
 from vitq.tasks.base import Data, LoadedModel, Measured, Places, Task
 from vitq.tasks.names import model_entry

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from importlib import resources
+from importlib import import_module, resources
+from importlib.util import find_spec
 from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict
 
 from vitq.methods.bits import Bits
+from vitq.options import declared
 
 Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
@@ -96,7 +98,23 @@ class Card(BaseModel):
 def all_cards() -> dict[str, Card]:
     """Every method's card by name."""
     folder = resources.files("vitq.methods")
-    places = [f / "card.yaml" for f in sorted(folder.iterdir(), key=str)]
-    texts = [place.read_text(encoding="utf-8") for place in places if place.is_file()]
-    cards = [Card.model_validate(yaml.safe_load(text)) for text in texts]
+    files = [f / "card.yaml" for f in sorted(folder.iterdir(), key=str)]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    cards = [_with_options(Card.model_validate(yaml.safe_load(text))) for text in texts]
     return {card.name: card for card in cards}
+
+
+def _with_options(card: Card) -> Card:
+    """The card with the options that its method declares."""
+    name = f"vitq.methods.{card.name}.options"
+    if find_spec(name) is None:
+        return card
+    found = [
+        Hyperparameter(
+            name=o.name, default=list(o.default) if o.kind == "list" else o.default,
+            type=o.kind if o.kind in ("whole", "number", "text") else None,  # type: ignore[arg-type]
+            choices=None if o.choices is None else list(o.choices), source=o.source, note=o.note, file=o.file,
+        )
+        for o in declared(import_module(name).Options).values()
+    ]  # fmt: skip
+    return card.model_copy(update={"hyperparameters": found})

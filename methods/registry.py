@@ -27,4 +27,4 @@ def load(name: str) -> Method:
     """The module `vitq.methods.<name>`, which offers what `Method` describes; raises UnknownMethodError."""
     if name not in all_cards():
         raise UnknownMethodError(name)
-    return cast(Method, import_module(f"vitq.methods.{name}"))
+    return cast(Method, import_module(f"vitq.methods.{name}.method"))

@@ -5,6 +5,7 @@ A batch is a pair: images [B, C, H, W], normalized, and labels, class indices [B
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from itertools import chain
@@ -106,6 +107,18 @@ class Classification:
     def distill(self, student: Tensor, teacher: Tensor) -> Tensor:
         """Cross entropy of the student's softmax against the teacher's, averaged over the batch, as ReActNet does."""
         return F.cross_entropy(student, teacher.softmax(dim=-1))
+
+    def digest(self, output: Tensor) -> str:
+        """sha256 of the logits' bytes as float32."""
+        return hashlib.sha256(output.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
+
+    def example(self, entry: ModelEntry, n: int, device: str = "cpu", seed: int = 0) -> Batch:
+        """`n` images of noise of the entry's input shape on a device, labels 0; on `meta` nothing is drawn."""
+        size = entry.preprocessing.size
+        labels = torch.zeros(n, dtype=torch.long, device=device)
+        if device == "meta":
+            return torch.empty(n, *size, device=device), labels
+        return torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device), labels
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
         """These images [B, C, H, W] with labels drawn uniformly by the generator."""

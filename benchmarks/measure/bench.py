@@ -19,9 +19,9 @@ from vitq.benchmarks.run.messages import Order, Tell
 from vitq.methods.base import Method
 from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
-from vitq.methods.options import make_options
 from vitq.methods.registry import load as load_method
 from vitq.methods.toolkit import devices
+from vitq.options import make_options
 from vitq.record import Kind, Provenance, Record, key_of
 from vitq.tasks.base import Data, LoadedModel, Task
 from vitq.tasks.registry import load as load_task

@@ -13,10 +13,11 @@ from torch import nn
 
 from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.measure.sizes import stored_tensors
-from vitq.methods.base import Batch, InputSpec, Job, Quantized
+from vitq.methods.base import Quantized
 from vitq.methods.toolkit import saving
 from vitq.record import Calibrated, ModelFile, Record
 from vitq.saved import load_quantized
+from vitq.subject import Batch, InputSpec, Subject
 from vitq.tasks.base import Data
 from vitq.tasks.names import model_entry
 
@@ -131,9 +132,9 @@ class _Reading:
         return Calibrated(read=min(given, self.batches * size), given=given, evaluated=self.data.calibration_overlap)
 
 
-def _job(bench: Bench, reading: _Reading) -> Job:
+def _job(bench: Bench, reading: _Reading) -> Subject:
     order, task, data, loaded = bench.order, bench.task, bench.data, bench.loaded
-    return Job(
+    return Subject(
         model=copy.deepcopy(loaded.model),
         bits=bench.bits,
         calibration=reading.calibration,

@@ -210,7 +210,7 @@ def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, 
 @cache
 def method_code(method: str) -> str:
     """The code of a method and all it imports."""
-    return code_sha256(f"vitq.methods.{method}")
+    return code_sha256(f"vitq.methods.{method}.method")
 
 
 @cache

@@ -20,8 +20,7 @@ from vitq.benchmarks.measure.counts import count
 from vitq.benchmarks.measure.quantize import Restored, dropped_after, quantize, restore
 from vitq.benchmarks.measure.timing import time_forms
 from vitq.benchmarks.run.messages import Finished, Order, Send, Tell
-from vitq.errors import BadInputError
-from vitq.methods.base import MethodInputError, UnsupportedError
+from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.methods.toolkit import devices
 from vitq.record import Kind, Status
 

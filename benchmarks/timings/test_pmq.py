@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from vitq.methods import pmq
-from vitq.methods.base import InputSpec, Job
 from vitq.methods.bits import Bits
+from vitq.methods.pmq import method as pmq
+from vitq.subject import InputSpec, Subject
 
 
-def job() -> Job:
+def job() -> Subject:
     """A 6-block ViT on 16 images of 32x32, small enough to search one component at a time."""
     torch.manual_seed(0)
     model = VisionTransformer(img_size=32, patch_size=4, embed_dim=64, depth=6, num_heads=4, num_classes=10).eval()
@@ -24,7 +24,7 @@ def job() -> Job:
     def synthesize(images: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         return images, torch.randint(10, (images.shape[0],), generator=generator)
 
-    return Job(
+    return Subject(
         model=model, bits=Bits(4, 4), calibration=lambda: iter([batch]), forward=lambda m, b: m(b[0]),
         loss=lambda out, b: F.cross_entropy(out, b[1]), distance=lambda left, right: (left - right).abs().mean(),
         distill=lambda s, t: F.kl_div(s.log_softmax(-1), t.softmax(-1)), synthesize=synthesize,

@@ -17,14 +17,14 @@ import timm
 import torch
 from torch import Tensor, nn
 
-from vitq.methods import repq_vit
-from vitq.methods.base import InputSpec, Job
 from vitq.methods.bits import Bits
+from vitq.methods.repq_vit import method as repq_vit
+from vitq.subject import InputSpec, Subject
 
 BATCH, ROUNDS = 32, 5
 
 
-def job(model: nn.Module, images: Tensor) -> Job:
+def job(model: nn.Module, images: Tensor) -> Subject:
     """A W4A4 job on one batch; losses are never asked for."""
 
     def unused(*_: Any) -> Tensor:
@@ -32,7 +32,7 @@ def job(model: nn.Module, images: Tensor) -> Job:
 
     spec = InputSpec((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
     bits = Bits(4, 4)
-    return Job(model, bits, lambda: iter([images]), lambda m, x: m(x), unused, unused, unused, unused, spec)
+    return Subject(model, bits, lambda: iter([images]), lambda m, x: m(x), unused, unused, unused, unused, spec)
 
 
 @pytest.fixture(scope="module")

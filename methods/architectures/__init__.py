@@ -1,1 +1,1 @@
-"""Architecture adapters: what a method may know of a model, a module a family."""
+"""Architecture adapters: what a method may know of a model, a module a family of architectures."""

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit.layers import Packed, State
 from vitq.methods.toolkit.observers import flat
 from vitq.methods.toolkit.quantizers import round_ste

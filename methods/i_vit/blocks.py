@@ -12,7 +12,7 @@ from timm.layers.drop import DropPath
 from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import functions, products, sums
 from vitq.methods.i_vit.network import Flow, each
 from vitq.methods.i_vit.plan import Plan

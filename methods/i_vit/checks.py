@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.i_vit import functions, products
 from vitq.methods.i_vit.grids import Node, Output
 from vitq.methods.i_vit.network import Network

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
 from vitq.methods.i_vit.operators_release import straight_through

@@ -11,7 +11,7 @@ import copy
 import torch
 from torch import nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import functions, products, sums
 from vitq.methods.i_vit.integer_functions import IntegerGelu, IntegerLayerNorm, IntegerSoftmax
 from vitq.methods.i_vit.integer_products import ImageIn, IntegerLinear, IntegerMatMul, LogitsOut

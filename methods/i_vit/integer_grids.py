@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.i_vit.dyadic import Dyadic, Rounding, dyadic, requantize
 from vitq.methods.i_vit.grids import Output, fill, packed_rows
 from vitq.methods.toolkit.layers import Codes, Packed, State

@@ -6,7 +6,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import Plan
 from vitq.methods.i_vit.swin import IntegerSwin

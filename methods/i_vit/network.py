@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import products, sums
 from vitq.methods.i_vit.grids import Node, Scaled
 from vitq.methods.i_vit.plan import Plan

@@ -8,7 +8,7 @@ import torch
 from timm.models.swin_transformer import PatchMerging, window_partition, window_reverse
 from torch import Tensor, nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import functions, products, sums
 from vitq.methods.i_vit.blocks import IntegerBlock, PatchEmbed
 from vitq.methods.i_vit.grids import Scaled

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import nn
 
-from vitq.methods.base import UnsupportedError
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import functions, products, sums
 from vitq.methods.i_vit.blocks import IntegerBlock, PatchEmbed
 from vitq.methods.i_vit.network import Flow, LogitsOut, Network, classifier, depth_rates, each

@@ -13,7 +13,7 @@ from typing import Literal
 
 import torch
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.pmq.components import Component, Widths
 from vitq.methods.pmq.pareto import Frontier, frontier
 from vitq.methods.pmq.sensitivity import Table

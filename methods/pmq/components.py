@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import Output
 from vitq.methods.bits import Bits
 from vitq.methods.pmq.clipping import MSEClip
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 from vitq.methods.toolkit.standard_layers import Layer, quantize_places
+from vitq.subject import Output
 
 Widths = dict[str, tuple[int, int]]
 """Component name to (weight width, activation width); a product has no weight and carries its activation width."""

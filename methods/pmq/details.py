@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from vitq.methods.options import without_effect
 from vitq.methods.pmq.allocation import Kind, Problem, perturbations
 from vitq.methods.pmq.components import Component, Widths
 from vitq.methods.pmq.pareto import Frontier
 from vitq.methods.pmq.sensitivity import Table
+from vitq.options import without_effect
 
 _POINTS = 200
 

@@ -15,8 +15,8 @@ import torch
 from timm.models.swin_transformer import SwinTransformerBlock, window_partition
 from torch import Tensor, nn
 
+from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import attentions
-from vitq.methods.base import MethodInputError
 from vitq.methods.pmq.components import Component, Widths, clip, set_width
 from vitq.methods.toolkit.layers import QMatMul, restore_child
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer

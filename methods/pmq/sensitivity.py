@@ -22,7 +22,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.pmq.components import Component, clip, set_width
 from vitq.methods.toolkit.layers import QMatMul
 from vitq.methods.toolkit.quantizers import UniformQuantizer

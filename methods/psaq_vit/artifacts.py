@@ -13,8 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from vitq.methods.base import Batch, InputSpec, MethodInputError, Output
+from vitq.errors import MethodInputError
 from vitq.methods.psaq_vit.image_generation import Curves
+from vitq.subject import Batch, InputSpec, Output
 
 _COLUMNS, _ROWS, _GAP, _CAPTION, _TILE = 8, 2, 4, 16, 112
 _CURVE_POINTS = 100

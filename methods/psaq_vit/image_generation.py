@@ -14,9 +14,10 @@ from dataclasses import dataclass, field, fields
 import torch
 from torch import Tensor, nn
 
+from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import ExplicitWindowAttention
-from vitq.methods.base import InputSpec, Job, MethodInputError, Progress
 from vitq.methods.psaq_vit.patch_similarity import DropToken, PatchEntropy
+from vitq.subject import InputSpec, Progress, Subject
 
 Curves = dict[str, list[float]]
 """Loss terms by name, a value an iteration."""
@@ -180,7 +181,7 @@ def variation_target(recipe: ImageRecipe, shape: torch.Size, generator: torch.Ge
     return drawn * variation_scale(shape)
 
 
-def generate(job: Job, model: nn.Module, recipe: ImageRecipe) -> Generated:
+def generate(job: Subject, model: nn.Module, recipe: ImageRecipe) -> Generated:
     """PSAQ-ViT's images: L = -sum of entropies + one-hot + 0.05 |TV - t| (equations 9 to 12), in two rounds.
 
     `model` is the explicit FP model; its parameters are put back as they were. Labels are drawn by the task, once.

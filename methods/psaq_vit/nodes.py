@@ -13,8 +13,8 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import MatMul, attentions, make_explicit
-from vitq.methods.base import Batch, MethodInputError, Output, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.layers import (
     Packed,
@@ -29,6 +29,7 @@ from vitq.methods.toolkit.layers import (
 )
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer, round_ste, scalar
+from vitq.subject import Batch, Output
 
 EMBEDDING = ("patch_embed.proj", "patch_embed.norm", "tokens", "position", "position_add")
 ATTENTION = ("attn.qkv", "attn.logits", "attn.bias", "attn.bias_add", "attn.av", "attn.proj")

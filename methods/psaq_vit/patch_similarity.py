@@ -15,8 +15,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import ExplicitWindowAttention, attentions
-from vitq.methods.base import UnsupportedError
 
 DropToken = Literal["first", "class"]
 """`first`: token 0 of every attention, as in the released code, Swin's windows included; `class`: class tokens only."""

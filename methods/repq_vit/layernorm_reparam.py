@@ -14,8 +14,8 @@ import torch
 from timm.models.swin_transformer import PatchMerging
 from torch import Tensor, nn
 
+from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import ExplicitBlock, ExplicitSwinBlock
-from vitq.methods.base import UnsupportedError
 from vitq.methods.toolkit.quantizers import Quantizer
 
 _FAR = 1024.0

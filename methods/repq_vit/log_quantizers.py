@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit.observers import PERCENTILES, chunks
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 from vitq.methods.toolkit.quantizers import Quantizer, scalar

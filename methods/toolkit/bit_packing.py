@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 
 MAX_BITS = 17
 """16, and one bit more where a zero point that is no integer gives a grid one more code."""

@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
-from vitq.methods.base import MethodInputError
 from vitq.methods.toolkit.quantizers import Mode, Quantizer
 
 

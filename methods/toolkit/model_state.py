@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit.layers import Codes, HasPacked, HasState
 from vitq.methods.toolkit.saved_file import Entry
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 from vitq.methods.toolkit.quantizers import scalar
 

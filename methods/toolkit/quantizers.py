@@ -13,7 +13,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 
 Mode = Literal["off", "observe", "calibrate", "on"]
 _MODES: tuple[Mode, ...] = ("off", "observe", "calibrate", "on")

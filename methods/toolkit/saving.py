@@ -18,7 +18,8 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from vitq.methods.base import MethodInputError, Quantized
+from vitq.errors import MethodInputError
+from vitq.methods.base import Quantized
 from vitq.methods.toolkit.model_state import holders, restore, state_of, stored
 from vitq.methods.toolkit.saved_file import FORMAT, VERSION, Entry, digest, flatten, read_index, write_index
 

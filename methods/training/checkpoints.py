@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 
 State = dict[str, Any]
 """Tensors, numbers, strings, lists and dicts only, so that reading runs no code."""

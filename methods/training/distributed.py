@@ -17,8 +17,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from vitq.methods.base import Batch, MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit import devices
+from vitq.subject import Batch
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from vitq.methods.base import Batch, MethodInputError, Progress, silent
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit import devices
 from vitq.methods.training import checkpoints
 from vitq.methods.training.distributed import Ranks, join
+from vitq.subject import Batch, Progress, silent
 
 Loss = Callable[[nn.Module, Batch], Tensor]
 History = list[dict[str, float]]

@@ -10,13 +10,12 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from vitq.errors import BadInputError
+from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.methods import registry
-from vitq.methods.base import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
-from vitq.methods.options import make_options
 from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.saved_file import read_index
+from vitq.options import make_options
 from vitq.tasks import registry as tasks
 from vitq.tasks.names import ModelEntry
 

@@ -10,10 +10,12 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.methods import fp32, minmax
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
+from vitq.methods.fp32 import method as fp32
+from vitq.methods.minmax import method as minmax
 from vitq.methods.toolkit.layers import QLinear, grids
+from vitq.subject import InputSpec, Subject
 
 
 def vit() -> nn.Module:
@@ -21,7 +23,7 @@ def vit() -> nn.Module:
     return VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=10).eval()
 
 
-def job(bits: Bits, batches: list[Tensor]) -> Job:
+def job(bits: Bits, batches: list[Tensor]) -> Subject:
     def calibration() -> Iterator[Any]:
         return iter(batches)
 
@@ -29,7 +31,7 @@ def job(bits: Bits, batches: list[Tensor]) -> Job:
         return torch.zeros(())
 
     spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
-    return Job(vit(), bits, calibration, lambda m, b: m(b), zero, zero, zero, lambda x, _: x, spec)
+    return Subject(vit(), bits, calibration, lambda m, b: m(b), zero, zero, zero, lambda x, _: x, spec)
 
 
 def test_fp32_is_the_model_itself() -> None:

@@ -13,13 +13,14 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.methods import i_vit
-from vitq.methods.base import InputSpec, Job, Quantized
+from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
+from vitq.methods.i_vit import method as i_vit
 from vitq.methods.i_vit.grids import Output
 from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.plan import Plan
+from vitq.subject import InputSpec, Subject
 
 SIZE = (3, 16, 16)
 CLASSES = 8
@@ -66,11 +67,11 @@ def batches(n: int = 3, size: int = 16, seed: int = 0) -> list[tuple[Tensor, Ten
     return out
 
 
-def job(model: nn.Module, folder: Path, seed: int = 0) -> Job:
+def job(model: nn.Module, folder: Path, seed: int = 0) -> Subject:
     def training(epoch: int) -> Iterator[Any]:
         return iter(batches(8, 16, seed=100 + epoch))
 
-    return Job(
+    return Subject(
         model=copy.deepcopy(model),
         bits=Bits(8, 8),
         calibration=lambda: iter(batches()),

@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 import torch
 
 from vitq.methods import registry
-from vitq.methods.base import InputSpec, Job, Quantized
+from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit import saving
+from vitq.subject import InputSpec, Subject
 from vitq.tasks.base import LoadedModel, Places
 from vitq.tasks.names import model_entry
 from vitq.tasks.registry import load as load_task
@@ -73,13 +74,14 @@ def quantize(case: Case, folder: Path) -> Quantized:
     """The case's model, calibrated on four images of noise."""
     known, method = loaded(case.model), registry.load(case.method)
     data = [(images(case.model, 4, seed=1), torch.arange(4))]
-    job = Job(
-        model=TASK.load_model(case.model, Places()).model, bits=Bits.parse(case.bits), calibration=lambda: iter(data),
+    subject = Subject(
+        model=TASK.load_model(case.model, Places()).model, calibration=lambda: iter(data),
         forward=TASK.forward, loss=TASK.loss, distance=TASK.distance, distill=TASK.distill,
         synthesize=lambda x, generator: TASK.synthesize(x, generator, known),
+        example=lambda: data[0], digest=TASK.digest,
         input=InputSpec(known.size, known.mean, known.std), training=lambda epoch: iter(data), artifacts=folder,
     )  # fmt: skip
-    done = method.quantize(job, method.Options(**case.options))
+    done = method.quantize(subject, Bits.parse(case.bits), method.Options(**case.options))
     done.model.eval()
     return done
 

@@ -18,8 +18,8 @@ from torch import nn
 from vitq.benchmarks.measure.accounting import Account, account
 from vitq.benchmarks.measure.macs import count_macs, explicit_copy, meta_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
-from vitq.methods import binary_vit
 from vitq.methods.architectures.explicit import MatMul, make_explicit
+from vitq.methods.binary_vit import method as binary_vit
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import load

@@ -134,7 +134,7 @@ IN: dict[str, tuple[Callable[[World], Any], set[str]]] = {
     "kind of device": (lambda w: replace(w, device="cuda"), {*MODEL, "fp32"}),
     "version of torch": (lambda w: w.package("torch"), {*ALL, "fp32"}),
     "version of pillow": (lambda w: w.package("pillow"), {*MODEL, "fp32"}),
-    "code of the method": (lambda w: w.code("vitq.methods.minmax"), {*ALL}),
+    "code of the method": (lambda w: w.code("vitq.methods.minmax.method"), {*ALL}),
     "code of what methods share": (lambda w: w.code("vitq.methods.base"), {*ALL, "fp32"}),
     "code of the task": (lambda w: w.code("vitq.tasks.classification"), {*MODEL, "fp32"}),
     "code of the data set": (lambda w: w.code("vitq.datasets.imagenet"), {*MODEL, "fp32"}),
@@ -164,7 +164,7 @@ OUT: dict[str, Callable[[World], Any]] = {
     "a stray file": lambda w: [(w.data / split / ".DS_Store").write_text("x") for split in ("train", "val")],
     "a training image that is not calibrated on": lambda w: image(w.data / "train" / SYNSETS[0] / "7.JPEG", 77),
     "the time of a file": lambda w: os.utime(w.data / "val" / SYNSETS[0] / "0.JPEG", (1, 1)),
-    "another method's code": lambda w: w.code("vitq.methods.i_vit"),
+    "another method's code": lambda w: w.code("vitq.methods.i_vit.method"),
     "another data set's code": lambda w: w.code("vitq.datasets.digits"),
     "another model's entry": lambda w: names.model_entries().pop("digits_swin", None),
     "the report's code": lambda w: w.code("vitq.reports.tables"),
@@ -235,10 +235,14 @@ def test_comments_docstrings_and_layout_are_no_code() -> None:
 
 
 def test_a_methods_code_is_what_it_imports_and_nothing_else() -> None:
-    found = reached(["vitq.methods.repq_vit"])
-    assert {"vitq.methods.repq_vit", "vitq.methods.toolkit.observers", "vitq.methods.toolkit.quantizers"} <= found
+    found = reached(["vitq.methods.repq_vit.method"])
+    assert {
+        "vitq.methods.repq_vit.method",
+        "vitq.methods.toolkit.observers",
+        "vitq.methods.toolkit.quantizers",
+    } <= found
     assert not [name for name in found if "i_vit" in name or "pmq" in name or name.startswith("vitq.datasets")]
-    assert "vitq.methods.i_vit.plan" in reached(["vitq.methods.i_vit"])
+    assert "vitq.methods.i_vit.plan" in reached(["vitq.methods.i_vit.method"])
 
 
 def test_every_module_that_a_method_really_imports_is_in_its_code() -> None:
@@ -253,9 +257,9 @@ def test_every_module_that_a_method_really_imports_is_in_its_code() -> None:
         real = set(
             subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
         )
-        assert real <= reached([f"vitq.methods.{method}"])
+        assert real <= reached([f"vitq.methods.{method}.method"])
 
 
 def test_keys_follow_from_parts() -> None:
     assert key_of({"a": "1", "b": "2"}) == key_of({"b": "2", "a": "1"}) != key_of({"a": "1", "b": "3"})
-    assert code_sha256("vitq.methods.fp32") == code_sha256("vitq.methods.fp32")
+    assert code_sha256("vitq.methods.fp32.method") == code_sha256("vitq.methods.fp32.method")

@@ -16,14 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitq.benchmarks.measure.accounting import account
-from vitq.methods import binary_vit
-from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized, UnsupportedError
+from vitq.errors import MethodInputError, UnsupportedError
+from vitq.methods.base import Quantized
+from vitq.methods.binary_vit import method as binary_vit
 from vitq.methods.binary_vit import packed
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import load
 from vitq.methods.toolkit import saving
+from vitq.subject import InputSpec, Subject
 
 W1A1 = Bits(1, 1)
 SHORT = binary_vit.Options(epochs=3, lr=3e-3, validate_every=2)
@@ -51,8 +53,8 @@ def batches(epoch: int, n: int = 4) -> Iterator[Pair]:
         yield torch.randn(6, 3, 16, 16, generator=generator), torch.randint(5, (6,), generator=generator)
 
 
-def job(model: nn.Module, folder: Path, seed: int = 0, **changes: object) -> Job:
-    made = Job(
+def job(model: nn.Module, folder: Path, seed: int = 0, **changes: object) -> Subject:
+    made = Subject(
         model, W1A1, lambda: batches(99, 1), lambda m, b: m(b[0]), lambda o, b: F.cross_entropy(o, b[1]),
         lambda a, b: (a - b).abs().mean(), lambda s, t: F.cross_entropy(s, t.softmax(-1)),
         lambda x, _: (x, torch.zeros(len(x))), InputSpec((3, 16, 16), (0.5,) * 3, (0.5,) * 3),

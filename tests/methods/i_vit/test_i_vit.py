@@ -14,10 +14,10 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.methods import i_vit
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
-from vitq.methods.base import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
+from vitq.methods.i_vit import method as i_vit
 from vitq.methods.i_vit import operators_paper
 from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.integer import integer

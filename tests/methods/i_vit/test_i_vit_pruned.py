@@ -11,8 +11,8 @@ import torch
 from i_vit_models import SIZE, batches, job, swin, vit
 from torch import Tensor, nn
 
-from vitq.methods import i_vit
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
+from vitq.methods.i_vit import method as i_vit
 
 
 def blocks_of(model: Any) -> list[Any]:

@@ -11,9 +11,10 @@ import torch
 from i_vit_models import SIZE, batches, job, short_swin, short_vit, swin, vit
 from torch import Tensor, nn
 
-from vitq.methods import i_vit
-from vitq.methods.base import MethodInputError, Quantized
+from vitq.errors import MethodInputError
+from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
+from vitq.methods.i_vit import method as i_vit
 from vitq.methods.i_vit.grids import packed_rows
 from vitq.methods.i_vit.plan import OPERATORS
 from vitq.methods.toolkit.layers import Codes, HasOperands, HasPacked, HasState, State

@@ -17,16 +17,17 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from vitq.benchmarks.measure.accounting import account
-from vitq.methods import pmq
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.pmq import allocation
+from vitq.methods.pmq import method as pmq
 from vitq.methods.pmq.components import build, components, measure, set_width
 from vitq.methods.pmq.directional import directional
 from vitq.methods.pmq.patch_widths import PatchQuantizer
 from vitq.methods.pmq.sensitivity import connection
 from vitq.methods.toolkit.layers import QLinear, QMatMul, set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
+from vitq.subject import InputSpec, Subject
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,7 +52,7 @@ def swin() -> nn.Module:
     ).eval()
 
 
-def job(model: nn.Module, bits: str = "W4A4", batches: int = 1, seed: int = 0) -> Job:
+def job(model: nn.Module, bits: str = "W4A4", batches: int = 1, seed: int = 0) -> Subject:
     size = 24 if isinstance(model, SwinTransformer) else 16
     generator = torch.Generator().manual_seed(7)
     data = [(torch.randn(6, 3, size, size, generator=generator), torch.arange(6) % 5) for _ in range(batches)]
@@ -62,7 +63,7 @@ def job(model: nn.Module, bits: str = "W4A4", batches: int = 1, seed: int = 0) -
     def synthesize(images: Tensor, generator: torch.Generator) -> Batch:
         return images, torch.randint(5, (images.shape[0],), generator=generator)
 
-    return Job(
+    return Subject(
         model=copy.deepcopy(model), bits=Bits.parse(bits), calibration=batches_again,
         forward=lambda m, b: m(b[0]), loss=lambda out, b: F.cross_entropy(out, b[1]),
         distance=lambda left, right: (left - right).abs().mean(),

@@ -18,12 +18,11 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.methods import psaq_vit
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.psaq_vit import Options
+from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit.image_generation import (
     ImageRecipe,
     clip_images,
@@ -32,9 +31,11 @@ from vitq.methods.psaq_vit.image_generation import (
     variation_scale,
     warmup_cosine,
 )
+from vitq.methods.psaq_vit.method import Options
 from vitq.methods.psaq_vit.nodes import ActivationQuantizer, NodeConv2d, NodeLinear, weight_quantizer
+from vitq.subject import InputSpec, Subject
 
-Fixture = Callable[..., Job]
+Fixture = Callable[..., Subject]
 SPEC = InputSpec((3, 16, 16), (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
 SMALL = Options(images=4, iterations=6)
 
@@ -55,10 +56,10 @@ def swin() -> nn.Module:
 
 @pytest.fixture
 def job(tmp_path: Path) -> Fixture:
-    def make(model: nn.Module | None = None, bits: str = "W8A8", **changes: Any) -> Job:
+    def make(model: nn.Module | None = None, bits: str = "W8A8", **changes: Any) -> Subject:
         real = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))
         return replace(
-            Job(
+            Subject(
                 model=model or vit(),
                 bits=Bits.parse(bits),
                 calibration=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),

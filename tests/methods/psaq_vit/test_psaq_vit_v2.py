@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitq.methods import psaq_vit_v2
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.psaq_vit_v2 import Options
+from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
+from vitq.methods.psaq_vit_v2.method import Options
+from vitq.subject import InputSpec, Subject
 
 SMALL = Options(images=4, iterations=4, cycles=2, image_steps=5, training_steps=8)
 
@@ -32,8 +33,8 @@ def no_labels(*_: Any) -> torch.Tensor:
     raise AssertionError("V2 has no category guidance")
 
 
-def job(artifacts: Path, model: nn.Module | None = None, **changes: Any) -> Job:
-    made = Job(
+def job(artifacts: Path, model: nn.Module | None = None, **changes: Any) -> Subject:
+    made = Subject(
         model=model or vit(),
         bits=Bits(4, 8),
         calibration=lambda: iter([]),

@@ -13,14 +13,15 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.methods import repq_vit
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import ExplicitSwinBlock, make_explicit
-from vitq.methods.base import InputSpec, Job, MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
+from vitq.methods.repq_vit import method as repq_vit
 from vitq.methods.repq_vit.layernorm_reparam import layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.toolkit.layers import QLinear, grids, set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
+from vitq.subject import InputSpec, Subject
 
 Options = repq_vit.Options
 
@@ -61,7 +62,7 @@ def images(side: int, n: int = 8) -> Tensor:
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(2))
 
 
-def job(model: nn.Module, bits: str, batches: list[Any]) -> Job:
+def job(model: nn.Module, bits: str, batches: list[Any]) -> Subject:
     def run(m: nn.Module, batch: Any) -> Tensor:
         return m(batch["image"])
 
@@ -72,7 +73,7 @@ def job(model: nn.Module, bits: str, batches: list[Any]) -> Job:
         return torch.zeros(())
 
     spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
-    return Job(model, Bits.parse(bits), calibration, run, zero, zero, zero, lambda x, _: x, spec)
+    return Subject(model, Bits.parse(bits), calibration, run, zero, zero, zero, lambda x, _: x, spec)
 
 
 def quantized(build: Callable[[], nn.Module], side: int, bits: str = "W4A4", **options: Any) -> nn.Module:

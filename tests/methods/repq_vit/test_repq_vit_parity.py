@@ -15,11 +15,11 @@ import torch
 from small_models import Kind
 from torch import Tensor, nn
 
-from vitq.methods import repq_vit
-from vitq.methods.base import InputSpec, Job
 from vitq.methods.bits import Bits
+from vitq.methods.repq_vit import method as repq_vit
 from vitq.methods.repq_vit.layernorm_reparam import layernorm_pairs
 from vitq.methods.toolkit.layers import QConv2d, QLinear, grids
+from vitq.subject import InputSpec, Subject
 
 CASES = pytest.mark.parametrize(("kind", "bits"), [(k, b) for k in ("vit", "swin") for b in ("W4A4", "W8A8")])
 FIRST = {"vit": "blocks.0.", "swin": "layers.0.blocks.0."}
@@ -35,7 +35,7 @@ def quantize(kind: Kind, bits: str, images: Tensor) -> nn.Module:
         return torch.zeros(())
 
     spec = InputSpec((3, 56, 56), (0.5,) * 3, (0.5,) * 3)
-    given = Job(
+    given = Subject(
         small_models.model(kind), Bits.parse(bits), lambda: iter([images]), lambda m, b: m(b), zero, zero, zero,
         lambda x, _: x, spec,
     )  # fmt: skip

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit import bit_packing
 
 

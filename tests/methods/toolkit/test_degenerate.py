@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.binary_vit.binarize import centred_rows, weight_sign
 from vitq.methods.pmq.clipping import MSEClip
 from vitq.methods.psaq_vit.nodes import ActivationMinMax, ActivationQuantizer, weight_quantizer

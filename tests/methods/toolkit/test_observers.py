@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.toolkit.observers import PERCENTILES, MinMax, PercentileMSE, affine_grid, uniform_error
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 

@@ -13,9 +13,16 @@ import torch
 from small_models import Kind
 from torch import Tensor, nn
 
-from vitq.methods import binary_vit, minmax, pmq, psaq_vit, psaq_vit_v2, repq_vit
-from vitq.methods.base import InputSpec, Job, MethodInputError, Quantized
+from vitq.errors import MethodInputError
+from vitq.methods.base import Quantized
+from vitq.methods.binary_vit import method as binary_vit
 from vitq.methods.bits import Bits
+from vitq.methods.minmax import method as minmax
+from vitq.methods.pmq import method as pmq
+from vitq.methods.psaq_vit import method as psaq_vit
+from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
+from vitq.methods.repq_vit import method as repq_vit
+from vitq.subject import InputSpec, Subject
 
 KINDS = pytest.mark.parametrize("kind", ["vit", "swin"])
 SHORT = {"images": 4, "image_steps": 2, "training_steps": 2, "cycles": 2}
@@ -59,7 +66,7 @@ def prune(model: nn.Module, beta: float = 5.0) -> nn.Module:
     return model
 
 
-def job(model: nn.Module, bits: str, artifacts: Path, **changes: Any) -> Job:
+def job(model: nn.Module, bits: str, artifacts: Path, **changes: Any) -> Subject:
     shown = small_models.images()[:8].clone()
     shown[0, :, :8, :8] = 0
     labels = torch.arange(8) % 20
@@ -67,7 +74,7 @@ def job(model: nn.Module, bits: str, artifacts: Path, **changes: Any) -> Job:
     def synthesize(x: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
         return x, torch.randint(20, (len(x),), generator=g)
 
-    return Job(
+    return Subject(
         model=model,
         bits=Bits.parse(bits),
         calibration=lambda: iter([(shown, labels)]),

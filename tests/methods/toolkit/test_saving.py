@@ -17,8 +17,9 @@ from torch import Tensor, nn
 import vitq
 from vitq.benchmarks.measure.accounting import account
 from vitq.benchmarks.measure.sizes import stored_tensors
+from vitq.errors import MethodInputError
 from vitq.methods import registry
-from vitq.methods.base import MethodInputError, Quantized
+from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.layers import QConv2d, QLinear, grids

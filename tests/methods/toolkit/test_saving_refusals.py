@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import vitq
-from vitq.errors import BadInputError
-from vitq.methods.base import MethodInputError, Quantized
+from vitq.errors import BadInputError, MethodInputError
+from vitq.methods.base import Quantized
 from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.layers import Codes, QLinear, State
 from vitq.methods.toolkit.observers import MinMax

@@ -14,7 +14,7 @@ import torch.distributed as dist
 from gpus import FakeGpus, needs_gpus
 from torch import nn
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.training import distributed
 from vitq.methods.training.distributed import Ranks, join, local_device
 from vitq.methods.training.trainer import Recipe, _Run

@@ -20,7 +20,7 @@ from timm.scheduler.cosine_lr import CosineLRScheduler
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitq.methods.base import MethodInputError
+from vitq.errors import MethodInputError
 from vitq.methods.training.trainer import History, Recipe, learning_rate, train
 
 Pair = tuple[Tensor, Tensor]

@@ -1,0 +1,164 @@
+"""Roles: what a method may know of a transformer, as paths of modules in it, and which modules play which role.
+
+A path is that of `nn.Module.named_modules`, relative to the part that was asked about. A method asks `roles_of`,
+changes modules by their path, and knows no class, attribute or name of a library.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import Tensor, nn
+
+from vitq.errors import UnsupportedError
+from vitq.methods.architectures.explicit import family_of, make_explicit
+
+__all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFeed", "Roles", "roles_of"]
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Multi-head attention: its layers, its two products, and what lies between them.
+
+    `logits` is what enters the softmax before a relative-position bias (`bias`, added by `bias_add`) joins; both are
+    None where there is none. `layout()` gives, where tokens lie in windows, the place in the feature map of each place
+    of the windows, [windows*N], -1 for padding. `class_tokens` are the first tokens that stand for no patch.
+    """
+
+    path: str
+    heads: int
+    qkv: str
+    qk: str
+    logits: str
+    softmax: str
+    av: str
+    proj: str
+    bias: str | None = None
+    bias_add: str | None = None
+    layout: Callable[[], Tensor] | None = None
+    class_tokens: int = 0
+
+    @property
+    def windowed(self) -> bool:
+        """Whether attention is within windows of the feature map."""
+        return self.layout is not None
+
+
+@dataclass(frozen=True)
+class Mlp:
+    """Two linear layers and the activation between them."""
+
+    fc1: str
+    act: str
+    fc2: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A transformer block: x + attention(norm1(x)), then x + mlp(norm2(x)); `sums` are the two additions.
+
+    `stage` is the path of what holds the blocks of one resolution.
+    """
+
+    path: str
+    stage: str
+    norm1: str
+    attention: Attention
+    norm2: str
+    mlp: Mlp
+    sums: tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Merging:
+    """Patch merging between two stages: a LayerNorm and the layer that it feeds."""
+
+    path: str
+    norm: str
+    reduction: str
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions."""
+
+    projection: str | None = None
+    norm: str | None = None
+    tokens: str | None = None
+    position: str | None = None
+    position_add: str | None = None
+
+
+@dataclass(frozen=True)
+class Ends:
+    """What follows the blocks: norms, pooling, and the classifier; a backbone may have none of them."""
+
+    norms: tuple[str, ...] = ()
+    pool: str | None = None
+    head: str | None = None
+
+
+@dataclass(frozen=True)
+class NormFeed:
+    """A LayerNorm whose output goes to one layer alone, so that a scale and a shift can be moved between them.
+
+    `moved(value)` tells the model what zero at the norm's output, [C], became, where it pads that output with zeros.
+    """
+
+    norm: str
+    layer: str
+    moved: Callable[[Tensor], None] | None = None
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The roles of a part's modules, each kind in forward order; `model` is the part itself, made explicit.
+
+    `class_tokens` stand before the patches' tokens; `pools_class_token` says that the first of them is what the
+    classifier reads.
+    """
+
+    family: str
+    model: nn.Module
+    blocks: tuple[Block, ...]
+    norm_feeds: tuple[NormFeed, ...]
+    mergings: tuple[Merging, ...] = ()
+    embedding: Embedding = field(default_factory=Embedding)
+    ends: Ends = field(default_factory=Ends)
+    class_tokens: int = 0
+    has_class_token: bool = False
+
+    @property
+    def attentions(self) -> tuple[Attention, ...]:
+        """The attention of every block, in forward order."""
+        return tuple(block.attention for block in self.blocks)
+
+    @property
+    def windowed(self) -> bool:
+        """Whether any attention is within windows."""
+        return any(attention.windowed for attention in self.attentions)
+
+    def module(self, path: str) -> nn.Module:
+        """The module of a path, as it is now."""
+        return self.model.get_submodule(path)
+
+    def ordered(self, *paths: str | None) -> list[str]:
+        """Those paths that are given, each once, in the order of the module tree."""
+        wanted = set(paths)
+        return [name for name, _ in self.model.named_modules() if name in wanted]
+
+
+def roles_of(part: nn.Module) -> Roles:
+    """The roles of a transformer's modules; makes the part explicit in place (see `explicit.make_explicit`).
+
+    Raises UnsupportedError, in one line that names the roles that are missing, where no family knows its blocks.
+    """
+    family = family_of(part)
+    if family is None:
+        raise UnsupportedError(
+            f"{type(part).__name__} has no block that an architecture adapter knows: the roles attention (qkv, "
+            "softmax, proj), MLP (fc1, act, fc2), norms and residual sums are missing; give the scope of a "
+            "known backbone, or add a family to methods/architectures"
+        )
+    return family.roles(make_explicit(part))

@@ -1,0 +1,180 @@
+"""timm's Swin: explicit forms of window attention and block, and the roles of their modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from timm.models.swin_transformer import (
+    PatchMerging,
+    SwinTransformer,
+    SwinTransformerBlock,
+    WindowAttention,
+    window_partition,
+    window_reverse,
+)
+from torch import Tensor, nn
+
+from vitq.methods.architectures import roles
+from vitq.methods.architectures.explicit import Add, MatMul, split_heads
+
+
+class ExplicitWindowAttention(WindowAttention):
+    """timm's Swin WindowAttention with named products and sums; q is scaled before Q·K^T."""
+
+    def name_products(self) -> None:
+        """Add the modules that name products and sums."""
+        self.qk, self.av, self.bias_add = MatMul(), MatMul(), Add()
+        self.bias, self.logits = nn.Identity(), nn.Identity()
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[windows*B, N, C] -> [windows*B, N, C]; `mask` [windows, N, N] is 0 or -100."""
+        b, n, _ = x.shape
+        q, k, v = split_heads(self.qkv(x), self.num_heads)
+        logits = self.logits(self.qk(q * self.scale, k.transpose(-2, -1)))
+        logits = self.bias_add(logits, self.bias(self._get_rel_pos_bias()))
+        if mask is not None:
+            windows = mask.shape[0]
+            logits = (logits.view(-1, windows, self.num_heads, n, n) + mask[None, :, None]).view(b, -1, n, n)
+        out = self.av(self.attn_drop(self.softmax(logits)), v)
+        y: Tensor = self.proj_drop(self.proj(out.transpose(1, 2).reshape(b, n, -1)))
+        return y
+
+
+class ExplicitSwinBlock(SwinTransformerBlock):
+    """timm's Swin block with named residual sums, and a pad value that a reparameterized norm1 can shift.
+
+    Where the feature map is no multiple of the window, timm pads norm1's output with zeros. A method that rewrites
+    norm1 as X -> (X + shift) / r sets `pad_value` [C] to shift / r, what zero maps to, and the function is unchanged.
+    """
+
+    pad_value: Tensor | None
+
+    def name_products(self) -> None:
+        """Add the modules that name products and sums."""
+        self.add1, self.add2 = Add(), Add()
+        self.register_buffer("pad_value", None)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: Any) -> None:
+        """A state_dict says by a `pad_value` that norm1 was rewritten, by none that it was not."""
+        given = state_dict.get(f"{prefix}pad_value")
+        self.pad_value = None if given is None else given.new_empty(given.shape, device=next(self.parameters()).device)
+        super()._load_from_state_dict(state_dict, prefix, *more)
+
+    def _attn(self, x: Tensor) -> Tensor:
+        _, h, w, c = x.shape
+        (wh, ww), shift = self.window_size, self.shift_size
+        if any(shift):
+            x = torch.roll(x, shifts=(-shift[0], -shift[1]), dims=(1, 2))
+        x = self._pad(x, (wh - h % wh) % wh, (ww - w % ww) % ww)
+        hp, wp = x.shape[1:3]
+        windows = window_partition(x, self.window_size).view(-1, self.window_area, c)
+        mask = self.get_attn_mask(x) if self.dynamic_mask else self.attn_mask
+        windows = self.attn(windows, mask=mask).view(-1, wh, ww, c)
+        x = window_reverse(windows, self.window_size, hp, wp)[:, :h, :w].contiguous()
+        return torch.roll(x, shifts=shift, dims=(1, 2)) if any(shift) else x
+
+    def _pad(self, x: Tensor, bottom: int, right: int) -> Tensor:
+        padded = nn.functional.pad(x, (0, 0, 0, right, 0, bottom))
+        if self.pad_value is not None and (bottom or right):
+            h, w = x.shape[1:3]
+            padded[:, h:] = self.pad_value
+            padded[:, :, w:] = self.pad_value
+        return padded
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, H, W, C] -> [B, H, W, C]."""
+        b, h, w, c = x.shape
+        x = self.add1(x, self.drop_path1(self._attn(self.norm1(x)))).reshape(b, -1, c)
+        y: Tensor = self.add2(x, self.drop_path2(self.mlp(self.norm2(x)))).reshape(b, h, w, c)
+        return y
+
+
+class TimmSwin:
+    """The family; see `explicit.Family`."""
+
+    name = "timm_swin"
+    explicit: Mapping[type[nn.Module], type[nn.Module]] = {
+        WindowAttention: ExplicitWindowAttention,
+        SwinTransformerBlock: ExplicitSwinBlock,
+    }
+    blocks: tuple[type[nn.Module], ...] = (SwinTransformerBlock,)
+
+    def roles(self, part: nn.Module) -> roles.Roles:
+        """The roles of a SwinTransformer, or of what holds blocks of one."""
+        path, whole = _whole(part)
+        merged = tuple(_mergings(part))
+        return roles.Roles(
+            family=self.name,
+            model=part,
+            blocks=tuple(_block(path, block) for path, block in part.named_modules() if _is_block(block)),
+            norm_feeds=tuple(_feeds(part)),
+            mergings=merged,
+            embedding=roles.Embedding() if whole is None else _embedding(path, whole),
+            ends=roles.Ends() if whole is None else _ends(path, whole),
+        )
+
+
+FAMILY = TimmSwin()
+
+
+def window_layout(block: SwinTransformerBlock) -> Tensor:
+    """For each place of a block's windows, [windows*N], the place in its feature map, -1 for padding."""
+    h, w = block.input_resolution
+    (wh, ww), shift = block.window_size, block.shift_size
+    numbers = torch.arange(1, h * w + 1, dtype=torch.float32).view(1, h, w, 1)
+    numbers = torch.roll(numbers, (-shift[0], -shift[1]), (1, 2))
+    numbers = nn.functional.pad(numbers, (0, 0, 0, (ww - w % ww) % ww, 0, (wh - h % wh) % wh))
+    return window_partition(numbers, block.window_size).reshape(-1).long() - 1
+
+
+def _whole(part: nn.Module) -> tuple[str, SwinTransformer | None]:
+    found = ((f"{name}." if name else "", m) for name, m in part.named_modules() if isinstance(m, SwinTransformer))
+    return next(found, ("", None))
+
+
+def _is_block(module: nn.Module) -> bool:
+    return isinstance(module, ExplicitSwinBlock)
+
+
+def _block(path: str, block: Any) -> roles.Block:
+    at = f"{path}." if path else ""
+    leaves = ("qkv", "qk", "logits", "bias", "bias_add", "softmax", "av", "proj")
+    attention = roles.Attention(
+        path=f"{at}attn", heads=block.attn.num_heads, layout=partial(window_layout, block),
+        **{leaf: f"{at}attn.{leaf}" for leaf in leaves},
+    )  # fmt: skip
+    mlp = roles.Mlp(f"{at}mlp.fc1", f"{at}mlp.act", f"{at}mlp.fc2")
+    stage = path.rpartition(".")[0]
+    return roles.Block(path, stage, f"{at}norm1", attention, f"{at}norm2", mlp, (f"{at}add1", f"{at}add2"))
+
+
+def _mergings(part: nn.Module) -> Iterator[roles.Merging]:
+    for path, module in part.named_modules():
+        if isinstance(module, PatchMerging):
+            at = f"{path}." if path else ""
+            yield roles.Merging(path, f"{at}norm", f"{at}reduction")
+
+
+def _feeds(part: nn.Module) -> Iterator[roles.NormFeed]:
+    """In the order of the module tree: a stage's merging stands before its blocks."""
+    for path, module in part.named_modules():
+        at = f"{path}." if path else ""
+        if isinstance(module, ExplicitSwinBlock):
+            yield roles.NormFeed(f"{at}norm1", f"{at}attn.qkv", partial(setattr, module, "pad_value"))
+            yield roles.NormFeed(f"{at}norm2", f"{at}mlp.fc1")
+        elif isinstance(module, PatchMerging):
+            yield roles.NormFeed(f"{at}norm", f"{at}reduction")
+
+
+def _embedding(at: str, whole: SwinTransformer) -> roles.Embedding:
+    norm = None if isinstance(whole.patch_embed.norm, nn.Identity) else f"{at}patch_embed.norm"
+    return roles.Embedding(f"{at}patch_embed.proj", norm)
+
+
+def _ends(at: str, whole: SwinTransformer) -> roles.Ends:
+    norms = () if isinstance(whole.norm, nn.Identity) else (f"{at}norm",)
+    head = None if isinstance(whole.head.fc, nn.Identity) else f"{at}head.fc"
+    return roles.Ends(norms, f"{at}head.global_pool", head)

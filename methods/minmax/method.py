@@ -1,0 +1,67 @@
+"""The plain baseline: uniform asymmetric grids over plain ranges, weights per output channel, activations per tensor.
+
+It quantizes the layers and products that RepQ-ViT quantizes, with none of what RepQ-ViT adds: no percentiles, no
+LayerNorm reparameterization, no logarithmic grid for attention.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from vitq.errors import MethodInputError
+from vitq.methods.base import Quantized
+from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
+from vitq.methods.minmax.options import Options
+from vitq.methods.toolkit.layers import QConv2d, QLinear, fit_all, set_mode
+from vitq.methods.toolkit.observers import MinMax
+from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
+from vitq.methods.toolkit.standard_layers import Layer, quantize_standard_layers
+from vitq.subject import Subject
+
+
+def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
+    """Widths outside 2..8, as the card says."""
+    return all_cards()["minmax"].supports.refuses(bits)
+
+
+def prepare(part: nn.Module, bits: Bits, options: Options) -> nn.Module:  # noqa: ARG001
+    """Quantized layers and products with unfitted grids; UnsupportedError where no attention is served."""
+
+    def layer(_: str, module: Layer) -> tuple[Quantizer, Quantizer]:
+        rows = module.weight.shape[0]
+        return UniformQuantizer(bits.w, MinMax(axis=0), axis=0, channels=rows), activation()
+
+    def activation() -> Quantizer:
+        return UniformQuantizer(bits.a, MinMax())
+
+    quantize_standard_layers(part, layer, lambda _: (activation(), activation()))
+    return part
+
+
+def restore(part: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished part's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(part, bits, options), "on")
+
+
+@torch.no_grad()
+def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
+    """Ranges over all calibration batches of the FP model, then every grid is fixed at once."""
+    part = prepare(subject.part, bits, options)
+    set_mode(part, "observe")
+    batches = 0
+    for batch in subject.calibration():
+        subject.forward(subject.model, batch)
+        batches += 1
+        subject.progress("calibrate", batches, 0)
+    if batches == 0:
+        raise MethodInputError("minmax needs at least one calibration batch; there was none")
+    for module in part.modules():
+        if isinstance(module, (QLinear, QConv2d)) and module.weight_quantizer is not None:
+            module.weight_quantizer.observe(module.weight)
+    fit_all(part)
+    set_mode(part, "on")
+    return Quantized(subject.put(part), details={"calibration_batches": batches})
