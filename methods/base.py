@@ -12,13 +12,14 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from vitq.details import Details
 from vitq.methods.bits import Bits
 from vitq.subject import Subject
 
 
 @dataclass
 class Quantized:
-    """A quantized model, JSON-able diagnostics for the record, and artifact files by name.
+    """A quantized model, what the record says of the work (typed by the method), and artifact files by name.
 
     `model` is the whole model, with the quantized part in its place. `exec` is how it computes, as a latency row names
     it: `fp32`, `fake-quant`, `integer-only:<runtime>`, `xnor:<runtime>`. `facts` is what `Method.restore` needs beside
@@ -26,7 +27,7 @@ class Quantized:
     """
 
     model: nn.Module
-    details: dict[str, Any] = field(default_factory=dict)
+    details: Details = field(default_factory=Details)
     files: dict[str, Path] = field(default_factory=dict)
     exec: str = "fake-quant"
     facts: dict[str, Any] = field(default_factory=dict)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from vitq.details.minmax import Details
 from vitq.errors import MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
@@ -64,4 +65,4 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
             module.weight_quantizer.observe(module.weight)
     fit_all(part)
     set_mode(part, "on")
-    return Quantized(subject.put(part), details={"calibration_batches": batches})
+    return Quantized(subject.put(part), Details(calibration_batches=batches))
