@@ -2,10 +2,13 @@
 
 In the same place, which is machine, device, versions, threads and settings of arithmetic, arithmetic is the same, and
 the tolerance alone counts. Elsewhere some samples flip, and a chaotic recipe lands elsewhere altogether, so that the
-difference d may also be `stderrs` standard errors: with se that of the paired difference and sigma the measured
-deviation of the difference of two runs of unchanged code (`spread`),
+difference d may also be k = `stderrs` standard errors: with se that of the paired difference and sigma the deviation of
+the difference of two runs of unchanged code, measured on n runs (`spread`),
 
-    |d| <= max(tolerance, stderrs * sqrt(se^2 + sigma^2))
+    |d| <= max(tolerance, sqrt((k * se)^2 + (t * sigma)^2))
+
+where t is the quantile of Student's t with n - 1 degrees of freedom that is as rare as k is of a normal distribution: a
+deviation known from 5 runs is itself uncertain, and k = 3 becomes 6.6.
 """
 
 from __future__ import annotations
@@ -88,7 +91,15 @@ def _allowed(
     measured = None if spread is None or models.fp32 else spread.of(models.old.cell.id, metric)
     sigma, runs = measured or (0.0, 0)
     stderr = paired.stderr if isinstance(paired, Paired) else 0.0
-    allowed = max(policy.tolerance, policy.stderrs * math.hypot(stderr, sigma))
+    chaotic = _as_rare(policy.stderrs, runs) * sigma if measured else 0.0
+    allowed = max(policy.tolerance, math.hypot(policy.stderrs * stderr, chaotic))
     told = str(paired) if isinstance(paired, Paired) else f"not paired: {paired}"
     chaos = f"spread of {runs} runs {sigma:.3f}" if measured else "spread not measured"
     return allowed, f"elsewhere; {told}; {chaos}"
+
+
+def _as_rare(stderrs: float, runs: int) -> float:
+    """The quantile of Student's t for a deviation of that many runs, as rare as so many normal standard errors."""
+    from scipy.stats import norm, t  # takes longer to import than a table of a thousand cells to print
+
+    return float(t.isf(norm.sf(stderrs), runs - 1))

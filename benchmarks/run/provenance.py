@@ -79,15 +79,35 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+CPUINFO = Path("/proc/cpuinfo")
+_MODEL = ("vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part", "CPU variant", "CPU revision")
+_FLAGS = ("flags", "Features")
+
+
+@functools.cache
+def cpu_facts() -> dict[str, str]:
+    """What the system says of its first CPU, by the system's own names; empty where it says nothing."""
+    if not CPUINFO.is_file():
+        return {}
+    first = CPUINFO.read_text(errors="replace").strip().partition("\n\n")[0]
+    pairs = (line.partition(":") for line in first.splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
 @functools.cache
 def cpu_name() -> str:
-    """The CPU's model name as the system prints it."""
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+    """The CPU's name as the system prints it, with family, model and stepping: clouds give many models one name."""
+    facts = cpu_facts()
+    name = facts.get("model name") or platform.processor() or platform.machine()
+    said = ", ".join(f"{key.removeprefix('cpu ')} {facts[key]}" for key in _MODEL[1:] if key in facts)
+    return f"{name} ({said})" if said else name
+
+
+@functools.cache
+def cpu_flags() -> str:
+    """The CPU's instruction sets as the system lists them: libraries pick their kernels, and so last bits, by them."""
+    facts = cpu_facts()
+    return " ".join(sorted(next((facts[key] for key in _FLAGS if key in facts), "").split()))
 
 
 @functools.cache
@@ -105,10 +125,10 @@ def gpu_name() -> str | None:
 
 @functools.cache
 def machine_id() -> str:
-    """A stable, anonymous name of this kind of machine: CPU, cores, memory in GiB, GPUs and system.
+    """A stable, anonymous name of this kind of machine: CPU and its instruction sets, cores, memory, GPUs and system.
 
     The host name stays out of it, since containers change theirs; two machines of the same hardware count as one.
     """
     memory = round(psutil.virtual_memory().total / 2**30)
-    parts = (cpu_name(), os.cpu_count(), memory, gpu_name(), platform.system(), platform.machine())
+    parts = (cpu_name(), cpu_flags(), os.cpu_count(), memory, gpu_name(), platform.system(), platform.machine())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:12]

@@ -80,6 +80,37 @@ def test_the_machine_stays_the_same_and_differs_from_another(monkeypatch: pytest
     provenance.machine_id.cache_clear()
 
 
+CPU = """processor\t: 0
+vendor_id\t: AuthenticAMD
+cpu family\t: 25
+model\t\t: 1
+model name\t: AMD EPYC
+stepping\t: 1
+flags\t\t: avx avx2 fma
+
+processor\t: 1
+model name\t: AMD EPYC
+"""
+
+
+@pytest.mark.parametrize("change", [("model\t\t: 1", "model\t\t: 17"), ("avx2 fma", "avx2 fma avx512f")])
+def test_cpus_of_one_name_whose_kernels_differ_are_two_machines(change, tmp_path: Path, monkeypatch) -> None:
+    """A cloud calls many models AMD EPYC; their last bits differ, and a gate that took them for one would fail."""
+    cached = (provenance.cpu_facts, provenance.cpu_name, provenance.cpu_flags, provenance.machine_id)
+    found = []
+    for number, text in enumerate((CPU, CPU.replace(*change))):
+        info = tmp_path / f"cpuinfo{number}"
+        info.write_text(text)
+        monkeypatch.setattr(provenance, "CPUINFO", info)
+        for each in cached:
+            each.cache_clear()
+        found.append(provenance.machine_id())
+    assert provenance.cpu_name().startswith("AMD EPYC (family 25, model 1")
+    assert found[0] != found[1]
+    for each in cached:
+        each.cache_clear()
+
+
 def test_a_gpu_is_named_by_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     driver = tmp_path / "nvidia-smi"
     driver.write_text("#!/bin/sh\necho 'NVIDIA RTX 1'\necho 'NVIDIA RTX 2'\n")
