@@ -64,11 +64,11 @@ def _must_exist(suite: str) -> None:
 @app.command("list")
 @plain_errors
 def list_things(
-    what: Annotated[str, typer.Argument(help="methods, models, suites or cells")],
+    what: Annotated[str, typer.Argument(help="methods, models, datasets, suites or cells")],
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
 ) -> int:
-    """List methods, models, suites, or the cells of a suite."""
+    """List methods, models, data sets, suites, or the cells of a suite."""
     from vitq.benchmarks.commands import listing
 
     typer.echo(listing.listing(what, suite, k))

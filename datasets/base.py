@@ -50,12 +50,14 @@ class Data:
 class Dataset(Protocol):
     """A data set; its module imports without torch.
 
-    `packages` are the distributions whose versions decide what is read, `modules` those of vitq whose code does.
-    `classes` is how many there are; `full_size` how many images the whole validation split has, None where a folder may
-    hold any number; `needs_folder` whether the site file has to name one.
+    `task` is the name of the task that it is for. `packages` are the distributions whose versions decide what is read,
+    `modules` those of vitq, or of the package that offers the data set, whose code does. `classes` is how many there
+    are; `full_size` how many images the whole validation split has, None where a folder may hold any number;
+    `needs_folder` whether the site file has to name one.
     """
 
     name: str
+    task: str
     packages: tuple[str, ...]
     modules: tuple[str, ...]
     classes: int

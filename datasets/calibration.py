@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import stat
 import warnings
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from vitq.datasets.listing import Item, is_plain
 from vitq.errors import BadInputError
+from vitq.words import nearest
 
 AUGMENTATIONS = ("none", "light", "full")
 
@@ -40,9 +40,7 @@ class Calibration:
         known = [f.name for f in fields(cls)]
         for key in given:
             if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise BadInputError(f"calibration: unknown key {key!r}; {hint}")
+                raise BadInputError(f"calibration: unknown key {key!r}; {nearest(str(key), known)}")
         spec = cls(**given)
         spec._check()
         return spec

@@ -108,6 +108,7 @@ class Digits:
     """The data set; it has no folder and needs no workers."""
 
     name: str = "digits"
+    task: str = "classification"
     full_size: int | None = 600
     packages: tuple[str, ...] = ("scikit-learn", "numpy")
     modules: tuple[str, ...] = ("vitq.datasets.digits", "vitq.datasets.digit_scans")

@@ -10,7 +10,6 @@ Lists and identities are made without torch; only opening imports it.
 
 from __future__ import annotations
 
-import difflib
 import importlib.util
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from vitq.datasets.identity import identities
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.digests import files_sha256
 from vitq.errors import BadInputError
+from vitq.words import close, nearest
 
 if TYPE_CHECKING:
     from vitq.datasets.batches import Preprocessing
@@ -86,9 +86,10 @@ def _unsorted(folder: Path) -> BadInputError:
 def _all_known(folder: Path, synsets: Sequence[str]) -> None:
     for synset in synsets:
         if synset not in classes():
-            near = difflib.get_close_matches(synset, classes(), n=1)
-            hint = f"; did you mean {near[0]}?" if near else "; folders are named by synset, as n01440764"
-            raise BadInputError(f"{synset!a} in {folder} is named for no ImageNet-1k synset{hint}")
+            hint = (
+                nearest(synset, classes()) if close(synset, classes()) else "folders are named by synset, as n01440764"
+            )
+            raise BadInputError(f"{synset!a} in {folder} is named for no ImageNet-1k synset; {hint}")
 
 
 def limited(root: Path, limit: int | None) -> list[Item]:
@@ -138,6 +139,7 @@ class ImageFolder:
 
     name: str
     full_size: int | None = None
+    task: str = "classification"
     packages: tuple[str, ...] = ("pillow", "torchvision", "timm")
     modules: tuple[str, ...] = ("vitq.datasets.imagenet", "vitq.datasets.image_folder", "vitq.datasets.images")
     classes: int = 1000

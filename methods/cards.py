@@ -1,27 +1,29 @@
-"""A method's card: its paper, regime, fidelity, and every hyper-parameter with where its value comes from."""
+"""A method's card: its paper, regime, fidelity, what it supports and reads, and its options as it declares them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import cache
-from importlib import import_module, resources
+from collections.abc import Iterator, Mapping
+from functools import cache, cached_property
+from importlib import resources
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
-from vitq.options import declared
+from vitq.methods.registry import CARD, METHODS
+from vitq.options import Declared, Kind, declared
+from vitq.registry import OURS, Offer
 
 Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
 
-class Hyperparameter(BaseModel):
-    """One option: its default, the values it takes, the source of the default, and whether its value names a file.
-
-    `type` is what its values are, where neither the default nor the choices show it.
-    """
+# Until every method declares its options in options.py; then this part, `Card.stated` and its use in `Card.options` go.
+class Stated(BaseModel):
+    """An option as some cards still state it."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
@@ -31,6 +33,25 @@ class Hyperparameter(BaseModel):
     source: str
     note: str = ""
     file: bool = False
+
+
+def stated_options(stated: list[Stated]) -> dict[str, Declared]:
+    """Them as if they were declared; what another value makes is not known here."""
+    kinds: dict[type, Kind] = {bool: "flag", int: "whole", float: "number", str: "text", list: "list"}
+    found = {}
+    for each in stated:
+        first = each.choices[0] if each.choices else each.default
+        items = each.default if isinstance(each.default, list) else None
+        found[each.name] = Declared(
+            name=each.name, default=tuple(each.default) if items is not None else each.default, source=each.source,
+            effect="row", kind=each.type or kinds[type(first)], none=each.default is None,
+            choices=tuple(each.choices) if each.choices else None, note=each.note, file=each.file,
+            item=None if items is None else kinds[type(items[0])] if items else "text",
+        )  # fmt: skip
+    return found
+
+
+# The end of that part.
 
 
 class Supports(BaseModel):
@@ -79,42 +100,72 @@ class Card(BaseModel):
     reads: dict[Literal["calibration", "training"], When | list[When]] = {}
     widths_depend_on_data: bool = False
     supports: Supports = Supports(weights=list(range(1, 17)), activations=list(range(1, 17)), reason="")
-    hyperparameters: list[Hyperparameter] = []
+    stated: list[Stated] = Field(default=[], alias="hyperparameters")
     differences: list[str] = []
     others_could_not_reproduce: list[str] = []
     compared: str = ""
     """What was held against the released code, and how closely."""
     notes: list[str] = []
 
+    @cached_property
+    def options(self) -> dict[str, Declared]:
+        """The method's options by name, as its `options.py` declares them; imports no torch."""
+        if self.stated:
+            return stated_options(self.stated)
+        return declared(METHODS.load(self.name, "options").Options)
+
     def reads_data(self, what: str, options: Mapping[str, Any]) -> bool:
         """Whether `calibration` or `training` data decide the numbers under these options."""
-        defaults = {h.name: h.default for h in self.hyperparameters}
         said = {str(name): condition for name, condition in self.reads.items()}.get(what, [])
-        given = {**defaults, **options}
+        given = {**{name: known.recorded for name, known in self.options.items()}, **options}
         return any(when.holds(given) for when in (said if isinstance(said, list) else [said]))
 
 
+def all_cards() -> Mapping[str, Card]:
+    """Every method's card by name; another package's is read when it is asked for, so that it spoils no other.
+
+    BadInputError for a card of another package that is missing or broken, and where two packages offer one name.
+    """
+    for name in METHODS.ours:
+        _read(name, METHODS.offer(name))
+    return _Cards()
+
+
+class _Cards(Mapping[str, Card]):
+    def __getitem__(self, name: str) -> Card:
+        if name not in METHODS.names():
+            raise KeyError(name)
+        return _read(name, METHODS.offer(name))
+
+    def __contains__(self, name: object) -> bool:
+        return name in METHODS.names()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(METHODS.names())
+
+    def __len__(self) -> int:
+        return len(METHODS.names())
+
+
 @cache
-def all_cards() -> dict[str, Card]:
-    """Every method's card by name."""
-    folder = resources.files("vitq.methods")
-    files = [f / "card.yaml" for f in sorted(folder.iterdir(), key=str)]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
-    cards = [_with_options(Card.model_validate(yaml.safe_load(text))) for text in texts]
-    return {card.name: card for card in cards}
+def _read(name: str, offer: Offer) -> Card:
+    """A method's card, from its package's own files; the package is not imported."""
+    if offer.distribution == OURS:
+        return Card.model_validate(yaml.safe_load((resources.files("vitq.methods") / name / CARD).read_text("utf-8")))
+    try:
+        card = Card.model_validate(yaml.safe_load((_folder(offer.module) / CARD).read_text("utf-8")))
+        if card.name != name:
+            raise ValueError(f"it is called {card.name!r} there")
+    except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
+        said = str(error).splitlines()[0] if str(error) else ""
+        raise BadInputError(f"{METHODS.described(name)} has no usable {CARD}: {type(error).__name__}: {said}") from None
+    return card
 
 
-def _with_options(card: Card) -> Card:
-    """The card with the options that its method declares."""
-    name = f"vitq.methods.{card.name}.options"
-    if find_spec(name) is None:
-        return card
-    found = [
-        Hyperparameter(
-            name=o.name, default=list(o.default) if o.kind == "list" else o.default,
-            type=o.kind if o.kind in ("whole", "number", "text") else None,  # type: ignore[arg-type]
-            choices=None if o.choices is None else list(o.choices), source=o.source, note=o.note, file=o.file,
-        )
-        for o in declared(import_module(name).Options).values()
-    ]  # fmt: skip
-    return card.model_copy(update={"hyperparameters": found})
+def _folder(package: str) -> Path:
+    """The folder of a package; FileNotFoundError where there is none. No parent of it is imported."""
+    top, *below = package.split(".")
+    spec = find_spec(top)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"no package is called {top}")
+    return Path(spec.submodule_search_locations[0]).joinpath(*below)

@@ -1,30 +1,26 @@
-"""Methods by name, imported only when asked for; a wrong name is answered with the nearest right ones."""
+"""Methods by name: the packages of this room that hold a card, and those of other packages' entry points."""
 
 from __future__ import annotations
 
-import difflib
-from importlib import import_module
-from typing import cast
+from importlib import resources
+from types import ModuleType
+from typing import TYPE_CHECKING, cast
 
-from vitq.methods.base import Method
-from vitq.methods.cards import all_cards
+from vitq.registry import Registry
 
+if TYPE_CHECKING:
+    from vitq.methods.base import Method
 
-class UnknownMethodError(KeyError):
-    """No method of that name; `str()` names the nearest ones."""
-
-    def __init__(self, name: str) -> None:
-        near = difflib.get_close_matches(name, all_cards(), n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(all_cards())}"
-        super().__init__(name)
-        self.message = f"no method is called {name!r}; {hint}"
-
-    def __str__(self) -> str:
-        return self.message
+CARD = "card.yaml"
+_ROOM = resources.files("vitq.methods")
+METHODS: Registry[ModuleType] = Registry(
+    "method",
+    {f.name: f"vitq.methods.{f.name}" for f in sorted(_ROOM.iterdir(), key=str) if (f / CARD).is_file()},
+    group="vitq.methods",
+)
+"""A name stands for a package with `card.yaml`, `options.py` and `method.py`."""
 
 
 def load(name: str) -> Method:
-    """The module `vitq.methods.<name>`, which offers what `Method` describes; raises UnknownMethodError."""
-    if name not in all_cards():
-        raise UnknownMethodError(name)
-    return cast(Method, import_module(f"vitq.methods.{name}.method"))
+    """The module `method` of a method's package; BadInputError names the nearest ones of an unknown name."""
+    return cast("Method", METHODS.load(name, "method"))

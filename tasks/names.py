@@ -1,9 +1,7 @@
-"""Names of tasks, data sets and models, and what is known of each model; read without torch."""
+"""Models by name, ours and those of other packages' entry points, and what is known of each; read without torch."""
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -12,13 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from vitq.errors import BadInputError
-
-TASKS = {"classification": "vitq.tasks.classification"}
-"""Task name to the module that offers `TASK`."""
-TASK_VERSIONS = {"classification": 1}
-"""Rises when a task's metrics change for the same model; part of every fingerprint."""
-DATASETS = {"digits": "classification", "imagenet-1k": "classification", "imagenet-proxy": "classification"}
-"""Data set name to its task."""
+from vitq.registry import OURS, Registry
+from vitq.words import close
 
 
 class _Strict(BaseModel):
@@ -112,16 +105,26 @@ def _with_card(entry: ModelEntry) -> ModelEntry:
 
 @cache
 def model_entries() -> dict[str, ModelEntry]:
-    """Every model by name, in the order of models.yaml."""
+    """Each of our models by name, in the order of models.yaml."""
     rows = yaml.safe_load(resources.files("vitq.tasks").joinpath("models.yaml").read_text(encoding="utf-8"))
     return {row["name"]: _with_card(ModelEntry.model_validate(row)) for row in rows}
 
 
+def models() -> Registry[object]:
+    """The names of all models; an entry point stands for a `ModelEntry` or a list of them, of which it is one."""
+    return Registry("model", dict.fromkeys(model_entries(), "vitq.tasks:models.yaml"), group="vitq.models")
+
+
 def model_entry(name: str) -> ModelEntry:
-    """What is known of a model; BadInputError names the nearest ones."""
-    if name not in model_entries():
-        raise BadInputError(unknown("model", name, model_names()))
-    return model_entries()[name]
+    """What is known of a model; BadInputError names the nearest ones, or says what is wrong with another package's."""
+    known = models()
+    if known.offer(name).distribution == OURS:
+        return model_entries()[name]
+    given = known.load(name)
+    for entry in given if isinstance(given, (list, tuple)) else [given]:
+        if isinstance(entry, ModelEntry) and entry.name == name:
+            return entry
+    raise BadInputError(f"{known.described(name)} is neither a vitq.tasks.names.ModelEntry of that name nor has one")
 
 
 def paper_name(model: str) -> str | None:
@@ -129,35 +132,13 @@ def paper_name(model: str) -> str | None:
     return model_entry(model).paper_name
 
 
-def model_names(task: str | None = None) -> list[str]:
-    """Names of all models, or of one task's."""
-    return [name for name, entry in model_entries().items() if task in (None, entry.task)]
+def model_names() -> list[str]:
+    """Names of all models."""
+    return models().names()
 
 
 def near_miss(label: str) -> str | None:
     """The model's name that `label` is probably a typo of; None for a model's name and for any other word."""
     if label in model_names():
         return None
-    return next(iter(difflib.get_close_matches(label[:200], model_names(), n=1, cutoff=0.8)), None)
-
-
-def task_names() -> list[str]:
-    """Names of all tasks."""
-    return list(TASKS)
-
-
-def task_version(name: str) -> int:
-    """Version of a task's metrics."""
-    return TASK_VERSIONS[name]
-
-
-def dataset_names(task: str | None = None) -> list[str]:
-    """Names of all data sets, or of one task's."""
-    return [name for name, serves in DATASETS.items() if task in (None, serves)]
-
-
-def unknown(kind: str, name: str, known: Sequence[str]) -> str:
-    """One line that says no such thing exists and which names are nearest."""
-    near = difflib.get_close_matches(name[:200], known, n=3, cutoff=0.5)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(known)}"
-    return f"no {kind} is called {name!r}; {hint}"
+    return next(iter(close(label, model_names(), most=1, cutoff=0.8)), None)

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitq.datasets import registry as datasets
 from vitq.datasets.base import Check
+from vitq.datasets.registry import DATASETS
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress, Task
 
 __all__ = ["Check", "verify_classification"]
@@ -32,7 +32,7 @@ def verify_classification(
     digits: on all). An accuracy fails more than three standard errors below what the model is expected to have; where
     no source says, more than three above chance is wanted. Nothing raises: what is wrong is a check that is not ok.
     """
-    checks = datasets.load(dataset).verify(places.datasets, sample=sample, tell=progress, workers=places.workers)
+    checks = DATASETS.load(dataset).verify(places.datasets, sample=sample, tell=progress, workers=places.workers)
     readable = all(check.ok for check in checks)
     for name in models:
         try:
@@ -56,7 +56,7 @@ def _accuracy(
     progress: Progress,
 ) -> Check:
     name = f"{loaded.name}: FP32 accuracy"
-    limit = sample if datasets.load(dataset).needs_folder else None
+    limit = sample if DATASETS.load(dataset).needs_folder else None
     try:
         data = task.open_data(dataset, loaded, places, limit=limit, seed=0, calibration=calibration)
         _read_once(data)

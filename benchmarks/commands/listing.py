@@ -1,25 +1,28 @@
-"""What `vitq list` prints; needs no torch."""
+"""What `vitq list` prints; needs no torch. What another package offers and cannot be read is a line below the table."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from tabulate import tabulate
 
 from vitq.benchmarks.plan.cells import expand, picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
+from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
 from vitq.reports import escape
-from vitq.tasks.names import model_entries
+from vitq.tasks.names import model_entry, model_names
 from vitq.words import nearest
 
 
 def listing(what: str, suite: str, k: str | None) -> str:
-    """A table of methods, models, suites or cells; BadInputError for anything else."""
+    """A table of methods, models, data sets, suites or cells; BadInputError for anything else."""
     tables: dict[str, Callable[[], str]] = {
         "methods": _methods,
         "models": _models,
+        "datasets": _datasets,
         "suites": _suites,
         "cells": lambda: _cells(suite, k),
     }
@@ -29,20 +32,50 @@ def listing(what: str, suite: str, k: str | None) -> str:
 
 
 def _methods() -> str:
-    rows = [
-        (c.name, c.title, c.regime, c.fidelity, f"arXiv {c.arxiv}" if c.arxiv else "", c.summary)
-        for c in all_cards().values()
-    ]
-    return tabulate(rows, ["method", "title", "regime", "fidelity", "paper", "what"], maxcolwidths=[None] * 5 + [60])
+    cards = all_cards()
+
+    def row(name: str) -> tuple[str, ...]:
+        card = cards[name]
+        return (
+            card.name,
+            card.title,
+            card.regime,
+            card.fidelity,
+            f"arXiv {card.arxiv}" if card.arxiv else "",
+            card.summary,
+        )
+
+    return _table(cards, row, ["method", "title", "regime", "fidelity", "paper", "what"], [None] * 5 + [60])
 
 
 def _models() -> str:
-    rows = []
-    for entry in model_entries().values():
+    def row(name: str) -> tuple[str, ...]:
+        entry = model_entry(name)
         expected = ", ".join(f"{v:.2f} on {d}" for d, m in entry.expected.items() for v in [m.get("top1")] if v)
         weights = "ships with vitq" if entry.packaged else "hub or file" if entry.hub else "file"
-        rows.append((entry.name, entry.task, entry.paper_name or "", weights, expected))
-    return tabulate(rows, ["model", "task", "name in papers", "weights", "FP32 top1"])
+        return entry.name, entry.task, entry.paper_name or "", weights, expected
+
+    return _table(model_names(), row, ["model", "task", "name in papers", "weights", "FP32 top1"])
+
+
+def _datasets() -> str:
+    def row(name: str) -> tuple[str, ...]:
+        data = DATASETS.load(name)
+        images = "" if data.full_size is None else str(data.full_size)
+        return name, data.task, str(data.classes), images, "site file" if data.needs_folder else "ships with vitq"
+
+    return _table(DATASETS.names(), row, ["data set", "task", "classes", "images", "folder"])
+
+
+def _table(names: Iterable[str], row: Callable[[str], Sequence[str]], heads: list[str], widths: Any = None) -> str:
+    """A row a name, and below them a line for each of another package that cannot be read."""
+    rows, problems = [], []
+    for name in names:
+        try:
+            rows.append(row(name))
+        except BadInputError as error:
+            problems.append(escape.line(str(error)))
+    return "\n".join([tabulate(rows, heads, maxcolwidths=widths), *problems])
 
 
 def _suites() -> str:

@@ -54,7 +54,7 @@ def _rows(suite: Suite) -> Iterator[tuple[MethodEntry, TaskEntry, str]]:
 
 def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: str, seed: int, card: Card) -> CellKey:
     named = entry.method + (f"[{entry.variant}]" if entry.variant else "")
-    defaults = {h.name: h.default for h in card.hyperparameters}
+    defaults = {name: known.recorded for name, known in card.options.items()}
     accounting = suite.mode == "accounting"
     dataset, limit = ("none", None) if accounting else (task.dataset, task.limit)
     cell = CellKey(

@@ -1,5 +1,7 @@
 """Which code decides a result: the syntax trees of the modules that are used, and of all they import inside vitq.
 
+What another package offers (a method, a data set) is followed inside that package too.
+
 Comments, docstrings and layout change nothing. Imports are read from the sources, never executed, so that cells can be
 planned without torch; what a registry loads by name is named by the caller as a root of its own.
 """
@@ -26,7 +28,7 @@ def code_sha256(*roots: str, alone: Iterable[str] = ()) -> str:
 
 
 def reached(roots: Iterable[str]) -> set[str]:
-    """Names of the vitq modules that these import, directly or not, themselves included.
+    """Names of the modules of vitq, and of their own packages, that these import, directly or not; and they themselves.
 
     Importing a module runs the body of every package above it, and none of their functions: what those import when
     they are called is not counted.
@@ -44,12 +46,13 @@ def reached(roots: Iterable[str]) -> set[str]:
 
 @cache
 def _place(name: str) -> Path | None:
-    """File of a module; None where there is none. Only the top of vitq and its rooms are found by import machinery.
+    """File of a module; None where there is none. Only tops and the rooms of vitq are found by import machinery.
 
-    Their initializers hold nothing; deeper ones may import torch, and finding a module would run its parents.
+    The initializers of vitq and its rooms hold nothing; others may import torch, and finding a module would run its
+    parents.
     """
     parent, _, leaf = name.rpartition(".")
-    if name.count(".") < 2:
+    if not parent or parent == _ROOT:
         if parent and _place(parent) is None:
             return None
         spec = find_spec(name)
@@ -84,10 +87,10 @@ def _imports(name: str, called: bool) -> frozenset[tuple[str, bool]]:
     found = {(".".join(parts[:i]), False) for i in range(1, len(parts))}
     for node in _statements(_tree(name), called):
         if isinstance(node, ast.Import):
-            found.update((alias.name, alias.name != _ROOT) for alias in node.names if _known(alias.name))
-        elif isinstance(node, ast.ImportFrom) and _known(base := _base(node, package)):
+            found.update((alias.name, alias.name != _ROOT) for alias in node.names if _known(alias.name, parts[0]))
+        elif isinstance(node, ast.ImportFrom) and _known(base := _base(node, package), parts[0]):
             inside = {f"{base}.{alias.name}" for alias in node.names}
-            modules = {each for each in inside if _known(each)}
+            modules = {each for each in inside if _known(each, parts[0])}
             found.add((base, modules != inside and base != _ROOT))
             found.update((each, True) for each in modules)
     return frozenset(found)
@@ -111,9 +114,9 @@ def _base(node: ast.ImportFrom, package: str) -> str:
     return ".".join([*above, *([node.module] if node.module else [])])
 
 
-def _known(name: str) -> bool:
-    """Whether this is a module of vitq."""
-    return name.partition(".")[0] == _ROOT and _place(name) is not None
+def _known(name: str, own: str) -> bool:
+    """Whether this is a module of vitq, or of the top package `own`."""
+    return name.partition(".")[0] in (_ROOT, own) and _place(name) is not None
 
 
 @cache

@@ -38,9 +38,11 @@ from vitq.datasets.identity import data_identity
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 from vitq.methods.cards import Card, all_cards
+from vitq.methods.registry import METHODS
 from vitq.record import CellKey, Identity, Kind, key_of
-from vitq.tasks.names import TASKS, ModelEntry, model_entry
+from vitq.tasks.names import ModelEntry, model_entry
 from vitq.tasks.places import Places
+from vitq.tasks.registry import TASKS
 from vitq.tasks.weight_files import weights_identity
 
 _MEASURE = "vitq.benchmarks.measure"
@@ -110,7 +112,7 @@ def _model(cell: CellKey, around: Surroundings) -> Identity:
         **{what: data.get(what, "not read") for what in ("calibration", "training")},
         "seed": str(cell.seed),
         "code of the method": method_code(cell.method),
-        "code of the task": code_sha256(TASKS[cell.task], alone=(f"{_MEASURE}.quantize",)),
+        "code of the task": code_sha256(TASKS.offer(cell.task).module, alone=(f"{_MEASURE}.quantize",)),
         "code of the data": data_code(cell.dataset) if reads else "not read",
         "packages": packages(cell.dataset if reads else None),
         "device": around.device.partition(":")[0],
@@ -125,7 +127,7 @@ def _asked(cell: CellKey) -> Identity:
 
 def _with_content(cell: CellKey) -> dict[str, Any]:
     """The options, a file's name replaced by the sha256 of what is in it."""
-    named = [h.name for h in all_cards()[cell.method].hyperparameters if h.file]
+    named = [name for name, known in all_cards()[cell.method].options.items() if known.file]
     files = {name: Path(str(cell.options[name])) for name in named if cell.options.get(name) is not None}
     for name, path in files.items():
         if not path.is_file():
@@ -210,7 +212,7 @@ def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, 
 @cache
 def method_code(method: str) -> str:
     """The code of a method and all it imports."""
-    return code_sha256(f"vitq.methods.{method}.method")
+    return code_sha256(f"{METHODS.offer(method).module}.method")
 
 
 @cache

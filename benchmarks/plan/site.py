@@ -10,10 +10,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vitq.benchmarks.plan.limits import within_cores
+from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
-from vitq.tasks.names import dataset_names, model_names, near_miss, unknown
+from vitq.tasks.names import model_names, near_miss
 from vitq.tasks.places import Places
-from vitq.words import describe, nearest
+from vitq.words import describe, nearest, unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,8 +22,6 @@ else:
     import tomli as tomllib
 
 MAX_BYTES = 1 << 18
-NEED_NO_FOLDER = ("digits",)
-"""Data sets that come with vitq."""
 
 
 def _path(value: Any) -> Any:
@@ -63,10 +62,10 @@ class Site(BaseModel):
     @classmethod
     def _known_data(cls, places: dict[str, Path]) -> dict[str, Path]:
         for name in places:
-            if name in NEED_NO_FOLDER:
-                raise ValueError(f"data set {name} comes with vitq and needs no folder: remove the line")
-            if name not in dataset_names():
-                raise ValueError(unknown("data set", name, [n for n in dataset_names() if n not in NEED_NO_FOLDER]))
+            if name not in DATASETS.names():
+                raise ValueError(unknown("data set", name, DATASETS.names()))
+            if not DATASETS.load(name).needs_folder:
+                raise ValueError(f"data set {name} needs no folder: remove the line")
         return places
 
     @field_validator("weights")

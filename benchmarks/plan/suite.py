@@ -12,11 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vitq.benchmarks.plan import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
+from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.tasks.names import dataset_names, model_names, task_names
-from vitq.words import describe, location, nearest, short
+from vitq.tasks.names import model_names
+from vitq.tasks.registry import TASKS
+from vitq.words import describe, location, nearest, short, unknown
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
@@ -29,7 +31,7 @@ class _Strict(BaseModel):
 
 def _known(word: str, names: Sequence[str], kind: str) -> str:
     if word not in names:
-        raise ValueError(f"no {kind} is called {word!r}; {nearest(word, names)}")
+        raise ValueError(unknown(kind, word, names))
     return word
 
 
@@ -82,8 +84,8 @@ class TaskEntry(_Strict):
     models: list[str] = Field(min_length=1)
     limit: Images | None = None
 
-    _task = field_validator("task")(lambda word: _known(word, task_names(), "task"))
-    _dataset = field_validator("dataset")(lambda word: _known(word, [*dataset_names(), "none"], "data set"))
+    _task = field_validator("task")(lambda word: _known(word, TASKS.names(), "task"))
+    _dataset = field_validator("dataset")(lambda word: _known(word, [*DATASETS.names(), "none"], "data set"))
     _names = field_validator("models")(_models)
 
 

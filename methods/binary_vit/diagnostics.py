@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vitq.details.binary_vit import ActivationMeans, Histogram, Spread, Widest
 from vitq.methods.binary_vit.binarize import SignBinarizer, centred_rows
 from vitq.methods.binary_vit.layers import BinaryLinear
 
@@ -23,11 +24,8 @@ def _latent(model: nn.Module) -> Iterator[tuple[str, Tensor, BinaryLinear]]:
             yield name, centred_rows(weight), module
 
 
-def weight_histogram(model: nn.Module) -> dict[str, Any]:
-    """Shares of all latent weights, (W - row mean) / row scale, in 60 bins over [-3, 3]; beyond counts in the end bins.
-
-    `near_boundary` is the share within 0.1 of the boundary between -1 and +1.
-    """
+def weight_histogram(model: nn.Module) -> Histogram:
+    """All latent weights, (W - row mean) / row scale, in 60 bins over [-3, 3]."""
     counts, near, total = torch.zeros(BINS, dtype=torch.float64), 0, 0
     for _, centred, layer in _latent(model):
         scaled = (centred / layer.row_scale().clamp(min=1e-12)).float().cpu().flatten()
@@ -35,7 +33,7 @@ def weight_histogram(model: nn.Module) -> dict[str, Any]:
         near += int((scaled.abs() < 0.1).sum())
         total += scaled.numel()
     shares = [round(float(c) / total, 6) for c in counts]
-    return {"reach": REACH, "shares": shares, "near_boundary": near / total}
+    return Histogram(reach=REACH, shares=shares, near_boundary=near / total)
 
 
 def weight_signs(model: nn.Module) -> dict[str, Tensor]:
@@ -71,7 +69,7 @@ class ChannelMeans:
 
         return note
 
-    def summary(self) -> dict[str, Any]:
+    def summary(self) -> ActivationMeans:
         """Standard deviation over channels of each input's means, before and after; the widest input in full."""
         means = {
             name: [torch.stack(side).mean(0) for side in zip(*seen, strict=True)] for name, seen in self.seen.items()
@@ -79,8 +77,10 @@ class ChannelMeans:
         spread = {name: [float(side.std()) for side in pair] for name, pair in means.items()}
         widest = max(spread, key=lambda name: spread[name][0])
         before, after = ([round(v, 4) for v in side[:_CHANNELS].tolist()] for side in means[widest])
-        rows = {name: {"before": round(b, 5), "after": round(a, 5)} for name, (b, a) in spread.items()}
-        return {"spread": rows, "widest": {"input": widest, "before": before, "after": after}}
+        return ActivationMeans(
+            spread={name: Spread(before=round(b, 5), after=round(a, 5)) for name, (b, a) in spread.items()},
+            widest=Widest(input=widest, before=before, after=after),
+        )
 
 
 def _channel_mean(x: Tensor, module: SignBinarizer) -> Tensor:

@@ -19,7 +19,7 @@ from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul, linear_te
 from vitq.methods.toolkit.layers import Codes, Packed, State, child_state, replace_modules, restore_child
 
 Kernel = Literal["popcount", "matmul"]
-_CHUNK = 1 << 22
+CHUNK = 1 << 22
 """64-bit words that one step of a popcount product may hold (32 MB), whatever the sizes of the operands."""
 
 
@@ -45,7 +45,8 @@ def popcount(words: Tensor) -> Tensor:
     return ((x * 0x0101010101010101) >> 56) & 0xFF
 
 
-def _wide(words: Tensor) -> Tensor:
+def wide(words: Tensor) -> Tensor:
+    """uint8 words [..., w] -> int64 words [..., ceil(w / 8)], padded with zeros."""
     return F.pad(words, (0, -words.shape[-1] % 8)).contiguous().view(torch.int64)
 
 
@@ -54,8 +55,8 @@ def popcount_product(left: Tensor, right: Tensor, k: int, low: float) -> Tensor:
 
     Right codes are -1 and 1; left ones -1 and 1 where `low` is -1, 0 and 1 where it is 0.
     """
-    left, right = _wide(left), _wide(right)
-    step = max(1, _CHUNK // max(1, left.numel()))
+    left, right = wide(left), wide(right)
+    step = max(1, CHUNK // max(1, left.numel()))
     parts = []
     for some in torch.split(right, step, dim=-2):
         pairs = left[..., :, None, :], some[..., None, :, :]

@@ -7,77 +7,21 @@ ranges and the like must be buffers), the optimizer, and random generators that 
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from operator import length_hint
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import nn
 
 from vitq.errors import MethodInputError
-from vitq.methods.toolkit import devices
-from vitq.methods.training import checkpoints
-from vitq.methods.training.distributed import Ranks, join
+from vitq.methods.training.recipe import Recipe, learning_rate
+from vitq.methods.training.run import History, Loss, Run
 from vitq.subject import Batch, Progress, silent
 
-Loss = Callable[[nn.Module, Batch], Tensor]
-History = list[dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How to train; in float32 unless `amp` asks for mixed precision, which only GPUs have (`devices.mixed_precision`).
-
-    `lr` is the peak, for the batch that `batches` gives times the number of processes; `warmup_epochs` may be a
-    fraction; `clip_norm` is the largest L2 norm of all gradients together. Mixed precision is bfloat16, or float16 with
-    loss scaling where the GPU has no bfloat16. `schedule` is by steps, or by epochs as timm's recipes have it: epoch
-    e > 0 at the rate of e - 1, since they move on after an epoch. `decay_vectors`: whether weight decay acts on biases
-    and norms (parameters of one dimension), which timm's recipes spare.
-    """
-
-    epochs: int
-    lr: float
-    weight_decay: float = 0.0
-    warmup_epochs: float = 0.0
-    min_lr: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    clip_norm: float | None = None
-    amp: bool = False
-    schedule: Literal["steps", "epochs"] = "steps"
-    decay_vectors: bool = True
-
-    def __post_init__(self) -> None:
-        if self.epochs < 0 or self.lr <= 0 or not 0 <= self.warmup_epochs <= max(self.epochs, 0):
-            raise MethodInputError(
-                f"epochs {self.epochs}, lr {self.lr}, warmup_epochs {self.warmup_epochs}: "
-                "want epochs >= 0, lr > 0 and warm-up within the epochs"
-            )
-        if self.schedule == "epochs" and self.warmup_epochs:
-            raise MethodInputError("a schedule by epochs has no warm-up: set warmup_epochs to 0")
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise MethodInputError(f"clip_norm is {self.clip_norm}: give a positive norm, or none for no clipping")
-
-
-def learning_rate(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Learning rate of a step (from 0): linear to `lr` over the warm-up, then a half cosine down to `min_lr`.
-
-    By epochs the cosine moves once an epoch. SGDR (Loshchilov and Hutter, 2017), equation 5 without restarts.
-    """
-    if recipe.schedule == "epochs":
-        progress = max(step // steps_per_epoch - 1, 0) / recipe.epochs
-        return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * progress)) / 2
-    warmup, total = round(recipe.warmup_epochs * steps_per_epoch), recipe.epochs * steps_per_epoch
-    if step < warmup:
-        return recipe.lr * (step + 1) / warmup
-    progress = min(1.0, (step - warmup) / max(1, total - warmup))
-    return recipe.min_lr + (recipe.lr - recipe.min_lr) * (1 + math.cos(math.pi * progress)) / 2
+__all__ = ["History", "Loss", "Recipe", "learning_rate", "train"]
 
 
 def train(
@@ -112,12 +56,8 @@ def train(
         MethodInputError: nothing to train, no batch, a checkpoint of another run, or a loss that is not finite.
     """
     named = _select(model, parameters)
-    mode, chosen = model.training, {id(p) for p in named.values()}
-    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    try:
-        run = _Run(model, recipe, named, seed, checkpoint)
+    with _training_only(model, named.values()):
+        run = Run(model, recipe, named, seed, checkpoint)
         run.resume()
         if len(run.history) < recipe.epochs:
             run.count(batches)
@@ -128,11 +68,7 @@ def train(
                     row |= on_epoch(epoch, model.eval())
             run.history.append(row)
             run.save()
-        return run.history
-    finally:
-        model.train(mode)
-        for parameter in frozen:
-            parameter.requires_grad_(True)
+    return run.history
 
 
 def _select(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> dict[str, nn.Parameter]:
@@ -145,120 +81,19 @@ def _select(model: nn.Module, parameters: Iterable[nn.Parameter] | None) -> dict
     return named
 
 
-def _groups(parameters: list[nn.Parameter], recipe: Recipe) -> list[dict[str, Any]]:
-    """The parameters with weight decay, and without it where the recipe spares vectors."""
-    if recipe.decay_vectors:
-        return [{"params": parameters}]
-    decayed, spared = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
-    groups: list[dict[str, Any]] = [{"params": decayed}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
-
-
-class _LossModule(nn.Module):
-    """The loss as a module's forward pass, so that DistributedDataParallel sees every parameter that it uses."""
-
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, loss: Loss, batch: Batch) -> Tensor:
-        return loss(self.model, batch)
-
-
-class _Run:
-    """The state of one call of `train`."""
-
-    def __init__(
-        self, model: nn.Module, recipe: Recipe, named: dict[str, nn.Parameter], seed: int, checkpoint: Path | None
-    ) -> None:
-        self.model, self.recipe, self.checkpoint = model, recipe, checkpoint
-        self.trained = list(named.values())
-        self.device = self.trained[0].device
-        self.ranks: Ranks = join(self.device)
-        self.history: History = []
-        self.steps = 0
-        self.optimizer = torch.optim.AdamW(
-            _groups(self.trained, recipe), lr=recipe.lr, betas=recipe.betas, weight_decay=recipe.weight_decay
-        )
-        self.dtype = devices.mixed_precision(self.device) if recipe.amp else None
-        self.autocast = torch.autocast(self.device.type, self.dtype or torch.bfloat16, enabled=self.dtype is not None)
-        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.dtype == torch.float16)
-        self.signature = {
-            "recipe": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(recipe).items()},
-            "seed": seed,
-            "processes": self.ranks.world,
-            "precision": str(self.dtype or torch.float32).removeprefix("torch."),
-            "parameters": sum(p.numel() for p in self.trained),
-        }
-        self.forward: nn.Module = _LossModule(model)
-
-    def resume(self) -> None:
-        """Take over the checkpoint, if there is one, and wrap the model for several processes."""
-        read = self.checkpoint is not None and self.ranks.first
-        state = checkpoints.load(self.checkpoint, self.signature) if read and self.checkpoint else None
-        state = self.ranks.from_first(state)
-        if state is not None:
-            self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.scaler.load_state_dict(state["scaler"])
-            self.history = state["history"]
-        if self.ranks.world > 1:
-            self.forward = DistributedDataParallel(self.forward, find_unused_parameters=True)
-
-    def count(self, batches: Callable[[int], Iterator[Batch]]) -> None:
-        """Steps an epoch: the iterator's own length (lists, data loaders), or counted by going through it once."""
-        first = batches(0)
-        n = length_hint(first, -1)
-        n = sum(1 for _ in first) if n < 0 else n
-        self.steps = n // self.ranks.world
-        if self.steps == 0:
-            raise MethodInputError(
-                f"an epoch has {n} batches for {self.ranks.world} processes: give more training data"
-            )
-
-    def epoch(self, epoch: int, batches: Iterator[Batch], loss: Loss, progress: Progress) -> dict[str, float]:
-        """One pass over the batches; the row of the history."""
-        self.model.train()
-        total, taken, lr = torch.zeros((), device=self.device), 0, self.recipe.lr
-        for i, batch in enumerate(self.ranks.share(batches)):
-            lr = learning_rate(self.recipe, epoch * self.steps + min(i, self.steps - 1), self.steps)
-            total += self._step(loss, batch, lr)
-            taken += 1
-            if self.ranks.first:
-                progress("train", epoch * self.steps + min(i + 1, self.steps), self.recipe.epochs * self.steps)
-        self.ranks.share_buffers(self.model)
-        if not taken:
-            raise MethodInputError(f"epoch {epoch} has no batch for each of {self.ranks.world} processes")
-        mean = float(self.ranks.mean(total / taken))
-        if not math.isfinite(mean):
-            raise MethodInputError(f"training diverged: the loss of epoch {epoch} is {mean}; lower lr or set clip_norm")
-        return {"epoch": float(epoch), "loss": mean, "lr": lr}
-
-    def _step(self, loss: Loss, batch: Batch, lr: float) -> Tensor:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        with self.autocast:
-            value: Tensor = self.forward(loss, batch)
-        self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(value).backward()  # type: ignore[no-untyped-call]
-        if self.recipe.clip_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
-        return value.detach().float()
-
-    def save(self) -> None:
-        """Write the checkpoint, on the first process alone."""
-        if self.checkpoint is not None and self.ranks.first:
-            state = {
-                "signature": self.signature,
-                "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "history": self.history,
-            }
-            checkpoints.save(self.checkpoint, state)
+@contextmanager
+def _training_only(model: nn.Module, parameters: Iterable[nn.Parameter]) -> Iterator[None]:
+    """No other parameter asks for a gradient inside; at the end they do again, and the model has the mode it had."""
+    mode, chosen = model.training, {id(p) for p in parameters}
+    frozen = [p for p in model.parameters() if p.requires_grad and id(p) not in chosen]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        model.train(mode)
+        for parameter in frozen:
+            parameter.requires_grad_(True)
 
 
 @contextmanager

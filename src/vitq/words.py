@@ -9,13 +9,23 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 
+def close(word: str, known: Iterable[str], most: int = 2, cutoff: float = 0.5) -> list[str]:
+    """At most so many known words that are like `word`, the likest first; `cutoff` from 0, all, to 1, equal ones."""
+    return difflib.get_close_matches(str(word)[:200], list(known), n=most, cutoff=cutoff)
+
+
 def nearest(word: str, known: Iterable[str]) -> str:
     """`did you mean X?`, or the list of what is known."""
     known = list(known)
-    close = difflib.get_close_matches(str(word)[:200], known, n=2, cutoff=0.5)
-    if close:
-        return f"did you mean {' or '.join(repr(w) for w in close)}?"
+    found = close(word, known)
+    if found:
+        return f"did you mean {' or '.join(map(repr, found))}?"
     return f"known: {', '.join(known)}" if known else "nothing is known there"
+
+
+def unknown(kind: str, word: str, known: Iterable[str]) -> str:
+    """One line that says that no `kind` is called so, and which names are nearest."""
+    return f"no {kind} is called {short(word)}; {nearest(word, known)}"
 
 
 def describe(error: ValidationError, schema: type[BaseModel]) -> str:

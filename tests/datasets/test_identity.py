@@ -182,7 +182,7 @@ def test_a_limit_leaves_an_image(limit: Any) -> None:
 
 
 def test_unknown_data_sets_and_folders_are_told(tmp_path: Path) -> None:
-    with pytest.raises(BadInputError, match="did you mean digits"):
+    with pytest.raises(BadInputError, match="did you mean 'digits'"):
         data_identity("digit", {})
     with pytest.raises(BadInputError, match="under \\[datasets\\]"):
         data_identity("imagenet-1k", {})

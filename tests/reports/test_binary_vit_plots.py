@@ -28,7 +28,8 @@ def details(seed: int) -> dict[str, Any]:
     spread = {f"blocks.{i}.attn.qkv.input": {"before": 0.5 + i, "after": 0.1} for i in range(3)}
     widest = {"input": "blocks.2.attn.qkv.input", "before": [3.0, -1.0, 2.0], "after": [0.1, -0.1, 0.0]}
     means = {"spread": spread, "widest": widest}
-    return {"training": training, "weights": {"before": side, "after": side}, "activation_means": means}
+    weights, flipped = {"before": side, "after": side}, [row["flipped_share"] for row in training]
+    return {"training": training, "weights": weights, "flipped_share": flipped, "activation_means": means}
 
 
 def record(seed: int = 0, **changes: Any) -> Row:
@@ -79,4 +80,5 @@ def test_one_row_without_a_validation_curve_is_drawn_too(tmp_path: Path) -> None
 def test_records_without_training_give_nothing(tmp_path: Path) -> None:
     untrained = record(details=details(0) | {"training": []})
     assert draw([untrained], tmp_path, tmp_path) == []
+    assert draw([record(details={})], tmp_path, tmp_path) == []
     assert draw([], tmp_path, tmp_path) == []

@@ -127,7 +127,7 @@ def test_every_entry_builds_what_it_says(name: str) -> None:
 
 
 def test_bad_requests(digit_model: LoadedModel, tmp_path: Path) -> None:
-    for dataset, word in (("digit", "did you mean digits"), ("imagenet-1k", "site file")):
+    for dataset, word in (("digit", "did you mean 'digits'"), ("imagenet-1k", "site file")):
         with pytest.raises(BadInputError, match=word):
             TASK.open_data(dataset, digit_model, Places(), limit=None, seed=0, calibration={})
     with pytest.raises(BadInputError, match="at least 1"):

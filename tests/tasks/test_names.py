@@ -49,7 +49,7 @@ def test_preprocessing_is_the_papers() -> None:
 def test_a_wrong_name_is_answered_with_the_nearest() -> None:
     with pytest.raises(BadInputError, match="deit_small_patch16_224"):
         names.model_entry("deit_smal_patch16_224.fb_in1k")
-    with pytest.raises(BadInputError, match="did you mean classification"):
+    with pytest.raises(BadInputError, match="did you mean 'classification'"):
         registry.load("clasification")
     with pytest.raises(BadInputError, match="known:"):
         names.model_entry("zzz")

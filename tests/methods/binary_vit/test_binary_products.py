@@ -155,7 +155,7 @@ def test_packing_and_unpacking_are_inverse(rows: int, k: int, seed: int) -> None
     assert words.dtype == torch.uint8
     assert words.shape == (rows, -(-k // 8))
     assert torch.equal(packed.unpack_bits(words, k), bits)
-    assert torch.equal(packed.popcount(packed._wide(words)).sum(1), bits.sum(1))
+    assert torch.equal(packed.popcount(packed.wide(words)).sum(1), bits.sum(1))
 
 
 @given(sizes, sizes, st.integers(1, 150), seeds, st.sampled_from([-1.0, 0.0]))
@@ -171,7 +171,7 @@ def test_counting_bits_gives_the_integer_product(n: int, m: int, k: int, seed: i
 def test_counting_in_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     words = [packed.pack_bits(torch.rand(2, 3, 9, 70, generator=_generator(s)) < 0.5) for s in (0, 1)]
     whole = packed.popcount_product(*words, 70, -1.0)
-    monkeypatch.setattr(packed, "_CHUNK", 1)
+    monkeypatch.setattr(packed, "CHUNK", 1)
     assert torch.equal(packed.popcount_product(*words, 70, -1.0), whole)
 
 

@@ -167,12 +167,12 @@ def test_a_header_that_describes_no_model_is_refused(saved: Path, tmp_path: Path
         return {"task": "classification", "model": {**known, "build": args}}
 
     file = tmp_path / "m"
-    refused(_resigned(saved, file, method="minmaxx"), "did you mean minmax")
-    refused(_resigned(saved, file, options={"nonsense": 1}), "unknown option 'nonsense'")
+    refused(_resigned(saved, file, method="minmaxx"), "did you mean 'minmax'")
+    refused(_resigned(saved, file, options={"nonsense": 1}), "no option is called 'nonsense'")
     refused(_resigned(saved, file, bits="W99A1"), "99")
     refused(_resigned(saved, file, scope="backbone"), "only whole models")
     refused(
-        _resigned(saved, file, architecture={"task": "classificatio", "model": known}), "did you mean classification"
+        _resigned(saved, file, architecture={"task": "classificatio", "model": known}), "did you mean 'classification'"
     )
     refused(_resigned(saved, file, architecture={"task": "classification", "model": {}}), "architecture.name")
     refused(_resigned(saved, file, architecture={}), "does not describe a model")

@@ -17,7 +17,8 @@ from torch import nn
 from vitq.errors import MethodInputError
 from vitq.methods.training import distributed
 from vitq.methods.training.distributed import Ranks, join, local_device
-from vitq.methods.training.trainer import Recipe, _Run
+from vitq.methods.training.recipe import Recipe
+from vitq.methods.training.run import Run
 
 SECOND = torch.device("cuda", 1)
 
@@ -119,7 +120,7 @@ def _on(patch: pytest.MonkeyPatch, model: nn.Module, recipe: Recipe, kind: str) 
     here = torch.device("cpu") if kind == "cpu" else SECOND
     named = dict(model.named_parameters())
     patch.setattr(nn.Parameter, "device", property(lambda self: here), raising=False)
-    return _Run(model, recipe, named, 0, None)
+    return Run(model, recipe, named, 0, None)
 
 
 @pytest.mark.cuda
