@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from vitq.benchmarks.run.results_path import check_folder
 from vitq.reports import tables
-from vitq.reports.escape import code, markdown
+from vitq.escape import code, markdown
 from vitq.reports.figure import Figure
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
 from vitq.reports.verdicts import compare

@@ -10,7 +10,7 @@ from typing import Any
 
 from vitq.paired import against_fp32
 from vitq.record import Metric
-from vitq.reports import escape
+from vitq import escape
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import FAKE_QUANT, over_seeds
 from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest

@@ -10,7 +10,7 @@ from vitq.benchmarks.plan.cells import expand, picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.reports import escape
+from vitq import escape
 from vitq.tasks.names import model_entries
 from vitq.words import nearest
 

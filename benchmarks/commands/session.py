@@ -23,7 +23,7 @@ from vitq.benchmarks.run.runner import run as run_matrix
 from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines, read_rows
 from vitq.errors import BadInputError
 from vitq.record import CellKey
-from vitq.reports import escape
+from vitq import escape
 from vitq.rows import Row
 from vitq.words import nearest
 

@@ -12,7 +12,7 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 from vitq.benchmarks.run.messages import Order, Send
 from vitq.benchmarks.run.runner import Listener
 from vitq.record import Record
-from vitq.reports.escape import line
+from vitq.escape import line
 
 
 def plain_console() -> Console:
