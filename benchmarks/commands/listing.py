@@ -6,11 +6,11 @@ from collections.abc import Callable
 
 from tabulate import tabulate
 
+from vitq import escape
 from vitq.benchmarks.plan.cells import expand, picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq import escape
 from vitq.tasks.names import model_entries
 from vitq.words import nearest
 

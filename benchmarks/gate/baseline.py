@@ -14,6 +14,7 @@ from vitq import outcomes
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
 from vitq.record import Asked, Kind, Line, Provenance, Record
+from vitq.rows import latest
 
 _FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
            "operations", "latency")  # fmt: skip
@@ -40,13 +41,7 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
 
 def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     """Every cell's last asking with the records that count of its measurements, stripped, each once."""
-    asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
-    records: dict[tuple[Kind, str], Record] = {}
-    for line in lines:
-        if isinstance(line, Record):
-            before = records.get((line.kind, line.key))
-            if before is None or line.finished or not before.finished:
-                records[line.kind, line.key] = line
+    asked, records = latest(lines)
     found: dict[Any, Line] = {}
     for each in asked.values():
         own = {kind: record for kind, key in each.keys.items() if (record := records.get((kind, key)))}

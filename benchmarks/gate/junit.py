@@ -33,7 +33,9 @@ def _case(root: ET.Element, cell: str, rows: list[GateRow]) -> None:
     failing = [row for row in rows if row.verdict in FAILING]
     if failing:
         message = "; ".join(_line(row) for row in failing)
-        ET.SubElement(case, "failure", message=visible(message)).text = "\n".join(visible(_line(row)) for row in failing)
+        ET.SubElement(case, "failure", message=visible(message)).text = "\n".join(
+            visible(_line(row)) for row in failing
+        )
     elif all(row.verdict in UNJUDGED for row in rows):
         ET.SubElement(case, "skipped", message=visible("; ".join(row.note or row.verdict for row in rows)))
     told = [_line(row) for row in rows if row.verdict in ("within", "faster")]

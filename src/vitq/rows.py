@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -77,24 +77,39 @@ class Row(BaseModel):
         return self.identity.get("accuracy", {}).get(name)
 
 
-def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
-    """A row for every cell that was asked for, in the order of asking; the last asking and the last records count.
+class Latest(NamedTuple):
+    """The lines that count: the asking of each cell by its id, and the record of each measurement by kind and key."""
+
+    asked: dict[str, Asked]
+    records: dict[tuple[Kind, str], Record]
+
+
+def latest(lines: Iterable[Line]) -> Latest:
+    """The last asking of each cell and the last record of each measurement.
 
     A finished record is kept before a later failure of the same key: it has measured, and the failure has not.
     """
-    asked: dict[str, Asked] = {}
-    records: dict[tuple[Kind, str], Record] = {}
+    found = Latest({}, {})
     for line in lines:
         if isinstance(line, Asked):
-            asked[line.cell.id] = line
-        elif line.finished or not _finished(records.get((line.kind, line.key))):
-            records[line.kind, line.key] = line
+            found.asked[line.cell.id] = line
+            continue
+        before = found.records.get((line.kind, line.key))
+        if line.finished or before is None or not before.finished:
+            found.records[line.kind, line.key] = line
+    return found
+
+
+def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
+    """A row for every cell that was asked for, in the order of asking, of the lines that count."""
+    asked, records = latest(lines)
     rows = [_row(each, records, folder) for each in asked.values()]
     return [row for row in rows if row is not None]
 
 
-def _finished(record: Record | None) -> bool:
-    return record is not None and record.finished
+def by_cell(rows: Iterable[Row]) -> dict[str, Row]:
+    """Rows by their cell's id; of two rows of one cell the last one counts."""
+    return {row.cell.id: row for row in rows}
 
 
 def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | None) -> Row | None:
