@@ -6,12 +6,10 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vitq.errors import BadInputError
@@ -126,25 +124,6 @@ class Figure(BaseModel):
     def printed(self) -> str:
         """The value at the precision it is printed with."""
         return f"{self.value:.{self.decimals}f}"
-
-
-class MethodOptions(BaseModel):
-    """A method's options with their defaults: those that make another row, and those that are its recipe.
-
-    The recipe matters only in the row whose options are `recipe_for`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    rows: dict[str, Any] = Field(default_factory=dict)
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    recipe_for: dict[str, Any] = Field(default_factory=dict)
-
-
-@cache
-def method_options() -> dict[str, MethodOptions]:
-    """`figures/methods.yaml`: what each option of a method means for a comparison."""
-    text = (resources.files("vitq.reports") / "figures" / "methods.yaml").read_text(encoding="utf-8")
-    return {name: MethodOptions.model_validate(value) for name, value in yaml.safe_load(text).items()}
 
 
 def load_figures(folder: Path | None = None) -> list[Figure]:

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vitq import escape
+from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.plan.cells import Refusal, expand, limited, picker
 from vitq.benchmarks.plan.limits import within_machine
 from vitq.benchmarks.plan.orders import Past, plan, results_folder, summary_of_changes, why_again
@@ -17,14 +19,13 @@ from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.executors import EXECUTORS
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, phases, plain_console
-from vitq.benchmarks.run.results_path import check_results
+from vitq.benchmarks.run.results_path import check_folder, check_results
 from vitq.benchmarks.run.runner import Summary
 from vitq.benchmarks.run.runner import run as run_matrix
 from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines, read_rows
 from vitq.errors import BadInputError
 from vitq.record import CellKey
-from vitq.reports import escape
-from vitq.rows import Row
+from vitq.rows import Row, by_cell
 from vitq.words import nearest
 
 PATIENCE_SECONDS = 5
@@ -125,7 +126,7 @@ def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, 
 
 def _asked_for(rows: Sequence[Row], orders: Sequence[Order]) -> list[Row]:
     """The row of every order, in the suite's order."""
-    found = {row.cell.id: row for row in rows}
+    found = by_cell(rows)
     return [found[o.cell.id] for o in orders if o.cell.id in found]
 
 
@@ -171,12 +172,12 @@ def verify(suite_name: str, site: Path | None, sample: int) -> int:
 
 def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
     """`vitq compare`: 0, or 4 when no figure could be compared."""
+    from vitq.reports.compare_tables import compare_table
     from vitq.reports.figure import load_figures
-    from vitq.reports.tables import compare_table
     from vitq.reports.verdicts import compare as compare_all
 
     _, rows = _open(suite_name, results, site)
-    comparisons = compare_all(rows, load_figures())
+    comparisons = compare_all(rows, load_figures(), declared_options())
     print(compare_table(comparisons, "plain", everything))
     return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
@@ -187,7 +188,9 @@ def report(suite_name: str, results: Path | None, site: Path | None, out: Path |
     from vitq.reports.report import write_report
 
     folder, rows = _open(suite_name, results, site)
-    print(write_report(rows, load_figures(), folder, out or folder / "report"))
+    out = out or folder / "report"
+    check_folder(out, "the report's folder")
+    print(write_report(rows, load_figures(), declared_options(), folder, out))
     return 0
 
 

@@ -11,8 +11,8 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 
 from vitq.benchmarks.run.messages import Order, Send
 from vitq.benchmarks.run.runner import Listener
+from vitq.escape import line
 from vitq.record import Record
-from vitq.reports.escape import line
 
 
 def plain_console() -> Console:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,24 +78,45 @@ class Row(BaseModel):
         return self.identity.get("accuracy", {}).get(name)
 
 
-def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
-    """A row for every cell that was asked for, in the order of asking; the last asking and the last records count.
+@dataclass
+class Latest:
+    """Of some lines, those that count: each cell's last asking by its id, and each measurement's record.
 
-    A finished record is kept before a later failure of the same key: it has measured, and the failure has not.
+    The last record of a measurement counts, but a finished one before a later failure: it has measured, and the failure
+    has not.
     """
-    asked: dict[str, Asked] = {}
-    records: dict[tuple[Kind, str], Record] = {}
-    for line in lines:
+
+    asked: dict[str, Asked] = field(default_factory=dict)
+    records: dict[tuple[Kind, str], Record] = field(default_factory=dict)
+
+    def add(self, line: Line) -> None:
+        """Take note of a line that was written after all before."""
         if isinstance(line, Asked):
-            asked[line.cell.id] = line
-        elif line.finished or not _finished(records.get((line.kind, line.key))):
-            records[line.kind, line.key] = line
-    rows = [_row(each, records, folder) for each in asked.values()]
+            self.asked[line.cell.id] = line
+            return
+        before = self.records.get((line.kind, line.key))
+        if before is None or line.finished or not before.finished:
+            self.records[line.kind, line.key] = line
+
+    @property
+    def finished(self) -> dict[tuple[Kind, str], Status]:
+        """Kind and key of every measurement that need not be made again, and how it ended."""
+        return {key: record.status for key, record in self.records.items() if record.finished}
+
+
+def latest(lines: Iterable[Line]) -> Latest:
+    """The lines that count, of lines in the order they were written."""
+    found = Latest()
+    for line in lines:
+        found.add(line)
+    return found
+
+
+def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
+    """A row for every cell that was asked for, in the order of asking; the lines that count are those of `Latest`."""
+    found = latest(lines)
+    rows = [_row(each, found.records, folder) for each in found.asked.values()]
     return [row for row in rows if row is not None]
-
-
-def _finished(record: Record | None) -> bool:
-    return record is not None and record.finished
 
 
 def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | None) -> Row | None:
@@ -136,3 +158,8 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         folder=folder,
         **fields,
     )
+
+
+def by_cell(rows: Iterable[Row]) -> dict[str, Row]:
+    """Rows by their cell's id; of two rows of one cell the last one counts."""
+    return {row.cell.id: row for row in rows}
