@@ -101,7 +101,7 @@ def _panel(axes: Axes, points: Sequence[Point], key: tuple[str, str, str]) -> No
     metric, data, model = key
     clean(axes)
     for point in points:
-        _mark(axes, point)
+        _draw(axes, point)
     front = _front(points)
     axes.step([p.size for p in front], [p.accuracy for p in front], where="post", color="#444444", lw=1.2, zorder=2)
     axes.set_xscale("log")
@@ -117,7 +117,7 @@ def _panel(axes: Axes, points: Sequence[Point], key: tuple[str, str, str]) -> No
     axes.set_ylim(low, high)
 
 
-def _mark(axes: Axes, point: Point) -> None:
+def _draw(axes: Axes, point: Point) -> None:
     colour, marker = look(point.method)
     axes.errorbar(
         point.size,

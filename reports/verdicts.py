@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 from vitq.reports.conditions import paper_model, row_of, why_not_comparable
 from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
-from vitq.reports.measured import Measured, measure
+from vitq.reports.measured import Measured, value_of
 from vitq.rows import Row, by_cell
 
 Verdict = Literal["reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run"]
@@ -76,17 +76,17 @@ def group_seeds(records: Iterable[Row]) -> list[Run]:
 
 
 def _compared(figure: Figure, run: Run, runs: Sequence[Run], options: MethodOptions) -> Comparison:
-    measured = measure(figure, run, runs)
+    measured = value_of(figure, run, runs)
     reasons = why_not_comparable(figure, run, options)
     if isinstance(measured, str):
         return Comparison(figure, "not-comparable", "; ".join([*reasons, measured]), run)
     if reasons:
         return Comparison(figure, "not-comparable", "; ".join(reasons), run, measured.value, measured.stderr)
-    verdict, reason = judge(figure, measured)
+    verdict, reason = _verdict_of(figure, measured)
     return Comparison(figure, verdict, reason, run, measured.value, measured.stderr)
 
 
-def judge(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
+def _verdict_of(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
     """The verdict of a measurement that is comparable, and the tolerance it rests on."""
     rounded = round(measured.value, figure.decimals)
     slack = figure.tolerance + 1e-9

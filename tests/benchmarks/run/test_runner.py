@@ -91,7 +91,7 @@ def wait_for_growth(path: Path, driver: subprocess.Popen) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("times", [15, pytest.param(100, marks=pytest.mark.long)])
+@pytest.mark.parametrize("times", [10, pytest.param(100, marks=pytest.mark.long)])
 def test_kills_lose_no_finished_record_and_repeat_none(tmp_path, times):
     names = [f"c{i}" for i in range(2000)]
     path = tmp_path / "records.jsonl"
