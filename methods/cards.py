@@ -17,6 +17,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.registry import CARD, METHODS
 from vitq.options import Declared, Kind, declared
 from vitq.registry import OURS, Offer
+from vitq.words import describe
 
 Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
 
@@ -156,9 +157,9 @@ def _read(name: str, offer: Offer) -> Card:
         card = Card.model_validate(yaml.safe_load((_folder(offer.module) / CARD).read_text("utf-8")))
         if card.name != name:
             raise ValueError(f"it is called {card.name!r} there")
-    except (OSError, ValueError, yaml.YAMLError, ValidationError) as error:
-        said = str(error).splitlines()[0] if str(error) else ""
-        raise BadInputError(f"{METHODS.described(name)} has no usable {CARD}: {type(error).__name__}: {said}") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        said = describe(error, Card) if isinstance(error, ValidationError) else " ".join(str(error).split())
+        raise BadInputError(f"{METHODS.described(name)} has no usable {CARD}: {said}") from None
     return card
 
 
