@@ -152,7 +152,8 @@ class Roles:
 def roles_of(part: nn.Module) -> Roles:
     """The roles of a transformer's modules; makes the part explicit in place (see `explicit.make_explicit`).
 
-    Raises UnsupportedError, in one line that names the roles that are missing, where no family knows its blocks.
+    Raises UnsupportedError, in one line that names the roles that are missing, where no family knows its blocks or a
+    block lacks a module of its family's.
     """
     family = family_of(part)
     if family is None:
@@ -161,4 +162,28 @@ def roles_of(part: nn.Module) -> Roles:
             "softmax, proj), MLP (fc1, act, fc2), norms and residual sums are missing; give the scope of a "
             "known backbone, or add a family to methods/architectures"
         )
-    return family.roles(make_explicit(part))
+    roles = family.roles(make_explicit(part))
+    _require_modules(roles)
+    return roles
+
+
+def _require_modules(roles: Roles) -> None:
+    """UnsupportedError where a block of a known class has another attention or MLP inside than the family's."""
+    there = {path for path, _ in roles.model.named_modules(remove_duplicate=False)}
+    for block in roles.blocks:
+        missing = [role for role, path in _modules_of(block) if path not in there]
+        if missing:
+            raise UnsupportedError(
+                f"the block {block.path or 'itself'} has no module for the roles {', '.join(missing)}: "
+                f"{roles.family} serves no block of this form"
+            )
+
+
+def _modules_of(block: Block) -> list[tuple[str, str]]:
+    """Every module that a block must have, as (role, path)."""
+    attention, mlp = block.attention, block.mlp
+    inner = ("qkv", "qk", "logits", "softmax", "av", "proj", "bias", "bias_add")
+    named = [(f"attention {role}", getattr(attention, role)) for role in inner]
+    named += [(f"MLP {role}", getattr(mlp, role)) for role in ("fc1", "act", "fc2")]
+    named += [("norm1", block.norm1), ("norm2", block.norm2), *(("residual sum", path) for path in block.sums)]
+    return [(role, path) for role, path in named if path is not None]

@@ -12,12 +12,13 @@ import torch
 from torch import nn
 
 from vitq.details.minmax import Details
-from vitq.errors import MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.minmax.options import Options
-from vitq.methods.toolkit.layers import QConv2d, QLinear, fit_all, set_mode
+from vitq.methods.toolkit.calibration import run_calibration
+from vitq.methods.toolkit.layers import QConv2d, QLinear
+from vitq.methods.toolkit.modules import fit_all, set_mode
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 from vitq.methods.toolkit.standard_layers import Layer, quantize_standard_layers
@@ -53,13 +54,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     """Ranges over all calibration batches of the FP model, then every grid is fixed at once."""
     part = prepare(subject.part, bits, options)
     set_mode(part, "observe")
-    batches = 0
-    for batch in subject.calibration():
-        subject.forward(subject.model, batch)
-        batches += 1
-        subject.progress("calibrate", batches, 0)
-    if batches == 0:
-        raise MethodInputError("minmax needs at least one calibration batch; there was none")
+    batches = run_calibration(subject)
     for module in part.modules():
         if isinstance(module, (QLinear, QConv2d)) and module.weight_quantizer is not None:
             module.weight_quantizer.observe(module.weight)

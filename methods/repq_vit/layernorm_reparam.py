@@ -7,51 +7,44 @@ take that up, and the function in floating point stays what it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from timm.models.swin_transformer import PatchMerging
 from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
-from vitq.methods.architectures.explicit import ExplicitBlock, ExplicitSwinBlock
+from vitq.methods.architectures.roles import NormFeed, Roles
 from vitq.methods.toolkit.quantizers import Quantizer
 
 _FAR = 1024.0
-PAIRS: dict[type[nn.Module], list[tuple[str, str]]] = {
-    ExplicitBlock: [("norm1", "attn.qkv"), ("norm2", "mlp.fc1")],
-    ExplicitSwinBlock: [("norm1", "attn.qkv"), ("norm2", "mlp.fc1")],
-    PatchMerging: [("norm", "reduction")],
-}
-"""By class: which LayerNorm feeds which layer. A block of another library is one more entry."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A LayerNorm, the layer it feeds, and the block around them, with the layer's path in the model."""
+    """A LayerNorm and the layer that it alone feeds; `moved` as in `roles.NormFeed`."""
 
-    name: str
-    block: nn.Module
     norm: nn.LayerNorm
     layer: nn.Linear
+    moved: Callable[[Tensor], None] | None = None
 
 
-def layernorm_pairs(model: nn.Module) -> Iterator[Pair]:
-    """Every LayerNorm that directly feeds a layer, in forward order.
+def layernorm_pairs(roles: Roles) -> list[Pair]:
+    """Every LayerNorm that feeds one layer alone, with that layer as it is now, in forward order.
 
     The final norm is not among them: the class token is taken from its output. Raises UnsupportedError where the norm
-    has no weight and bias that could take up a scale and a shift.
+    has no weight and bias that could take up a scale and a shift, or the layer no weight a channel.
     """
-    for path, block in model.named_modules():
-        for norm_name, layer_name in PAIRS.get(type(block), []):
-            norm, layer = block.get_submodule(norm_name), block.get_submodule(layer_name)
-            if not isinstance(norm, nn.LayerNorm) or norm.weight is None or norm.bias is None:
-                raise UnsupportedError(
-                    f"{path}.{norm_name} is a {type(norm).__name__} without weight and bias to rescale"
-                )
-            assert isinstance(layer, nn.Linear)
-            yield Pair(f"{path}.{layer_name}" if path else layer_name, block, norm, layer)
+    return [_pair(roles, feed) for feed in roles.norm_feeds]
+
+
+def _pair(roles: Roles, feed: NormFeed) -> Pair:
+    norm, layer = roles.module(feed.norm), roles.module(feed.layer)
+    if not isinstance(norm, nn.LayerNorm) or norm.weight is None or norm.bias is None:
+        raise UnsupportedError(f"{feed.norm} is a {type(norm).__name__} without weight and bias to rescale")
+    if not isinstance(layer, nn.Linear):
+        raise UnsupportedError(f"{feed.layer}, which {feed.norm} feeds, is a {type(layer).__name__} and no Linear")
+    return Pair(norm, layer, feed.moved)
 
 
 def give_bias(layer: nn.Linear) -> None:
@@ -68,7 +61,7 @@ def reparameterize(
 
     s~ = mean(s), z~ = mean(z), rounded or not; r1 = s/s~, r2 = z - z~:
     gamma~ = gamma/r1, beta~ = (beta + s*r2)/r1, W~[:, c] = r1[c]*W[:, c], b~ = b - W(s*r2).
-    In a Swin block the zeros that pad norm1's output become s*r2/r1, what the new norm1 gives in their place.
+    Where the model pads the norm's output with zeros, these become s*r2/r1, what the new norm gives instead of them.
 
     `constants` [C] are the values of channels that have only one, NaN for the others. Such a channel has no grid of its
     own to be averaged: its value goes into the layer's bias whole and its scale stays (r1 = 1), so that it lies on the
@@ -89,8 +82,8 @@ def reparameterize(
     layer.weight.mul_(r1)
     norm.bias.add_(shift).div_(r1)
     norm.weight.div_(r1)
-    if isinstance(pair.block, ExplicitSwinBlock) and norm is pair.block.norm1:
-        pair.block.pad_value = shift / r1
+    if pair.moved is not None:
+        pair.moved(shift / r1)
     return mean_scale, mean_zero
 
 

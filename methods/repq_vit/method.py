@@ -7,42 +7,30 @@ The defaults are what the released code does; the card says where that differs f
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from vitq.details.repq_vit import Details
 from vitq.errors import MethodInputError
+from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.repq_vit.layernorm_reparam import give_bias, layernorm_pairs, reparameterize
+from vitq.methods.repq_vit.layernorm_reparam import Pair, give_bias, layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
-from vitq.methods.toolkit.layers import QLinear, grids, set_mode
+from vitq.methods.repq_vit.options import Options
+from vitq.methods.toolkit.calibration import first_batch
+from vitq.methods.toolkit.layers import QLinear
+from vitq.methods.toolkit.modules import named_quantizers, set_mode
 from vitq.methods.toolkit.observers import PercentileMSE
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
-from vitq.methods.toolkit.standard_layers import Layer, quantize_places
+from vitq.methods.toolkit.standard_layers import Layer, Product, quantize_standard_layers
 from vitq.options import without_effect
 from vitq.subject import Subject
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the released code does by default.
-
-    Attributes:
-        log_code_overflow: what becomes of attention below the log grid's last code: 0 (released) or that code (paper).
-        rounded_zero_point: round the mean zero point of the reparameterized LayerNorm (False in the released code).
-        layernorm: grid of LayerNorm's output: reparameterized, per channel left as it is, or per tensor from the start.
-        softmax: grid of attention.
-    """
-
-    log_code_overflow: Literal["zero", "clip"] = "zero"
-    rounded_zero_point: bool = False
-    layernorm: Literal["reparam", "channel", "layer"] = "reparam"
-    softmax: Literal["log_sqrt2", "log2", "uniform"] = "log_sqrt2"
-
 
 PATCH_EMBED_BITS = 8
 """Width of the image entering the patch-embed convolution, whatever the cell's (released code)."""
@@ -53,30 +41,36 @@ def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
     return all_cards()["repq_vit"].supports.refuses(bits)
 
 
-def prepare(model: nn.Module, bits: Bits, options: Options) -> nn.Module:
-    """Quantized layers and products as the finished model has them, grids unfitted.
+def prepare(part: nn.Module, bits: Bits, options: Options) -> nn.Module:
+    """Quantized layers and products as the finished part has them, grids unfitted.
 
     Raises UnsupportedError where no attention is served or a LayerNorm has nothing to rescale.
     """
+    _replace(part, bits, options)
+    return part
+
+
+def _replace(part: nn.Module, bits: Bits, options: Options) -> Roles:
+    """As `prepare`; returns the part's roles."""
+    patches = roles_of(part).embedding.projection
 
     def activation() -> Quantizer:
         return UniformQuantizer(bits.a, PercentileMSE())
 
-    def layer(_: str, module: Layer) -> tuple[Quantizer, Quantizer]:
+    def layer(path: str, module: Layer) -> tuple[Quantizer, Quantizer]:
         weight = UniformQuantizer(bits.w, PercentileMSE(axis=0), axis=0, channels=module.weight.shape[0])
-        convolution = isinstance(module, nn.Conv2d)
-        return weight, UniformQuantizer(PATCH_EMBED_BITS, PercentileMSE()) if convolution else activation()
+        return weight, UniformQuantizer(PATCH_EMBED_BITS, PercentileMSE()) if path == patches else activation()
 
-    def product(name: str) -> tuple[Quantizer, Quantizer]:
-        return _attention(bits.a, options) if name.endswith(".av") else activation(), activation()
+    def product(which: Product) -> tuple[Quantizer, Quantizer]:
+        return _attention(bits.a, options) if which == "av" else activation(), activation()
 
-    quantize_places(model, layer, product)
-    for pair in layernorm_pairs(model):
+    roles = quantize_standard_layers(part, layer, product)
+    for pair in layernorm_pairs(roles):
         if options.layernorm == "reparam":
             give_bias(pair.layer)
         elif options.layernorm == "channel":
             _per_channel(pair.layer)
-    return model
+    return roles
 
 
 def _attention(bits: int, options: Options) -> Quantizer:
@@ -94,54 +88,56 @@ def _per_channel(layer: nn.Linear) -> UniformQuantizer:
     return layer.input_quantizer
 
 
-def restore(model: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
-    """The finished model's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
-    return set_mode(prepare(model, bits, options), "on")
+def restore(part: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+    """The finished part's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
+    return set_mode(prepare(part, bits, options), "on")
 
 
 @torch.no_grad()
-def quantize(job: Subject, options: Options) -> Quantized:
+def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     """First pass, reparameterization, second search of the weights that it changed.
 
     The released code runs the calibration batch a second time after reparameterizing. Nothing is read from that pass
     but the new weights, which need no batch: their search alone is the second pass here, with the same result.
     """
-    model = prepare(job.model, job.bits, options)
-    pairs = list(layernorm_pairs(model)) if options.layernorm == "reparam" else []
-    inputs = [_per_channel(pair.layer) for pair in pairs]
-    job.progress("calibrate", 0, 2)
-    _first_pass(job, model)
-    job.progress("calibrate", 1, 2)
-    flat = 0
-    for pair, quantizer in zip(pairs, inputs, strict=True):
-        constants = quantizer.grid.constants if isinstance(quantizer.grid, PercentileMSE) else None
-        flat += 0 if constants is None else int((~constants.isnan()).sum())
-        grid = reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point, constants)
-        quantizer.set_grid(*grid)
-        _search_weight(pair.layer)
-    job.progress("calibrate", 2, 2)
-    return Quantized(model, details=_details(model, options, len(pairs), flat))
+    part = subject.part
+    roles = _replace(part, bits, options)
+    pairs = layernorm_pairs(roles)
+    rewritten = pairs if options.layernorm == "reparam" else []
+    inputs = [_per_channel(pair.layer) for pair in rewritten]
+    subject.progress("calibrate", 0, 2)
+    _first_pass(subject, part)
+    subject.progress("calibrate", 1, 2)
+    constant = sum(_rewrite(*one, options) for one in zip(rewritten, inputs, strict=True))
+    subject.progress("calibrate", 2, 2)
+    return Quantized(subject.put(part), _details(pairs, options, len(rewritten), constant))
 
 
-def _details(model: nn.Module, options: Options, pairs: int, constant: int) -> dict[str, Any]:
-    """What the record says: how much was read, which zero points came out, and options that nothing read.
+def _rewrite(pair: Pair, quantizer: UniformQuantizer, options: Options) -> int:
+    """Reparameterize one LayerNorm and search its layer's weight again; returns how many channels had one value."""
+    constants = quantizer.grid.constants if isinstance(quantizer.grid, PercentileMSE) else None
+    grid = reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point, constants)
+    quantizer.set_grid(*grid)
+    _search_weight(pair.layer)
+    return 0 if constants is None else int((~constants.isnan()).sum())
 
-    Zero points of reparameterized inputs lie in the codes' range, unless a channel far from zero drew them out of it.
-    """
-    zeros = [float(q.zero_point) for p in layernorm_pairs(model) if (q := _tensor_grid(p.layer)) is not None]
+
+def _details(pairs: list[Pair], options: Options, rewritten: int, constant: int) -> Details:
+    """What the record says: how much was read, which zero points came out, and options that nothing read."""
+    zeros = [float(q.zero_point) for pair in pairs if (q := _tensor_grid(pair.layer)) is not None]
     unread = {"rounded_zero_point"} if options.layernorm != "reparam" else set()
     unread |= {"log_code_overflow"} if options.softmax == "uniform" else set()
-    return {
-        "calibration_batches": 1,
-        "reparameterized_layernorms": pairs,
-        "constant_channels": constant,
-        "layernorm_zero_points": [min(zeros), max(zeros)] if zeros else None,
-        "without_effect": without_effect(options, unread),
-    }
+    return Details(
+        calibration_batches=1,
+        reparameterized_layernorms=rewritten,
+        constant_channels=constant,
+        layernorm_zero_points=(min(zeros), max(zeros)) if zeros else None,
+        without_effect=without_effect(options, unread),
+    )
 
 
 def _tensor_grid(layer: nn.Linear) -> UniformQuantizer | None:
-    quantizer = getattr(layer, "input_quantizer", None)
+    quantizer = layer.input_quantizer if isinstance(layer, QLinear) else None
     return quantizer if isinstance(quantizer, UniformQuantizer) and quantizer.zero_point.ndim == 0 else None
 
 
@@ -152,33 +148,37 @@ def _search_weight(layer: nn.Linear) -> None:
     layer.weight_quantizer.fit()
 
 
-def _first_pass(job: Subject, model: nn.Module) -> None:
+def _first_pass(subject: Subject, part: nn.Module) -> None:
     """One forward pass of the first calibration batch fixes all grids in order, each on already-quantized inputs.
 
     A quantizer that is used several times in one pass keeps the grid of its first use.
     """
-    batch = next(iter(job.calibration()), None)
-    if batch is None:
-        raise MethodInputError("RepQ-ViT needs one calibration batch; there was none")
+    batch = first_batch(subject)
+    set_mode(part, "calibrate")
+    with _fixed_at_first_use(named_quantizers(part)):
+        subject.forward(subject.model, batch)
+    unused = [path for path, quantizer in named_quantizers(part).items() if quantizer.mode != "on"]
+    if unused:
+        raise MethodInputError(f"{unused[0]} saw no tensor in the calibration pass; the forward pass leaves it out")
 
-    names = {quantizer: name for name, quantizer in grids(model).items()}
+
+@contextmanager
+def _fixed_at_first_use(quantizers: dict[str, Quantizer]) -> Iterator[None]:
+    """Within it each quantizer is on once it has run; a MethodInputError names the one that ran last."""
+    paths = {quantizer: path for path, quantizer in quantizers.items()}
     at: list[str] = []
 
     def enter(quantizer: Quantizer, _: tuple[Tensor, ...]) -> None:
-        at[:] = [names[quantizer]]
+        at[:] = [paths[quantizer]]
 
-    def fixed(quantizer: Quantizer, _: tuple[Tensor, ...], __: Tensor) -> None:
+    def leave(quantizer: Quantizer, _: tuple[Tensor, ...], __: Tensor) -> None:
         quantizer.mode = "on"
 
-    set_mode(model, "calibrate")
-    hooks = [hook for m in names for hook in (m.register_forward_pre_hook(enter), m.register_forward_hook(fixed))]
+    hooks = [hook for q in paths for hook in (q.register_forward_pre_hook(enter), q.register_forward_hook(leave))]
     try:
-        job.forward(model, batch)
+        yield
     except MethodInputError as error:
         raise MethodInputError(f"{at[0]}: {error}" if at else str(error)) from error
     finally:
         for hook in hooks:
             hook.remove()
-    unused = [name for quantizer, name in names.items() if quantizer.mode != "on"]
-    if unused:
-        raise MethodInputError(f"{unused[0]} saw no tensor in the calibration pass; the forward pass leaves it out")

@@ -44,8 +44,8 @@ def pack(codes: Tensor, bits: int, signed: bool) -> Tensor:
 def _pack_chunk(codes: np.ndarray, bits: int) -> np.ndarray:
     words = codes.astype(np.int32)
     planes = np.empty((words.size, bits), np.uint8)
-    for place in range(bits):
-        planes[:, place] = (words >> place) & 1
+    for bit in range(bits):
+        planes[:, bit] = (words >> bit) & 1
     return np.packbits(planes.reshape(-1), bitorder="little")
 
 
@@ -66,7 +66,7 @@ def unpack(packed: Tensor, numel: int, bits: int, signed: bool) -> Tensor:
 def _unpack_chunk(words: np.ndarray, bits: int, signed: bool, into: np.ndarray) -> None:
     planes = np.unpackbits(words, count=into.size * bits, bitorder="little").reshape(into.size, bits)
     into[:] = 0
-    for place in range(bits):
-        into |= planes[:, place].astype(np.int32) << place
+    for bit in range(bits):
+        into |= planes[:, bit].astype(np.int32) << bit
     if signed:
         into -= (into >> (bits - 1)) << bits

@@ -1,97 +1,36 @@
-"""Quantized layers: they compute as their FP forms do, and can hand out codes, scales and zero points.
+"""Quantized layers and the quantized product: they compute as their FP forms do, on values that codes stand for.
 
-Accounting reads two things from any module of a quantized model: `operand_bits()`, the widths of the two operands of
-its products, and `packed_tensors()`, what of it ships at which width. Integer and binary layers of other methods
-offer the same two.
+Each can hand out its codes, scales and zero points, and says how it ships and what it stores (see `stored`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol, cast, runtime_checkable
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
-from vitq.methods.toolkit.quantizers import Mode, Quantizer
+from vitq.methods.toolkit.modules import fit_all, replace_modules, set_mode
+from vitq.methods.toolkit.quantizers import Quantizer
+from vitq.methods.toolkit.stored import (
+    Codes,
+    HasOperands,
+    HasPacked,
+    HasState,
+    Packed,
+    State,
+    child_state,
+    children_state,
+    restore_child,
+    restore_children,
+)
 
-
-class Packed(NamedTuple):
-    """A stored tensor: its name in the module, number of elements and bits an element."""
-
-    name: str
-    numel: int
-    bits: int
-
-
-@runtime_checkable
-class HasOperands(Protocol):
-    """A module that multiplies: the widths of (left or input, right or weight) in bits; 32 is floating point."""
-
-    def operand_bits(self) -> tuple[float, float]:
-        """Widths in bits; a fraction where one tensor mixes widths (the mean over its elements)."""
-
-
-@runtime_checkable
-class HasPacked(Protocol):
-    """A module that says how all of it, children included, is stored."""
-
-    def packed_tensors(self) -> list[Packed]:
-        """Stored tensors."""
-
-
-class Codes(NamedTuple):
-    """Integer codes of a stored tensor, any shape, each within `bits` bits: two's complement where `signed`."""
-
-    codes: Tensor
-    bits: int
-    signed: bool = False
-
-
-State = dict[str, "Tensor | Codes"]
-"""What a module stores, by a name of its own: codes, packed at their width, and tensors kept as they are."""
-
-
-@runtime_checkable
-class HasState(Protocol):
-    """A module that says what of it, children included, is stored, and can be made again from that alone.
-
-    Other modules store their parameters and persistent buffers as they are.
-    """
-
-    def stored_state(self) -> Mapping[str, Tensor | Codes]:
-        """What is stored: enough to compute the same outputs, bit for bit, without the floating-point weights."""
-
-    def restore_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `stored_state` gave, codes as int32; the module computes as the saved one did."""
-
-
-def child_state(name: str, module: HasState | None) -> State:
-    """What a child stores, each name with the child's before it; nothing where there is no child."""
-    return {} if module is None else {f"{name}.{key}": value for key, value in module.stored_state().items()}
-
-
-def restore_child(name: str, module: HasState | None, state: dict[str, Tensor]) -> None:
-    """Give a child what `child_state` took from it."""
-    if module is not None:
-        start = f"{name}."
-        module.restore_state({key[len(start) :]: value for key, value in state.items() if key.startswith(start)})
-
-
-def _children_state(module: nn.Module) -> State:
-    """What all children that hold a state of their own store."""
-    state: State = {}
-    for name, child in module.named_children():
-        state |= child_state(name, cast(HasState, child))
-    return state
-
-
-def _restore_children(module: nn.Module, state: dict[str, Tensor]) -> None:
-    for name, child in module.named_children():
-        restore_child(name, cast(HasState, child), state)
+__all__ = [
+    "Codes", "HasOperands", "HasPacked", "HasState", "Packed", "QConv2d", "QLinear", "QMatMul", "State", "child_state",
+    "fit_all", "replace_modules", "restore_child", "set_mode",
+]  # fmt: skip
 
 
 def _bits(quantizer: Quantizer | None) -> int:
@@ -166,13 +105,13 @@ class _QuantizedWeight(nn.Module):
     def stored_state(self) -> State:
         """Codes of the weight, or the weight where it stays in floating point; bias; grids of all quantizers."""
         quantizer = self.weight_quantizer
-        state: State = _children_state(self)
+        state: State = children_state(self)
         state["weight"] = self.weight if quantizer is None else weight_code_state(self.weight_codes(), quantizer)
         return state if self.bias is None else state | {"bias": self.bias}
 
     def restore_state(self, state: dict[str, Tensor]) -> None:
         """Take codes, bias and grids; the weight becomes the values of its codes. KeyError, ValueError."""
-        _restore_children(self, state)
+        restore_children(self, state)
         given, device = state["weight"], self.weight.device
         if given.shape != self.weight.shape:
             raise ValueError(f"the weight has shape {list(given.shape)}, not {list(self.weight.shape)}")
@@ -282,45 +221,8 @@ class QMatMul(MatMul):
 
     def stored_state(self) -> State:
         """The grids of both operands."""
-        return _children_state(self)
+        return children_state(self)
 
     def restore_state(self, state: dict[str, Tensor]) -> None:
         """Take both grids."""
-        _restore_children(self, state)
-
-
-def replace_modules(model: nn.Module, swap: Callable[[str, nn.Module], nn.Module | None]) -> nn.Module:
-    """Replace every module for which `swap(name, module)` gives another one, in place; returns the model."""
-    for name, module in list(model.named_modules()):
-        new = swap(name, module) if name else None
-        if new is not None:
-            parent, _, leaf = name.rpartition(".")
-            setattr(model.get_submodule(parent), leaf, new) if not leaf.isdigit() else model.get_submodule(
-                parent
-            ).__setitem__(int(leaf), new)  # type: ignore[operator]
-    return model
-
-
-def set_mode(model: nn.Module, mode: Mode) -> nn.Module:
-    """Set the mode of every quantizer in the model; returns the model."""
-    for module in model.modules():
-        if isinstance(module, Quantizer):
-            module.mode = mode
-    return model
-
-
-def fit_all(model: nn.Module) -> None:
-    """Fix the grid of every quantizer from what it observed; MethodInputError names the tensor that has none."""
-    for name, quantizer in grids(model).items():
-        try:
-            quantizer.fit()
-        except MethodInputError as error:
-            raise MethodInputError(f"{name}: {error}") from error
-
-
-def grids(model: nn.Module) -> dict[str, Quantizer]:
-    """Every quantizer of the model by its path, in module order; `codes`, `decode` and their buffers serve exporters.
-
-    Paths end in `weight_quantizer` and `input_quantizer` of a layer, or `left` and `right` of a product.
-    """
-    return {name: module for name, module in model.named_modules() if isinstance(module, Quantizer)}
+        restore_children(self, state)

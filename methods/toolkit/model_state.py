@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
-from vitq.methods.toolkit.layers import Codes, HasPacked, HasState
 from vitq.methods.toolkit.saved_file import Entry
+from vitq.methods.toolkit.stored import Codes, HasPacked, HasState
 
 
 def stored(model: nn.Module) -> Iterator[tuple[str, str, Tensor | Codes]]:

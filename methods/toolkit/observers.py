@@ -15,11 +15,16 @@ PERCENTILES = (0.999, 0.9999, 0.99999)
 """The quantiles that RepQ-ViT's released code searches, in its order."""
 CHUNK = 2**18
 """Elements worked on at a time: the intermediate results of a chain of operations stay in the cache."""
-
-
 _TINY = torch.finfo(torch.float32).tiny * 2**24
 _SAFE = 40
 _FLAT = 4 * torch.finfo(torch.float32).eps
+
+
+class NothingShownError(RuntimeError):
+    """A grid was asked for before any tensor was shown."""
+
+    def __init__(self) -> None:
+        super().__init__("a quantizer was asked for its grid before it was shown a tensor")
 
 
 def flat(low: Tensor, high: Tensor) -> Tensor:
@@ -74,9 +79,12 @@ class MinMax:
         self.high = high if self.high is None else torch.maximum(self.high, high)
 
     def grid(self, bits: int) -> tuple[Tensor, Tensor]:
-        """Asymmetric over the plain range, or symmetric with D = 2m/(2^b-1), m = max|x|; forgets the range."""
+        """Asymmetric over the plain range, or symmetric with D = 2m/(2^b-1), m = max|x|; forgets the range.
+
+        NothingShownError before a tensor was shown.
+        """
         if self.low is None or self.high is None:
-            raise RuntimeError("a quantizer was asked for its grid before it was shown a tensor")
+            raise NothingShownError
         low, high = self.low, self.high
         self.low = self.high = None
         if not self.symmetric:
@@ -114,9 +122,9 @@ class PercentileMSE:
         self.shown.append(rows_of(x, self.axis))
 
     def grid(self, bits: int) -> tuple[Tensor, Tensor]:
-        """Scale and zero point, scalars or [channels]; forgets what was shown."""
+        """Scale and zero point, scalars or [channels]; forgets what was shown. NothingShownError before that."""
         if not self.shown:
-            raise RuntimeError("a quantizer was asked for its grid before it was shown a tensor")
+            raise NothingShownError
         x = self.shown[0] if len(self.shown) == 1 else torch.cat(self.shown, dim=1)
         self.shown = []
         low, high, flats = self._ranges(x)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vitq.errors import MethodInputError
 from vitq.methods.toolkit import bit_packing
-from vitq.methods.toolkit.layers import Codes
+from vitq.methods.toolkit.stored import Codes
 
 FORMAT = "vitq quantized model"
 VERSION = 1
@@ -150,10 +150,10 @@ class Index:
         if digest(self.header, write_index(self.entries), payload) != self.sha256:
             raise MethodInputError(f"{self.path} is damaged: its content is not what was saved; save the model again")
         states: dict[str, dict[str, tuple[Entry, Tensor]]] = {}
-        places = dict.fromkeys(payload, 0)
+        ends = dict.fromkeys(payload, 0)
         for entry in self.entries:
-            start = places[entry.where]
-            places[entry.where] += entry.length
+            start = ends[entry.where]
+            ends[entry.where] += entry.length
             piece = payload[entry.where][start : start + entry.length]
             states.setdefault(entry.path, {})[entry.name] = entry, entry.read(piece)
         return states

@@ -119,19 +119,18 @@ def fill(model: nn.Module, path: Path) -> nn.Module:
     other tensors than the model has.
     """
     with torch.no_grad():
-        file = read_index(path)
-        states = file.states()
-        for place, module in holders(model):
-            expected = states.pop(place, {})
+        states = read_index(path).states()
+        for at, module in holders(model):
+            expected = states.pop(at, {})
             try:
                 restore(module, {name: tensor for name, (_, tensor) in expected.items()})
-                _agree(place, module, {name: entry for name, (entry, _) in expected.items()})
+                _agree(at, module, {name: entry for name, (entry, _) in expected.items()})
             except (KeyError, RuntimeError, ValueError, TypeError) as error:
-                raise MethodInputError(f"{path} belongs to another architecture, at {place or 'the model'}: "
+                raise MethodInputError(f"{path} belongs to another architecture, at {at or 'the model'}: "
                                        f"{_reason(error)}") from error  # fmt: skip
     if states:
-        place, left = next(iter(states.items()))
-        name = f"{place}.{next(iter(left))}" if place else next(iter(left))
+        at, left = next(iter(states.items()))
+        name = f"{at}.{next(iter(left))}" if at else next(iter(left))
         raise MethodInputError(f"{path} belongs to another architecture: this model has no place for {name}")
     return model.requires_grad_(False).eval()
 

@@ -18,7 +18,8 @@ from typing import Literal
 from torch import nn
 
 from vitq.methods.architectures.roles import Roles, roles_of
-from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul, replace_modules
+from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
+from vitq.methods.toolkit.modules import replace_modules
 from vitq.methods.toolkit.quantizers import Quantizer
 
 Layer = nn.Linear | nn.Conv2d

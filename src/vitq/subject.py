@@ -111,19 +111,21 @@ def part_of(model: nn.Module, scope: str) -> nn.Module:
     """The module of a model that a scope names; BadInputError where there is none, in one line with the paths there."""
     if scope == WHOLE:
         return model
-    try:
-        return model.get_submodule(scope)
-    except AttributeError:
+    found = dict(model.named_modules(remove_duplicate=False)).get(scope) if scope else None
+    if found is None:
         known = ", ".join([WHOLE, *(name for name, _ in model.named_children())])
-        raise BadInputError(
-            f"{type(model).__name__} has no module {scope!r} to quantize: give a scope of {known}"
-        ) from None
+        raise BadInputError(f"{type(model).__name__} has no module {scope!r} to quantize: give a scope of {known}")
+    return found
 
 
 def put_part(model: nn.Module, scope: str, part: nn.Module) -> nn.Module:
-    """The model with `part` in the place of its scope, in place; `part` itself where the scope is the whole."""
+    """The model with `part` in the place of its scope, in place; `part` itself where the scope is the whole.
+
+    BadInputError where the model has no module of that path.
+    """
     if scope == WHOLE:
         return part
+    part_of(model, scope)
     parent, _, leaf = scope.rpartition(".")
     setattr(model.get_submodule(parent), leaf, part)
     return model

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-
 import pytest
 import torch
+from subjects import NO_ROLES, subject_of
 from timm.models.vision_transformer import VisionTransformer
-from torch import Tensor, nn
+from torch import nn
 
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.fp32 import method as fp32
 from vitq.methods.minmax import method as minmax
-from vitq.methods.toolkit.layers import QLinear, grids
-from vitq.subject import InputSpec, Subject
+from vitq.methods.toolkit.layers import QLinear
+from vitq.methods.toolkit.modules import named_quantizers
 
 
 def vit() -> nn.Module:
@@ -23,23 +21,12 @@ def vit() -> nn.Module:
     return VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2, num_classes=10).eval()
 
 
-def job(bits: Bits, batches: list[Tensor]) -> Subject:
-    def calibration() -> Iterator[Any]:
-        return iter(batches)
-
-    def zero(*_: Any) -> Tensor:
-        return torch.zeros(())
-
-    spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
-    return Subject(vit(), bits, calibration, lambda m, b: m(b), zero, zero, zero, lambda x, _: x, spec)
-
-
 def test_fp32_is_the_model_itself() -> None:
-    given = job(Bits(32, 32), [])
-    result = fp32.quantize(given, fp32.Options())
+    given = subject_of(vit(), [])
+    result = fp32.quantize(given, Bits(32, 32), fp32.Options())
     assert result.model is given.model
     assert result.exec == "fp32"
-    assert fp32.prepare(given.model, given.bits, fp32.Options()) is given.model
+    assert fp32.prepare(given.part, Bits(32, 32), fp32.Options()) is given.model
     assert fp32.unsupported(Bits(32, 32), fp32.Options()) is None
     assert fp32.unsupported(Bits(8, 8), fp32.Options())
 
@@ -47,14 +34,14 @@ def test_fp32_is_the_model_itself() -> None:
 def test_ranges_cover_all_batches_in_any_order() -> None:
     x = torch.randn(6, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     models = [
-        minmax.quantize(job(Bits(8, 8), batches), minmax.Options()).model
+        minmax.quantize(subject_of(vit(), batches), Bits(8, 8), minmax.Options()).model
         for batches in ([x[:3], x[3:]], [x[3:], x[:3]])
     ]
     with torch.no_grad():
         assert torch.equal(models[0](x), models[1](x))
         expected = vit()(x)
         assert (models[0](x) - expected).norm() < 0.1 * expected.norm()
-    image = grids(models[0])["patch_embed.proj.input_quantizer"]
+    image = named_quantizers(models[0])["patch_embed.proj.input_quantizer"]
     assert image.scale == pytest.approx(((x.max() - x.min()) / 255).item(), rel=1e-6)
     qkv = models[0].get_submodule("blocks.0.attn.qkv")
     assert isinstance(qkv, QLinear)
@@ -64,8 +51,8 @@ def test_ranges_cover_all_batches_in_any_order() -> None:
 
 def test_bad_input_is_one_clear_line() -> None:
     with pytest.raises(MethodInputError, match="at least one calibration batch"):
-        minmax.quantize(job(Bits(8, 8), []), minmax.Options())
-    with pytest.raises(UnsupportedError, match="no attention"):
+        minmax.quantize(subject_of(vit(), []), Bits(8, 8), minmax.Options())
+    with pytest.raises(UnsupportedError, match=NO_ROLES):
         minmax.prepare(nn.Sequential(nn.Linear(2, 2)), Bits(8, 8), minmax.Options())
     assert minmax.unsupported(Bits(9, 8), minmax.Options())
     assert minmax.unsupported(Bits(4, 8), minmax.Options()) is None

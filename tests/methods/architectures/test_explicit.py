@@ -11,7 +11,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from vitq.methods.architectures.explicit import MatMul, attentions, make_explicit
+from vitq.methods.architectures.explicit import MatMul, make_explicit
+from vitq.methods.architectures.roles import roles_of
 
 MODELS = {
     "vit": lambda: VisionTransformer(img_size=32, patch_size=8, embed_dim=32, depth=2, num_heads=2),
@@ -37,7 +38,7 @@ def test_the_function_stays_what_it_was(name: str) -> None:
         torch.testing.assert_close(explicit(x), model(x), rtol=1e-4, atol=1e-5)
     assert list(explicit.state_dict()) == list(model.state_dict())
     products = sum(isinstance(m, MatMul) for m in explicit.modules())
-    assert products == 2 * len(attentions(explicit)) > 0
+    assert products == 2 * len(roles_of(explicit).attentions) > 0
 
 
 def test_twice_is_once() -> None:
@@ -63,5 +64,7 @@ def test_models_of_the_papers_are_served() -> None:
     for name, layers in counts.items():
         with torch.device("meta"):
             model = timm.create_model(name)
-        assert len(attentions(make_explicit(model))) == layers
-    assert attentions(make_explicit(nn.Linear(1, 1))) == {}
+        assert len(roles_of(model).attentions) == layers
+    other = nn.Sequential(nn.Linear(1, 1))
+    assert make_explicit(other) is other
+    assert [type(module) for module in other.modules()] == [nn.Sequential, nn.Linear]

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import timm
 import torch
+from subjects import NO_ROLES, subject_of
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitq.details import read_details
+from vitq.details.repq_vit import Details
 from vitq.errors import MethodInputError, UnsupportedError
-from vitq.methods.architectures.explicit import ExplicitSwinBlock, make_explicit
+from vitq.methods.architectures.explicit import make_explicit
+from vitq.methods.architectures.roles import roles_of
+from vitq.methods.architectures.timm_swin import ExplicitSwinBlock
 from vitq.methods.bits import Bits
 from vitq.methods.repq_vit import method as repq_vit
 from vitq.methods.repq_vit.layernorm_reparam import layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
-from vitq.methods.toolkit.layers import QLinear, grids, set_mode
+from vitq.methods.toolkit.layers import QLinear
+from vitq.methods.toolkit.modules import named_quantizers, set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
-from vitq.subject import InputSpec, Subject
+from vitq.subject import Subject
 
 Options = repq_vit.Options
 
@@ -62,22 +68,17 @@ def images(side: int, n: int = 8) -> Tensor:
     return torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(2))
 
 
-def job(model: nn.Module, bits: str, batches: list[Any]) -> Subject:
-    def run(m: nn.Module, batch: Any) -> Tensor:
-        return m(batch["image"])
+def run(model: nn.Module, batch: Any) -> Tensor:
+    return model(batch["image"])
 
-    def calibration() -> Iterator[Any]:
-        return iter(batches)
 
-    def zero(*_: Any) -> Tensor:
-        return torch.zeros(())
-
-    spec = InputSpec((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
-    return Subject(model, Bits.parse(bits), calibration, run, zero, zero, zero, lambda x, _: x, spec)
+def given(model: nn.Module, batches: list[Any]) -> Subject:
+    return subject_of(model, batches, forward=run)
 
 
 def quantized(build: Callable[[], nn.Module], side: int, bits: str = "W4A4", **options: Any) -> nn.Module:
-    return repq_vit.quantize(job(build(), bits, [{"image": images(side)}]), Options(**options)).model
+    subject = given(build(), [{"image": images(side)}])
+    return repq_vit.quantize(subject, Bits.parse(bits), Options(**options)).model
 
 
 @MODELS
@@ -95,7 +96,7 @@ def test_reparameterization_leaves_the_function(build: Callable[[], nn.Module], 
     generator = torch.Generator().manual_seed(4)
     with torch.no_grad():
         expected = model(x)
-        pairs = list(layernorm_pairs(model))
+        pairs = layernorm_pairs(roles_of(model))
         for pair in pairs:
             n = pair.norm.weight.shape[0]
             scale = torch.rand(n, generator=generator) + 0.1
@@ -122,7 +123,7 @@ def test_zero_padding_after_reparameterization_would_change_swin() -> None:
 def test_rounded_zero_points_equal_the_channel_wise_grid_exactly(build: Callable[[], nn.Module], side: int) -> None:
     """Before weights are quantized again: the reparameterized codes, read through r1 and r2, are the channel's own."""
     model = quantized(build, side, layernorm="channel")
-    for pair in layernorm_pairs(model):
+    for pair in layernorm_pairs(roles_of(model)):
         assert isinstance(pair.layer, QLinear)
         channel = pair.layer.input_quantizer
         assert isinstance(channel, UniformQuantizer)
@@ -188,7 +189,7 @@ def test_every_option_changes_the_result(build: Callable[[], nn.Module], side: i
 @MODELS
 def test_grids_are_those_of_the_table(build: Callable[[], nn.Module], side: int) -> None:
     model = quantized(build, side, "W3A5")
-    for name, quantizer in grids(model).items():
+    for name, quantizer in named_quantizers(model).items():
         patch = name == "patch_embed.proj.input_quantizer"
         assert quantizer.bits == (3 if name.endswith("weight_quantizer") else 8 if patch else 5)
         assert isinstance(quantizer, LogQuantizer) == name.endswith(".av.left")
@@ -210,12 +211,12 @@ def test_prepare_works_without_memory_for_weights() -> None:
 
 
 def test_bad_input_is_one_clear_line() -> None:
-    with pytest.raises(UnsupportedError, match="no attention"):
+    with pytest.raises(UnsupportedError, match=NO_ROLES):
         repq_vit.prepare(nn.Sequential(nn.Linear(2, 2)), Bits(4, 4), Options())
     with pytest.raises(MethodInputError, match="one calibration batch"):
-        repq_vit.quantize(job(vit(), "W4A4", []), Options())
+        repq_vit.quantize(given(vit(), []), Bits(4, 4), Options())
     with pytest.raises(MethodInputError, match="NaN"):
-        repq_vit.quantize(job(vit(), "W4A4", [{"image": images(32) * float("nan")}]), Options())
+        repq_vit.quantize(given(vit(), [{"image": images(32) * float("nan")}]), Bits(4, 4), Options())
 
 
 @pytest.mark.parametrize(
@@ -227,12 +228,19 @@ def test_widths_outside_two_to_eight_are_refused(bits: str, good: bool) -> None:
 
 def test_the_record_says_what_was_read_and_what_had_no_effect() -> None:
     done = repq_vit.quantize(
-        job(vit(), "W4A4", [{"image": images(32)}] * 3),
+        given(vit(), [{"image": images(32)}] * 3),
+        Bits(4, 4),
         Options(layernorm="channel", rounded_zero_point=True, softmax="uniform", log_code_overflow="clip"),
     )
-    assert done.details["calibration_batches"] == 1
-    assert done.details["without_effect"] == ["log_code_overflow", "rounded_zero_point"]
-    plain = repq_vit.quantize(job(vit(), "W4A4", [{"image": images(32)}]), Options()).details
-    assert plain["without_effect"] == []
-    assert plain["constant_channels"] == 0
-    assert all(0 <= z <= 15 for z in plain["layernorm_zero_points"])
+    assert isinstance(done.details, Details)
+    assert done.details.calibration_batches == 1
+    assert done.details.without_effect == ["log_code_overflow", "rounded_zero_point"]
+    assert done.details.layernorm_zero_points is None
+    plain = repq_vit.quantize(given(vit(), [{"image": images(32)}]), Bits(4, 4), Options()).details
+    assert isinstance(plain, Details)
+    assert plain.without_effect == []
+    assert plain.reparameterized_layernorms == 4
+    assert plain.constant_channels == 0
+    assert plain.layernorm_zero_points is not None
+    assert all(0 <= z <= 15 for z in plain.layernorm_zero_points)
+    assert read_details("repq_vit", plain.model_dump(mode="json")) == plain

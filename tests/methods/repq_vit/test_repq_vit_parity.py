@@ -7,19 +7,20 @@ behind an activation is held to what such noise does to this very model, measure
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
 
 import pytest
 import small_models
 import torch
 from small_models import Kind
+from subjects import subject_of
 from torch import Tensor, nn
 
+from vitq.methods.architectures.roles import roles_of
 from vitq.methods.bits import Bits
 from vitq.methods.repq_vit import method as repq_vit
 from vitq.methods.repq_vit.layernorm_reparam import layernorm_pairs
-from vitq.methods.toolkit.layers import QConv2d, QLinear, grids
-from vitq.subject import InputSpec, Subject
+from vitq.methods.toolkit.layers import QConv2d, QLinear
+from vitq.methods.toolkit.modules import named_quantizers
 
 CASES = pytest.mark.parametrize(("kind", "bits"), [(k, b) for k in ("vit", "swin") for b in ("W4A4", "W8A8")])
 FIRST = {"vit": "blocks.0.", "swin": "layers.0.blocks.0."}
@@ -31,15 +32,8 @@ def released(kind: Kind, bits: str) -> dict[str, Tensor]:
 
 
 def quantize(kind: Kind, bits: str, images: Tensor) -> nn.Module:
-    def zero(*_: Any) -> Tensor:
-        return torch.zeros(())
-
-    spec = InputSpec((3, 56, 56), (0.5,) * 3, (0.5,) * 3)
-    given = Subject(
-        small_models.model(kind), Bits.parse(bits), lambda: iter([images]), lambda m, b: m(b), zero, zero, zero,
-        lambda x, _: x, spec,
-    )  # fmt: skip
-    return repq_vit.quantize(given, repq_vit.Options()).model
+    subject = subject_of(small_models.model(kind), [images], side=56)
+    return repq_vit.quantize(subject, Bits.parse(bits), repq_vit.Options()).model
 
 
 @cache
@@ -57,7 +51,7 @@ def numbers(model: nn.Module) -> dict[str, Tensor]:
     """Scales and zero points by the released vectors' names."""
     return {
         f"{name}.{part}": getattr(quantizer, part).view(-1)
-        for name, quantizer in grids(model).items()
+        for name, quantizer in named_quantizers(model).items()
         for part in ("scale", "zero_point")
         if hasattr(quantizer, part)
     }
@@ -90,7 +84,7 @@ def test_nothing_is_quantized_that_the_released_code_does_not(kind: Kind, bits: 
 def test_weights_that_no_activation_precedes_are_exact(kind: Kind, bits: str) -> None:
     """All but those that LayerNorm's reparameterization rescales by the calibrated scales of activations."""
     model, want = run(kind, bits, 0)[0], released(kind, bits)
-    rescaled = {id(pair.layer) for pair in layernorm_pairs(model)}
+    rescaled = {id(pair.layer) for pair in layernorm_pairs(roles_of(model))}
     layers = {n: m for n, m in model.named_modules() if isinstance(m, (QLinear, QConv2d)) and id(m) not in rescaled}
     assert len(layers) == {"vit": 8, "swin": 10}[kind]
     got = numbers(model)

@@ -10,9 +10,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from vitq.methods.architectures.explicit import MatMul
-from vitq.methods.toolkit.layers import Codes, QConv2d, QLinear, QMatMul, grids, replace_modules, set_mode
+from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
+from vitq.methods.toolkit.modules import named_quantizers, replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax, PercentileMSE
 from vitq.methods.toolkit.quantizers import UniformQuantizer
+from vitq.methods.toolkit.stored import Codes
 
 
 def rows(n: int, bits: int = 4) -> UniformQuantizer:
@@ -86,7 +88,7 @@ def test_replacement_lists_and_sizes() -> None:
         return QMatMul(UniformQuantizer(4, PercentileMSE()), None) if type(module) is MatMul else None
 
     replace_modules(model, swap)
-    assert list(grids(model)) == ["0.weight_quantizer", "0.input_quantizer", "1.p.left"]
+    assert list(named_quantizers(model)) == ["0.weight_quantizer", "0.input_quantizer", "1.p.left"]
     layer, product = model[0], model.get_submodule("1.p")
     assert isinstance(layer, QLinear)
     assert isinstance(product, QMatMul)

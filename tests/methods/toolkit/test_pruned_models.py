@@ -11,6 +11,7 @@ import pytest
 import small_models
 import torch
 from small_models import Kind
+from subjects import subject_of
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
@@ -22,7 +23,7 @@ from vitq.methods.pmq import method as pmq
 from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.repq_vit import method as repq_vit
-from vitq.subject import InputSpec, Subject
+from vitq.subject import Subject
 
 KINDS = pytest.mark.parametrize("kind", ["vit", "swin"])
 SHORT = {"images": 4, "image_steps": 2, "training_steps": 2, "cycles": 2}
@@ -66,7 +67,7 @@ def prune(model: nn.Module, beta: float = 5.0) -> nn.Module:
     return model
 
 
-def job(model: nn.Module, bits: str, artifacts: Path, **changes: Any) -> Subject:
+def given(model: nn.Module, artifacts: Path, **changes: Any) -> Subject:
     shown = small_models.images()[:8].clone()
     shown[0, :, :8, :8] = 0
     labels = torch.arange(8) % 20
@@ -74,19 +75,13 @@ def job(model: nn.Module, bits: str, artifacts: Path, **changes: Any) -> Subject
     def synthesize(x: Tensor, g: torch.Generator) -> tuple[Tensor, Tensor]:
         return x, torch.randint(20, (len(x),), generator=g)
 
-    return Subject(
-        model=model,
-        bits=Bits.parse(bits),
-        calibration=lambda: iter([(shown, labels)]),
-        forward=lambda m, batch: m(batch[0]),
+    return subject_of(
+        model, [(shown, labels)], side=56, forward=lambda m, batch: m(batch[0]),
         loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]),
         distance=lambda a, b: (a - b).abs().mean(),
         distill=lambda s, t: nn.functional.cross_entropy(s, t.softmax(-1)),
-        synthesize=synthesize,
-        input=InputSpec((3, 56, 56), (0.5,) * 3, (0.5,) * 3),
-        artifacts=artifacts,
-        **changes,
-    )
+        synthesize=synthesize, artifacts=artifacts, **changes,
+    )  # fmt: skip
 
 
 def error(name: str, change: Callable[[nn.Module], nn.Module], kind: Kind, artifacts: Path) -> float:
@@ -95,7 +90,7 @@ def error(name: str, change: Callable[[nn.Module], nn.Module], kind: Kind, artif
     model, images = change(small_models.model(kind)), small_models.images()[8:]
     with torch.no_grad():
         expected = copy.deepcopy(model)(images)
-    done: Quantized = method.quantize(job(model, bits, artifacts), options)
+    done: Quantized = method.quantize(given(model, artifacts), Bits.parse(bits), options)
     with torch.no_grad():
         logits = done.model(images)
     assert torch.isfinite(logits).all()
@@ -126,7 +121,7 @@ def test_a_constant_channel_leaves_repq_vits_common_grid_alone(
         return model
 
     plain, model = (
-        repq_vit.quantize(job(change(small_models.model(kind)), bits, tmp_path), repq_vit.Options()).model
+        repq_vit.quantize(given(change(small_models.model(kind)), tmp_path), Bits.parse(bits), repq_vit.Options()).model
         for change in (lambda m: m, still)
     )
     for name, module in model.named_modules():
@@ -148,7 +143,7 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(name: str, 
     with torch.no_grad():
         model.get_submodule("blocks.1.mlp.fc1").weight[0, 0] = float("nan")
     with pytest.raises(MethodInputError, match=r"blocks|not finite") as caught:
-        method.quantize(job(model, bits, tmp_path), options)
+        method.quantize(given(model, tmp_path), Bits.parse(bits), options)
     assert "\n" not in str(caught.value)
 
 
@@ -156,8 +151,8 @@ def test_weights_that_are_not_finite_are_refused_by_the_tensors_name(name: str, 
 def test_a_pruned_model_is_binarized_trained_and_packed_without_nan(kind: Kind, tmp_path: Path) -> None:
     options = binary_vit.Options(epochs=2, lr=1e-3)
     model = prune(small_models.model(kind))
-    given = job(model, "W1A1", tmp_path, training=lambda _: iter([(small_models.images()[:8], torch.arange(8))] * 3))
-    done = binary_vit.quantize(given, options)
+    batches = [(small_models.images()[:8], torch.arange(8))] * 3
+    done = binary_vit.quantize(given(model, tmp_path, training=lambda _: iter(batches)), Bits(1, 1), options)
     with torch.no_grad():
         assert torch.isfinite(done.model(small_models.images()[8:])).all()
-    assert all(torch.isfinite(torch.tensor(row["loss"])) for row in done.details["training"])
+    assert all(torch.isfinite(torch.tensor(row["loss"])) for row in done.details.model_dump()["training"])

@@ -22,7 +22,8 @@ from vitq.methods import registry
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit import saving
-from vitq.methods.toolkit.layers import QConv2d, QLinear, grids
+from vitq.methods.toolkit.layers import QConv2d, QLinear
+from vitq.methods.toolkit.modules import named_quantizers
 from vitq.saved import load_quantized
 
 FRESH = """
@@ -189,7 +190,7 @@ def test_a_plain_state_dict_brings_the_quantizers_with_it(case: Case, all_made: 
     """`all keys matched` and floating point: what a state_dict without the quantizers' mode gave."""
     made, model = all_made[str(case)], _prepared(case)
     model.load_state_dict(made.done.model.state_dict(), strict=True)
-    assert all(quantizer.mode == "on" for quantizer in grids(model).values())
+    assert all(quantizer.mode == "on" for quantizer in named_quantizers(model).values())
     assert torch.equal(_logits(model, case)["batch5 1"], made.here["batch5 1"])
     loaded_again = vitq.load(made.file.path)
     other = _prepared(case)

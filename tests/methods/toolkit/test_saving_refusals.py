@@ -19,9 +19,10 @@ import vitq
 from vitq.errors import BadInputError, MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.toolkit import saving
-from vitq.methods.toolkit.layers import Codes, QLinear, State
+from vitq.methods.toolkit.layers import QLinear
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer
+from vitq.methods.toolkit.stored import Codes, State
 
 CASE = Case("digits_vit", "minmax", "W4A8", {})
 About = dict[str, Any]
