@@ -14,6 +14,7 @@ from vitq import outcomes
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
 from vitq.record import Asked, Kind, Line, Provenance, Record
+from vitq.rows import latest
 
 _FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
            "operations", "latency")  # fmt: skip
@@ -40,20 +41,14 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
 
 def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     """Every cell's last asking with the records that count of its measurements, stripped, each once."""
-    asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
-    records: dict[tuple[Kind, str], Record] = {}
-    for line in lines:
-        if isinstance(line, Record):
-            before = records.get((line.kind, line.key))
-            if before is None or line.finished or not before.finished:
-                records[line.kind, line.key] = line
+    known = latest(lines)
     found: dict[Any, Line] = {}
-    for each in asked.values():
-        own = {kind: record for kind, key in each.keys.items() if (record := records.get((kind, key)))}
+    for each in known.asked.values():
+        own = {kind: record for kind, key in each.keys.items() if (record := known.records.get((kind, key)))}
         wanted = {kind: record for kind, record in own.items() if _is_wanted(record, latency)}
         if not wanted:
             continue
-        fp32 = records.get(("accuracy", each.fp32_key or ""))
+        fp32 = known.records.get(("accuracy", each.fp32_key or ""))
         for record in (*wanted.values(), *([fp32] if fp32 else [])):
             found[record.kind, record.key] = _stripped(record)
         found[each.cell.id] = _stripped_asking(each, wanted)
