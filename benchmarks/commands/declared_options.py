@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 from vitq.methods.cards import all_cards
-from vitq.options import Declared, declared
+from vitq.options import Declared
 
 
 def declared_options() -> dict[str, dict[str, Declared]]:
     """By method, its options by name; imports no torch."""
-    return {name: declared(import_module(f"vitq.methods.{name}.options").Options) for name in all_cards()}
+    return {name: card.options for name, card in all_cards().items()}
