@@ -35,9 +35,9 @@ def row_of(figure: Figure, record: Row, options: MethodOptions) -> bool:
 def why_not_comparable(figure: Figure, run: Sequence[Row], options: MethodOptions) -> list[str]:
     """The reasons, in one order; none means that numbers may be compared.
 
-    Counts (size, operations) need nothing but the architecture, with the whole model quantized. Latency is bound to its
-    hardware. Accuracy needs the figure's whole data set, the same weights and preprocessing (seen in the FP32 metric of
-    the same run), the same scope, and the figure's recipe.
+    Counts (size, operations) need nothing but the architecture, all of it quantized. Latency is bound to its hardware
+    too. Accuracy needs the figure's whole data set, the same weights and preprocessing (seen in the FP32 metric of the
+    same run), the same scope, and the figure's recipe.
     """
     if figure.counted:
         return _scope(run[0])

@@ -31,7 +31,7 @@ ENTRY = ModelEntry(name=MODEL, task=NAME, preprocessing=HOW, hub=False)
 
 
 class MadeDetection:
-    """See `vitq.tasks.base.Task`; its metric is of images in which something was found if and only if it is there."""
+    """See `vitq.tasks.base.Task`; its metric: images with something in them, or none, of which the model says so."""
 
     name, version = NAME, 1
 
