@@ -41,14 +41,14 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
 
 def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     """Every cell's last asking with the records that count of its measurements, stripped, each once."""
-    counting = latest(lines)
+    known = latest(lines)
     found: dict[Any, Line] = {}
-    for each in counting.asked.values():
-        own = {kind: record for kind, key in each.keys.items() if (record := counting.records.get((kind, key)))}
+    for each in known.asked.values():
+        own = {kind: record for kind, key in each.keys.items() if (record := known.records.get((kind, key)))}
         wanted = {kind: record for kind, record in own.items() if _is_wanted(record, latency)}
         if not wanted:
             continue
-        fp32 = counting.records.get(("accuracy", each.fp32_key or ""))
+        fp32 = known.records.get(("accuracy", each.fp32_key or ""))
         for record in (*wanted.values(), *([fp32] if fp32 else [])):
             found[record.kind, record.key] = _stripped(record)
         found[each.cell.id] = _stripped_asking(each, wanted)

@@ -89,11 +89,12 @@ class Latest:
     """Of some lines, those that count: each cell's last asking by its id, and each measurement's record.
 
     The last record of a measurement counts, but a finished one before a later failure: it has measured, and the failure
-    has not.
+    has not. `finished` are the measurements that need not be made again, and how they ended.
     """
 
     asked: dict[str, Asked] = field(default_factory=dict)
     records: dict[tuple[Kind, str], Record] = field(default_factory=dict)
+    finished: dict[tuple[Kind, str], Status] = field(default_factory=dict)
 
     def add(self, line: Line) -> None:
         """Take note of a line that was written after all before."""
@@ -103,11 +104,8 @@ class Latest:
         before = self.records.get((line.kind, line.key))
         if before is None or line.finished or not before.finished:
             self.records[line.kind, line.key] = line
-
-    @property
-    def finished(self) -> dict[tuple[Kind, str], Status]:
-        """Kind and key of every measurement that need not be made again, and how it ended."""
-        return {key: record.status for key, record in self.records.items() if record.finished}
+        if line.finished:
+            self.finished[line.kind, line.key] = line.status
 
 
 def latest(lines: Iterable[Line]) -> Latest:

@@ -102,7 +102,6 @@ def test_every_option_of_a_method_with_figures_is_declared() -> None:
     assert {"fp32", "repq_vit", "psaq_vit"} <= with_figures
     known = declared_options()
     for name in sorted(with_figures):
-        assert {h.name for h in all_cards()[name].hyperparameters} == set(known[name])
         assert {each.effect for each in known[name].values()} <= {"row", "recipe"}
     for figure in load_figures():
         assert set(figure.options) <= set(known.get(figure.cell_method, figure.options)), figure.name
