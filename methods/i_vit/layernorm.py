@@ -1,6 +1,7 @@
-"""LayerNorm: I-LayerNorm (paper, Section 3.5), or the L1 norm of the ablation, with its affine part and requantization.
+"""LayerNorm: I-LayerNorm (paper, Section 3.5), or the L1 norm of the ablation, with affine part and requantization.
 
-I_n = (I - mean) / sqrt(sum (I - mean)^2), the root by O <- (O + floor(V / O)) >> 1;   y = sqrt(C) * I_n * gamma + beta
+I_n = (I - mean) / sqrt(sum (I - mean)^2),   y = sqrt(C) * I_n * gamma + beta
+the root of V by steps O <- (O + floor(V / O)) >> 1
 """
 
 from __future__ import annotations

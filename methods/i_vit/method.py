@@ -1,6 +1,6 @@
 """I-ViT: integer-only inference of vision transformers by quantization-aware training (arXiv 2207.01405).
 
-From the FP model to the integers: `network.Network` wires nodes, a module an operator (`linear`, `softmax`, `sums`, ...),
+From the FP model to the integers: `network.Network` wires nodes, a file an operator (`linear`, `softmax`, `sums`, ...),
 which compute in float32 what the integers will give; calibration finds ranges; training moves weights and ranges with
 straight-through gradients; `integer.integer` turns every node into its integer form: int8 weights, int32 biases and
 dyadic numbers. Two arithmetics: `paper`, which has that integer form, and `release`, what the authors' code computes,

@@ -1,4 +1,4 @@
-"""I-ViT's network: built from the roles of a ViT, DeiT or Swin, it stands in the transformer's place and is called as it.
+"""I-ViT's network: built from the roles of a ViT, DeiT or Swin, it stands in its place and is called as it is.
 
 With a classifier it gives logits. Without one it is a backbone, whose `forward_features` gives the real values of the
 features that its last norm leaves on an INT8 grid. One network serves both forms: `integer` replaces its nodes.

@@ -1,4 +1,4 @@
-"""The mean over positions, whose division is part of the dyadic number that follows: I_y = DN(S / (n * S_y)) * sum I."""
+"""The mean over positions, whose division is part of the dyadic number after it: I_y = DN(S / (n * S_y)) * sum I."""
 
 from __future__ import annotations
 
