@@ -8,26 +8,41 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import family_of, make_explicit
 
-__all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFeed", "Roles", "roles_of"]
+__all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
+
+
+class Windows(Protocol):
+    """How a block cuts its feature map into windows and puts it together again; holds no module and no tensor."""
+
+    def split(self, maps: Tensor) -> Tensor:
+        """[B, H, W, C] -> [B*windows, N, C], padded with zeros; the windows of an image follow one another."""
+
+    def join(self, windows: Tensor, height: int, width: int) -> Tensor:
+        """[B*windows, N, C] -> [B, height, width, C]: the inverse of `split`."""
 
 
 @dataclass(frozen=True)
 class Attention:
     """Multi-head attention: its layers, its two products, and what lies between them.
 
-    `logits` is what enters the softmax before a relative-position bias (`bias`, added by `bias_add`) joins; both are
-    None where there is none. `layout()` gives, where tokens lie in windows, the place in the feature map of each place
-    of the windows, [windows*N], -1 for padding. `class_tokens` are the first tokens that stand for no patch.
+    `qkv` gives queries, keys and values one after the other, [..., 3*C], each divided into `heads`; Q·K^T is multiplied
+    by `scale`. `logits` is what enters the softmax before a relative-position bias (`bias`, added by `bias_add`) joins;
+    both are None where there is none. That bias is gathered from the parameter `table`, [offsets, heads], by the buffer
+    `index`, [N, N]. Where tokens lie in `windows`, `layout()` gives the place in the feature map of each place of the
+    windows, [windows*N], -1 for padding, and `mask()` what is added to the logits of each window of an image,
+    [windows, N, N], None where nothing is. `class_tokens` are the first tokens that stand for no patch.
     """
 
     path: str
     heads: int
+    scale: float
     qkv: str
     qk: str
     logits: str
@@ -36,7 +51,11 @@ class Attention:
     proj: str
     bias: str | None = None
     bias_add: str | None = None
+    table: str | None = None
+    index: str | None = None
+    windows: Windows | None = None
     layout: Callable[[], Tensor] | None = None
+    mask: Callable[[], Tensor | None] | None = None
     class_tokens: int = 0
 
     @property
@@ -72,31 +91,48 @@ class Block:
 
 @dataclass(frozen=True)
 class Merging:
-    """Patch merging between two stages: a LayerNorm and the layer that it feeds."""
+    """Patch merging between two stages, before the block of path `before`: a LayerNorm and the layer that it feeds.
+
+    `gather` lays neighbouring patches side by side, [B, H, W, C] -> [B, H/2, W/2, 4C], for the norm.
+    """
 
     path: str
     norm: str
     reduction: str
+    before: str
+    gather: Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class Embedding:
-    """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions."""
+    """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions.
+
+    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there.
+    """
 
     projection: str | None = None
     norm: str | None = None
     tokens: str | None = None
     position: str | None = None
     position_add: str | None = None
+    class_token: str | None = None
+    positions: str | None = None
 
 
 @dataclass(frozen=True)
 class Ends:
-    """What follows the blocks: norms, pooling, and the classifier; a backbone may have none of them."""
+    """What follows the blocks: norms, pooling, and the classifier; a backbone may have none of them.
+
+    `pooling` says what becomes of the features before the classifier: `class_token` takes the first token's, `mean` is
+    over all positions, any other word is the library's own; None where they stay as they are. `after_pooling` are those
+    of the norms that stand after it.
+    """
 
     norms: tuple[str, ...] = ()
     pool: str | None = None
     head: str | None = None
+    pooling: str | None = None
+    after_pooling: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -115,8 +151,10 @@ class NormFeed:
 class Roles:
     """The roles of a part's modules, each kind in forward order; `model` is the part itself, made explicit.
 
-    `class_tokens` stand before the patches' tokens; `pools_class_token` says that the first of them is what the
-    classifier reads.
+    `class_tokens` stand before the patches' tokens; `has_class_token` says that the first of them is one, and no
+    register. `whole` is the path of the family's whole transformer in the part, empty where the part is one, None where
+    it holds blocks alone. `layout` is what flows between blocks: `tokens` [B, N, C] or a `map` [B, H, W, C]. `beside`
+    names, in words, what the transformer computes and no role says: who builds a network from the roles must refuse it.
     """
 
     family: str
@@ -128,6 +166,9 @@ class Roles:
     ends: Ends = field(default_factory=Ends)
     class_tokens: int = 0
     has_class_token: bool = False
+    whole: str | None = None
+    layout: Literal["tokens", "map"] = "tokens"
+    beside: tuple[str, ...] = ()
 
     @property
     def attentions(self) -> tuple[Attention, ...]:

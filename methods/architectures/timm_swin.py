@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -114,20 +115,58 @@ class TimmSwin:
             mergings=merged,
             embedding=roles.Embedding() if whole is None else _embedding(path, whole),
             ends=roles.Ends() if whole is None else _ends(path, whole),
+            whole=None if whole is None else path.removesuffix("."),
+            layout="map",
+            beside=tuple(_beside(part)),
         )
 
 
 FAMILY = TimmSwin()
 
 
+@dataclass(frozen=True)
+class ShiftedWindows:
+    """timm's windows of `size`: the feature map is rolled by `shift`, then padded at its end; see `roles.Windows`."""
+
+    size: tuple[int, int]
+    shift: tuple[int, int]
+
+    def split(self, maps: Tensor) -> Tensor:
+        """[B, H, W, C] -> [B*windows, N, C]."""
+        (below, right), (wh, ww) = self._padding(*maps.shape[1:3]), self.size
+        rolled = torch.roll(maps, (-self.shift[0], -self.shift[1]), (1, 2)) if any(self.shift) else maps
+        padded = nn.functional.pad(rolled, (0, 0, 0, right, 0, below))
+        return window_partition(padded, self.size).reshape(-1, wh * ww, maps.shape[3])
+
+    def join(self, windows: Tensor, height: int, width: int) -> Tensor:
+        """[B*windows, N, C] -> [B, height, width, C]."""
+        (below, right), (wh, ww) = self._padding(height, width), self.size
+        cut = windows.reshape(-1, wh, ww, windows.shape[-1])
+        maps = window_reverse(cut, self.size, height + below, width + right)[:, :height, :width].contiguous()
+        return torch.roll(maps, self.shift, (1, 2)) if any(self.shift) else maps
+
+    def _padding(self, height: int, width: int) -> tuple[int, int]:
+        return (-height) % self.size[0], (-width) % self.size[1]
+
+
+def windows_of(block: SwinTransformerBlock) -> ShiftedWindows:
+    """The windows of a block."""
+    (wh, ww), (down, right) = block.window_size, block.shift_size
+    return ShiftedWindows((wh, ww), (down, right))
+
+
 def window_layout(block: SwinTransformerBlock) -> Tensor:
     """For each place of a block's windows, [windows*N], the place in its feature map, -1 for padding."""
     h, w = block.input_resolution
-    (wh, ww), shift = block.window_size, block.shift_size
     numbers = torch.arange(1, h * w + 1, dtype=torch.float32).view(1, h, w, 1)
-    numbers = torch.roll(numbers, (-shift[0], -shift[1]), (1, 2))
-    numbers = nn.functional.pad(numbers, (0, 0, 0, (ww - w % ww) % ww, 0, (wh - h % wh) % wh))
-    return window_partition(numbers, block.window_size).reshape(-1).long() - 1
+    return windows_of(block).split(numbers).reshape(-1).long() - 1
+
+
+def gather_patches(maps: Tensor) -> Tensor:
+    """timm's patch merging before its norm: [B, H, W, C] -> [B, H/2, W/2, 4C], padded with zeros where odd."""
+    padded = nn.functional.pad(maps, (0, 0, 0, maps.shape[2] % 2, 0, maps.shape[1] % 2))
+    b, h, w, c = padded.shape
+    return padded.reshape(b, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 4, 2, 5).flatten(3)
 
 
 def _whole(part: nn.Module) -> tuple[str, SwinTransformer | None]:
@@ -143,7 +182,9 @@ def _block(path: str, block: Any) -> roles.Block:
     at = f"{path}." if path else ""
     leaves = ("qkv", "qk", "logits", "bias", "bias_add", "softmax", "av", "proj")
     attention = roles.Attention(
-        path=f"{at}attn", heads=block.attn.num_heads, layout=partial(window_layout, block),
+        path=f"{at}attn", heads=block.attn.num_heads, scale=float(block.attn.scale),
+        table=f"{at}attn.relative_position_bias_table", index=f"{at}attn.relative_position_index",
+        windows=windows_of(block), layout=partial(window_layout, block), mask=partial(getattr, block, "attn_mask"),
         **{leaf: f"{at}attn.{leaf}" for leaf in leaves},
     )  # fmt: skip
     mlp = roles.Mlp(f"{at}mlp.fc1", f"{at}mlp.act", f"{at}mlp.fc2")
@@ -152,10 +193,13 @@ def _block(path: str, block: Any) -> roles.Block:
 
 
 def _mergings(part: nn.Module) -> Iterator[roles.Merging]:
+    """A stage's merging stands before its blocks, in the module tree as in the forward pass."""
+    blocks = [path for path, module in part.named_modules() if _is_block(module)]
     for path, module in part.named_modules():
         if isinstance(module, PatchMerging):
-            at = f"{path}." if path else ""
-            yield roles.Merging(path, f"{at}norm", f"{at}reduction")
+            at, stage = f"{path}." if path else "", path.rpartition(".")[0]
+            before = next((block for block in blocks if block.startswith(f"{stage}.")), "")
+            yield roles.Merging(path, f"{at}norm", f"{at}reduction", before, gather_patches)
 
 
 def _feeds(part: nn.Module) -> Iterator[roles.NormFeed]:
@@ -177,4 +221,14 @@ def _embedding(at: str, whole: SwinTransformer) -> roles.Embedding:
 def _ends(at: str, whole: SwinTransformer) -> roles.Ends:
     norms = () if isinstance(whole.norm, nn.Identity) else (f"{at}norm",)
     head = None if isinstance(whole.head.fc, nn.Identity) else f"{at}head.fc"
-    return roles.Ends(norms, f"{at}head.global_pool", head)
+    pooling = {"avg": "mean", "": None}.get(whole.head.global_pool.pool_type, whole.head.global_pool.pool_type)
+    return roles.Ends(norms, f"{at}head.global_pool", head, pooling)
+
+
+def _beside(part: nn.Module) -> Iterator[str]:
+    """What timm's Swin may compute that no role says."""
+    for path, module in part.named_modules():
+        if isinstance(module, SwinTransformerBlock) and module.dynamic_mask:
+            yield f"a dynamic image size at {path}"
+        if isinstance(module, SwinTransformerBlock) and not isinstance(module.mlp.norm, nn.Identity):
+            yield f"a norm within the MLP at {path}"

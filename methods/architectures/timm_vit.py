@@ -95,6 +95,8 @@ class TimmViT:
             ends=roles.Ends() if whole is None else _ends(path, whole),
             class_tokens=int(getattr(whole, "num_prefix_tokens", 0)),
             has_class_token=getattr(whole, "cls_token", None) is not None,
+            whole=None if whole is None else path.removesuffix("."),
+            beside=tuple(_beside(part)),
         )
 
 
@@ -118,7 +120,8 @@ def _blocks(part: nn.Module, class_tokens: int) -> Iterator[roles.Block]:
 
 def _attention(path: str, attention: Any, class_tokens: int) -> roles.Attention:
     leaves = {leaf: f"{path}.{leaf}" for leaf in ("qkv", "qk", "logits", "softmax", "av", "proj")}
-    return roles.Attention(path=path, heads=attention.num_heads, class_tokens=class_tokens, **leaves)
+    scale = float(attention.scale)
+    return roles.Attention(path=path, heads=attention.num_heads, scale=scale, class_tokens=class_tokens, **leaves)
 
 
 def _feeds(block: roles.Block) -> Iterator[roles.NormFeed]:
@@ -129,9 +132,45 @@ def _feeds(block: roles.Block) -> Iterator[roles.NormFeed]:
 def _embedding(at: str, whole: VisionTransformer) -> roles.Embedding:
     named = ("tokens", "position", "position_add") if hasattr(whole, "tokens") else ()
     norm = None if isinstance(whole.patch_embed.norm, nn.Identity) else f"{at}patch_embed.norm"
-    return roles.Embedding(f"{at}patch_embed.proj", norm, **{name: f"{at}{name}" for name in named})
+    token = None if whole.cls_token is None else f"{at}cls_token"
+    positions = None if whole.pos_embed is None else f"{at}pos_embed"
+    return roles.Embedding(
+        f"{at}patch_embed.proj", norm, **{name: f"{at}{name}" for name in named}, class_token=token, positions=positions
+    )
 
 
 def _ends(at: str, whole: VisionTransformer) -> roles.Ends:
     norms = [f"{at}{name}" for name in ("norm", "fc_norm") if not isinstance(getattr(whole, name), nn.Identity)]
-    return roles.Ends(tuple(norms), None, None if isinstance(whole.head, nn.Identity) else f"{at}head")
+    pooling = {"token": "class_token", "avg": "mean", "": None}.get(whole.global_pool, whole.global_pool)
+    head = None if isinstance(whole.head, nn.Identity) else f"{at}head"
+    return roles.Ends(tuple(norms), None, head, pooling, tuple(n for n in norms if n == f"{at}fc_norm"))
+
+
+def _beside(part: nn.Module) -> Iterator[str]:
+    """What timm's ViT may compute that no role says."""
+    for path, module in part.named_modules():
+        where = f" at {path}" if path else ""
+        if isinstance(module, VisionTransformer):
+            yield from (f"{what}{where}" for what, found in _of_whole(module).items() if found)
+        elif isinstance(module, Block):
+            yield from (f"{what}{where}" for what, found in _of_block(module).items() if found)
+
+
+def _of_whole(whole: Any) -> dict[str, bool]:
+    return {
+        "register tokens": whole.reg_token is not None,
+        "no position embedding, or one without the class token": not hasattr(whole, "tokens"),
+        "a norm before the blocks": not isinstance(whole.norm_pre, nn.Identity),
+        "attention pooling": whole.attn_pool is not None,
+    }
+
+
+def _of_block(block: Any) -> dict[str, bool]:
+    attention, identity = block.attn, nn.Identity
+    norms = (attention.q_norm, attention.k_norm, attention.norm)
+    return {
+        "LayerScale": not (isinstance(block.ls1, identity) and isinstance(block.ls2, identity)),
+        "gated attention": attention.gate is not None,
+        "norms within attention": not all(isinstance(norm, identity) for norm in norms),
+        "a norm within the MLP": not isinstance(getattr(block.mlp, "norm", identity()), identity),
+    }

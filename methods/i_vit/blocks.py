@@ -1,39 +1,126 @@
-"""The blocks of ViT, DeiT and Swin wired from nodes, once for both forms.
-
-The nodes have the paths that their FP layers have in timm, and products and sums those of `architectures.explicit`.
-"""
+"""The blocks of ViT, DeiT and Swin wired from nodes by the roles of their modules, once for both forms."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-from timm.layers.drop import DropPath
-from timm.models.swin_transformer import WindowAttention
 from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
-from vitq.methods.i_vit import functions, products, sums
-from vitq.methods.i_vit.network import Flow, each
-from vitq.methods.i_vit.plan import Plan
+from vitq.methods.architectures import roles
+from vitq.methods.architectures.roles import Roles
+from vitq.methods.i_vit.drop_path import DropPath
+from vitq.methods.i_vit.forms import Forms
+from vitq.methods.i_vit.gelu import Gelu
+from vitq.methods.i_vit.grids import Scaled
+from vitq.methods.i_vit.layernorm import LayerNorm
+from vitq.methods.i_vit.linear import Linear
+from vitq.methods.i_vit.mask import Mask
+from vitq.methods.i_vit.matmul import MatMul
+from vitq.methods.i_vit.place import Flow, Place, each
+from vitq.methods.i_vit.softmax import Softmax
+from vitq.methods.i_vit.sums import Add, AddConstant
+from vitq.methods.i_vit.tokens import RelativeBias
 
 
-class PatchEmbed(nn.Module):
-    """Patch embedding to [B, H', W', C], with Swin's norm where there is one."""
+def norm_of(known: Roles, path: str) -> nn.LayerNorm:
+    """The LayerNorm of a role; UnsupportedError for another normalization."""
+    norm = known.module(path)
+    if not isinstance(norm, nn.LayerNorm):
+        raise UnsupportedError(f"I-ViT serves LayerNorm, and {path} is {type(norm).__name__}")
+    return norm
 
-    def __init__(self, embed: Any, plan: Plan) -> None:
+
+def linear_of(known: Roles, path: str) -> nn.Linear:
+    """The linear layer of a role; UnsupportedError for another layer."""
+    layer = known.module(path)
+    if not isinstance(layer, nn.Linear):
+        raise UnsupportedError(f"I-ViT serves linear layers, and {path} is {type(layer).__name__}")
+    return layer
+
+
+class Steps(Place):
+    """A place that runs its nodes in an order of its own: each stands at a path below, and is called by its step."""
+
+    def __init__(self, path: str) -> None:
         super().__init__()
-        conv, norm = embed.proj, embed.norm
-        if not isinstance(conv, nn.Conv2d) or conv.stride != conv.kernel_size or conv.groups != 1:
-            raise UnsupportedError("I-ViT serves a patch embedding that is one convolution with stride = kernel")
-        normed = isinstance(norm, nn.LayerNorm)
-        self.proj = products.Linear(conv, plan.merged if normed else plan.residual, plan)
-        self.norm = functions.Norm(norm, plan.residual, plan) if normed else None
+        self.path, self.steps = path, dict[str, str]()
 
-    def forward(self, x: Flow) -> Flow:
-        """[B, 3, H, W] -> [B, H', W', C]."""
-        x = self.proj(x)
-        return x if self.norm is None else self.norm(x)
+    def add(self, step: str, path: str, node: nn.Module) -> None:
+        """A node for a step, at its path in the model."""
+        below = path.removeprefix(f"{self.path}.") if self.path else path
+        self.put(below, node)
+        self.steps[step] = below
+
+    def do(self, step: str, *flows: Flow) -> Flow:
+        """The step on what flows; nothing where the network has no such step."""
+        if step not in self.steps:
+            return flows[0]
+        flow: Flow = self.get_submodule(self.steps[step])(*flows)
+        return flow
+
+
+class Block(Steps):
+    """A block: attention and MLP, each after a norm and before a residual sum."""
+
+    def __init__(self, known: Roles, block: roles.Block, forms: Forms, drop_path: float) -> None:
+        super().__init__(block.path)
+        self.heads, self.windows = block.attention.heads, block.attention.windows
+        norms = norm_of(known, block.norm1), norm_of(known, block.norm2)
+        channels, device = 1 if forms.branch else norms[0].weight.numel(), norms[0].weight.device
+        self.add("norm1", block.norm1, LayerNorm(norms[0], forms.activation, forms))
+        self._add_attention(known, block.attention, forms)
+        self.add("add1", block.sums[0], Add(forms.residual, channels, forms, device))
+        self.add("norm2", block.norm2, LayerNorm(norms[1], forms.activation, forms))
+        self._add_mlp(known, block.mlp, forms)
+        self.add("add2", block.sums[1], Add(forms.residual, channels, forms, device))
+        self.drop_path = DropPath(drop_path)
+
+    def _add_attention(self, known: Roles, attention: roles.Attention, forms: Forms) -> None:
+        qkv, device = linear_of(known, attention.qkv), known.module(attention.qkv).weight.device
+        joined = attention.bias_add is not None and forms.paper("activations")  # the bias takes the accumulators
+        bits = forms.probability_bits(attention.windowed)
+        self.add("qkv", attention.qkv, Linear(qkv, forms.activation, forms))
+        logits = None if joined else forms.activation
+        self.add("qk", attention.qk, MatMul((8, 8), logits, attention.scale, forms, device))
+        if attention.bias_add is not None:
+            self.add("bias_add", attention.bias_add, _relative_bias(known, attention, forms))
+        mask = None if attention.mask is None else attention.mask()
+        if mask is not None:
+            self.add("mask", f"{attention.path}.mask", Mask(mask, forms))
+        self.add("softmax", attention.softmax, Softmax(forms, attention.windowed))
+        self.add("av", attention.av, MatMul((bits, 8), forms.activation, 1.0, forms, device))
+        self.add("proj", attention.proj, Linear(linear_of(known, attention.proj), forms.branch, forms))
+
+    def _add_mlp(self, known: Roles, mlp: roles.Mlp, forms: Forms) -> None:
+        fc1, fc2 = linear_of(known, mlp.fc1), linear_of(known, mlp.fc2)
+        if not isinstance(known.module(mlp.act), nn.GELU):
+            raise UnsupportedError("I-ViT serves MLPs of two linear layers with a GELU between them")
+        self.add("fc1", mlp.fc1, Linear(fc1, forms.activation, forms))
+        self.add("act", mlp.act, Gelu(forms, fc1.weight.device))
+        self.add("fc2", mlp.fc2, Linear(fc2, forms.branch, forms))
+
+    def forward(self, x: Flow) -> Flow:  # type: ignore[override]
+        """Same shape."""
+        x = self.do("add1", each(self._mix(self.do("norm1", x)), self.drop_path), x)
+        branch = self.do("fc2", self.do("act", self.do("fc1", self.do("norm2", x))))
+        return self.do("add2", each(branch, self.drop_path), x)
+
+    def _mix(self, x: Flow) -> Flow:
+        """Attention over all tokens, [B, N, C], or within the windows of a map, [B, H, W, C]."""
+        if self.windows is None:
+            return self._attend(x)
+        windows = self.windows
+        height, width = (x.value if isinstance(x, Scaled) else x).shape[1:3]
+        return each(self._attend(each(x, windows.split)), lambda t: windows.join(t, height, width))
+
+    def _attend(self, x: Flow) -> Flow:
+        """[B, N, C] -> [B, N, C]; 1/sqrt(d) is part of the scale of Q·K^T."""
+        q, k, v = _heads(self.do("qkv", x), self.heads)
+        logits = self.do("qk", q, each(k, lambda t: t.transpose(-2, -1)))
+        probabilities = self.do("softmax", self.do("mask", self.do("bias_add", logits)))
+        out = self.do("av", probabilities, v)
+        return self.do("proj", each(out, lambda t: t.transpose(1, 2).flatten(2)))
 
 
 def _heads(x: Flow, heads: int) -> tuple[Flow, Flow, Flow]:
@@ -43,99 +130,23 @@ def _heads(x: Flow, heads: int) -> tuple[Flow, Flow, Flow]:
     return each(x, pick(0)), each(x, pick(1)), each(x, pick(2))
 
 
-class IntegerAttention(nn.Module):
-    """Multi-head attention of ViT or of a Swin window; 1/sqrt(d) is part of the scale of Q·K^T."""
-
-    def __init__(self, attn: Any, mask: Tensor | None, plan: Plan) -> None:
-        super().__init__()
-        device, swin = attn.qkv.weight.device, isinstance(attn, WindowAttention)
-        if not swin and (
-            attn.gate is not None or any(not isinstance(n, nn.Identity) for n in (attn.q_norm, attn.norm))
-        ):
-            raise UnsupportedError("I-ViT serves attention without gates and without norms of its own")
-        self.heads = attn.num_heads
-        self.qkv = products.Linear(attn.qkv, plan.activation, plan)
-        joined = swin and plan.paper("activations")
-        self.qk = products.MatMul((8, 8), None if joined else plan.activation, float(attn.scale), plan, device)
-        self.bias_add = _relative_bias(attn, plan) if swin else None
-        self.mask = None if mask is None else _mask(mask, plan)
-        self.softmax = functions.Softmax(plan, swin)
-        self.av = products.MatMul((plan.probability_bits(swin), 8), plan.activation, 1.0, plan, device)
-        self.proj = products.Linear(attn.proj, plan.branch, plan)
-
-    def forward(self, x: Flow) -> Flow:
-        """[B, N, C] -> [B, N, C]."""
-        q, k, v = _heads(self.qkv(x), self.heads)
-        logits = self.qk(q, each(k, lambda t: t.transpose(-2, -1)))
-        logits = logits if self.bias_add is None else self.bias_add(logits)
-        logits = logits if self.mask is None else self.mask(logits)
-        out = self.av(self.softmax(logits), v)
-        return self.proj(each(out, lambda t: t.transpose(1, 2).flatten(2)))  # type: ignore[no-any-return]
+def _relative_bias(known: Roles, attention: roles.Attention, forms: Forms) -> AddConstant:
+    if attention.table is None or attention.index is None:
+        raise UnsupportedError(f"I-ViT needs the table and the index of the relative-position bias of {attention.path}")
+    table, index = known.model.get_parameter(attention.table), known.model.get_buffer(attention.index)
+    return AddConstant(table, RelativeBias(index), forms.activation, forms)
 
 
-def _relative_bias(attn: Any, plan: Plan) -> sums.AddConstant:
-    return sums.AddConstant(attn.relative_position_bias_table, _Window(attn), plan.activation, plan)
+class Merging(Steps):
+    """Patch merging between two stages."""
 
+    def __init__(self, known: Roles, merging: roles.Merging, forms: Forms) -> None:
+        super().__init__(merging.path)
+        self.gather = merging.gather
+        self.add("norm", merging.norm, LayerNorm(norm_of(known, merging.norm), forms.activation, forms))
+        reduction = linear_of(known, merging.reduction)
+        self.add("reduction", merging.reduction, Linear(reduction, forms.merged, forms))
 
-def _mask(mask: Tensor, plan: Plan) -> sums.Mask:
-    if not mask.is_meta and not bool(((mask == 0) | (mask == sums.MASKED)).all()):
-        raise UnsupportedError(f"I-ViT serves Swin's attention mask of 0 and {sums.MASKED:.0f} alone")
-    return sums.Mask(mask, plan)
-
-
-class _Window(nn.Module):
-    """Swin's relative-position bias [1, heads, n, n], gathered from its table."""
-
-    index: Tensor
-
-    def __init__(self, attn: Any) -> None:
-        super().__init__()
-        self.area = attn.window_area
-        self.register_buffer("index", attn.relative_position_index.view(-1).clone(), persistent=False)
-
-    def forward(self, table: Tensor) -> Tensor:
-        bias: Tensor = table[self.index].view(self.area, self.area, -1).permute(2, 0, 1).unsqueeze(0)
-        return bias
-
-
-class IntegerMlp(nn.Module):
-    """fc1, GELU, fc2."""
-
-    def __init__(self, mlp: Any, plan: Plan) -> None:
-        super().__init__()
-        fc1, fc2 = mlp.fc1, mlp.fc2
-        if not isinstance(mlp.act, nn.GELU) or not isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity):
-            raise UnsupportedError("I-ViT serves MLPs of two linear layers with a GELU between them")
-        self.fc1 = products.Linear(fc1, plan.activation, plan)
-        self.act = functions.Gelu(plan, fc1.weight.device)
-        self.fc2 = products.Linear(fc2, plan.branch, plan)
-
-    def forward(self, x: Flow) -> Flow:
-        """[..., C] -> [..., C]."""
-        return self.fc2(self.act(self.fc1(x)))  # type: ignore[no-any-return]
-
-
-class IntegerBlock(nn.Module):
-    """A block: attention and MLP, each after a norm and before a residual sum."""
-
-    def __init__(self, block: Any, mask: Tensor | None, plan: Plan, drop_path: float) -> None:
-        super().__init__()
-        scaled = any(not isinstance(getattr(block, n, nn.Identity()), nn.Identity) for n in ("ls1", "ls2"))
-        if scaled:
-            raise UnsupportedError("I-ViT serves blocks without LayerScale")
-        device, channels = block.norm1.weight.device, 1 if plan.branch else block.norm1.weight.numel()
-        self.norm1 = functions.Norm(block.norm1, plan.activation, plan)
-        self.attn = IntegerAttention(block.attn, mask, plan)
-        self.add1 = sums.Add(plan.residual, channels, plan, device)
-        self.norm2 = functions.Norm(block.norm2, plan.activation, plan)
-        self.mlp = IntegerMlp(block.mlp, plan)
-        self.add2 = sums.Add(plan.residual, channels, plan, device)
-        self.drop_path = DropPath(drop_path)
-
-    def _mix(self, x: Flow) -> Flow:
-        return self.attn(x)  # type: ignore[no-any-return]
-
-    def forward(self, x: Flow) -> Flow:
-        """Same shape."""
-        x = self.add1(each(self._mix(self.norm1(x)), self.drop_path), x)
-        return self.add2(each(self.mlp(self.norm2(x)), self.drop_path), x)  # type: ignore[no-any-return]
+    def forward(self, x: Flow) -> Flow:  # type: ignore[override]
+        """[B, H, W, C] -> [B, H/2, W/2, 2C]."""
+        return self.do("reduction", self.do("norm", each(x, self.gather)))

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from vitq.methods.i_vit import operators_paper as paper
 from vitq.methods.i_vit.dyadic import MANTISSA_BITS
-from vitq.methods.i_vit.plan import RESIDUAL_BITS
+from vitq.methods.i_vit.forms import RESIDUAL_BITS, RESIDUAL_GRID_BITS, Width
 
 MAX_INPUTS = 2**16
 """Widest dot product of a linear layer (ViT-B's fc2 has 3072)."""
@@ -51,7 +51,7 @@ def _linear(inputs: int, tokens: int) -> list[Bound]:
     accumulator = 2**31 - 1  # the bias is held to 2^31 - 1 - 2^14 * inputs
     mantissa = 2**MANTISSA_BITS - 1
     rounding = 2**61  # 2^(c-1), c <= 62
-    operand = 2 ** min(RESIDUAL_BITS + 6 - 1, 30)
+    operand = 2 ** (Width(RESIDUAL_GRID_BITS, RESIDUAL_BITS).operand_bits - 1)
     return [
         Bound("linear", "sum of INT8 products without bias", inputs * INT8 * INT8, 32),
         Bound("linear", "accumulator with bias", accumulator, 32),

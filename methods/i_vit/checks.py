@@ -7,9 +7,12 @@ from typing import cast
 import torch
 
 from vitq.errors import MethodInputError
-from vitq.methods.i_vit import functions, products
-from vitq.methods.i_vit.grids import Node, Output
+from vitq.methods.i_vit.ends import Input
+from vitq.methods.i_vit.grids import Output
+from vitq.methods.i_vit.layernorm import LayerNorm
+from vitq.methods.i_vit.linear import Linear
 from vitq.methods.i_vit.network import Network
+from vitq.methods.i_vit.nodes import Node
 
 REMEDY = "use arithmetic 'paper', which serves it"
 
@@ -18,7 +21,7 @@ REMEDY = "use arithmetic 'paper', which serves it"
 def refuse_zero_gammas(network: Network) -> None:
     """MethodInputError for a LayerNorm weight of 0, by which the released I-LayerNorm divides."""
     for path, node in network.named_modules():
-        if isinstance(node, functions.Norm) and node.release and not bool((node.weight != 0).all()):
+        if isinstance(node, LayerNorm) and node.release and not bool((node.weight != 0).all()):
             raise MethodInputError(
                 f"a LayerNorm weight of {path} is 0, by which the release arithmetic divides: {REMEDY}"
             )
@@ -31,12 +34,12 @@ def refuse_unfit_grids(network: Network) -> None:
     A range of zero (an activation that is 0 throughout, as pruned models have them) gives the smallest scale there is,
     with which Shiftmax and ShiftGELU overflow; a bias that is large for its scale is clipped to INT32.
     """
-    if bool(cast(products.Input, network.input).out.bound == 0):
+    if bool(cast("Input", network.input).out.bound == 0):
         raise MethodInputError("the calibration images are 0 throughout, which is no range: give others")
     for path, node in network.named_modules():
-        if isinstance(node, Node) and node.plan.arithmetic == "release":
+        if isinstance(node, Node) and node.forms.arithmetic == "release":
             _refuse_zero_range(path, node)
-        if isinstance(node, products.Linear) and not node.exact:
+        if isinstance(node, Linear) and not node.exact:
             _refuse_clipped_bias(path, node)
 
 
@@ -46,7 +49,7 @@ def _refuse_zero_range(path: str, node: Node) -> None:
         raise MethodInputError(f"{path} gave nothing but 0, and the release arithmetic has no grid for that: {REMEDY}")
 
 
-def _refuse_clipped_bias(path: str, node: products.Linear) -> None:
+def _refuse_clipped_bias(path: str, node: Linear) -> None:
     if node.bias is None:
         return
     scale = node.weight_grid(node.in_scales[0])[1] * node.in_scales[0]

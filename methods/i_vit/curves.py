@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from vitq.methods.i_vit import functions
+from vitq.details.i_vit import Curve
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.ablations import GELU, NORM, SOFTMAX
 from vitq.methods.i_vit.dyadic import dyadic, requantize
-from vitq.methods.i_vit.grids import Node
+from vitq.methods.i_vit.gelu import Gelu
+from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.network import Network
+from vitq.methods.i_vit.nodes import Node
+from vitq.methods.i_vit.softmax import Softmax
 
 POINTS = 65
 TOKENS = 197
 
-Row = dict[str, Any]
 
-
-def _row(operator: str, variant: str, x: Tensor, exact: Tensor, got: Tensor, unit: str) -> Row:
+def _curve(operator: str, variant: str, x: Tensor, exact: Tensor, got: Tensor, unit: str) -> Curve:
     error = (got.double() - exact.double()).flatten()
     step = max(1, math.ceil(len(error) / POINTS))
-    return {
-        "operator": operator,
-        "variant": variant,
-        "unit": unit,
-        "max_error": float(error.abs().max()),
-        "mean_error": float(error.abs().mean()),
-        "x": [round(float(v), 6) for v in x.flatten()[::step]],
-        "error": [float(f"{float(v):.4g}") for v in error[::step]],
-    }
+    return Curve(
+        operator=operator,
+        variant=variant,
+        unit=unit,
+        max_error=float(error.abs().max()),
+        mean_error=float(error.abs().mean()),
+        x=[round(float(v), 6) for v in x.flatten()[::step]],
+        error=[float(f"{float(v):.4g}") for v in error[::step]],
+    )
 
 
-def softmax_errors(scale: float) -> list[Row]:
+def softmax_errors(scale: float) -> list[Curve]:
     """Shiftmax and its replacements on rows of 197 logits: one runs over the INT8 range, the others lie at its bottom.
 
     The error is that of the running logit's probability, relative to the largest one; x is the logit below the maximum.
@@ -54,10 +54,10 @@ def softmax_errors(scale: float) -> list[Row]:
         out, unit = release.shiftmax(codes.float(), torch.tensor(scale), bits)
         got[f"shiftmax, release, {bits} bit"] = out[:, 1] * unit
     x = (codes[:, 1] - 127) * scale
-    return [_row("softmax", name, x, exact, value, "probability") for name, value in got.items()]
+    return [_curve("softmax", name, x, exact, value, "probability") for name, value in got.items()]
 
 
-def gelu_errors(scale: float) -> list[Row]:
+def gelu_errors(scale: float) -> list[Curve]:
     """ShiftGELU and its replacement over the INT8 range in one row, against the exact GELU, before requantization."""
     codes = torch.arange(-128, 128)
     exact = F.gelu(codes.double() * scale)
@@ -66,10 +66,10 @@ def gelu_errors(scale: float) -> list[Row]:
     for name, operator in GELU.items():
         out = operator.apply(codes[None], operator.constants(scale), 8)[0]
         got[f"{name}, paper"] = out * operator.out_scale(scale, 8)
-    return [_row("gelu", name, codes * scale, exact, value, "real value") for name, value in got.items()]
+    return [_curve("gelu", name, codes * scale, exact, value, "real value") for name, value in got.items()]
 
 
-def layernorm_errors(channels: int) -> list[Row]:
+def layernorm_errors(channels: int) -> list[Curve]:
     """I-LayerNorm and its replacement on rows of normal values whose standard deviation runs over 2^0 .. 2^14 codes.
 
     The error is the largest in a row of the normalized values, gamma 1 and beta 0; x is log2 of the deviation.
@@ -86,12 +86,12 @@ def layernorm_errors(channels: int) -> list[Row]:
         got[f"{name}, paper"] = operator.apply(codes) * operator.unit(channels)
     zero = torch.zeros(POINTS, dtype=torch.float64)
     return [
-        _row("layernorm", name, octave, zero, (value - exact).abs().amax(1), "standard deviations")
+        _curve("layernorm", name, octave, zero, (value - exact).abs().amax(1), "standard deviations")
         for name, value in got.items()
     ]
 
 
-def requantization_errors() -> list[Row]:
+def requantization_errors() -> list[Curve]:
     """Requantization of accumulators to INT8 under each rounding, in units of the output."""
     acc, ratio = torch.arange(-2048, 2049), torch.tensor(127 / 2048, dtype=torch.float64)
     exact = acc * ratio
@@ -100,17 +100,17 @@ def requantization_errors() -> list[Row]:
         "floor, paper": requantize(acc, dyadic(ratio), 8, "floor"),
         "nearest, release": release.requantize(acc.float(), ratio.float(), torch.ones(()), 8),
     }
-    return [_row("requantization", name, exact, exact, value, "output codes") for name, value in got.items()]
+    return [_curve("requantization", name, exact, exact, value, "output codes") for name, value in got.items()]
 
 
 @torch.no_grad()
-def operator_errors(model: Network) -> list[Row]:
+def operator_errors(model: Network) -> list[Curve]:
     """All curves, at the median of the scales that the model's own softmax and GELU nodes saw."""
 
     def middle(kind: type[Node]) -> float:
         scales = [m.in_scales[0].cpu() for m in model.modules() if isinstance(m, kind)]
         return float(torch.stack(scales).median())
 
-    channels = next(m for m in model.modules() if isinstance(m, functions.Norm)).weight.numel()
-    rows = softmax_errors(middle(functions.Softmax)) + gelu_errors(middle(functions.Gelu))
+    channels = next(m for m in model.modules() if isinstance(m, LayerNorm)).weight.numel()
+    rows = softmax_errors(middle(Softmax)) + gelu_errors(middle(Gelu))
     return rows + layernorm_errors(channels) + requantization_errors()

@@ -6,15 +6,15 @@ Every multiplier has 31 bits, so that a product with an int32 stays below 2^62; 
 from __future__ import annotations
 
 import math
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from vitq.methods.i_vit.names import Rounding
+
 MANTISSA_BITS = 31
 MAX_SHIFT = 62
-
-Rounding = Literal["nearest", "floor"]
 
 
 class Dyadic(NamedTuple):

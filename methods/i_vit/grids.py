@@ -1,8 +1,8 @@
-"""Values on grids: what flows between the nodes of the trainable form, and the range that every node's output keeps.
+"""Values on grids, and how they get from one grid to another: the range that a node's output keeps, and its integers.
 
-Between modules flows `Scaled`: real values that lie on a grid, with its scale. Each node ends in an `Output`, the
-dyadic requantization to its own observed range. Gradients are straight-through: those of the real function, past every
-rounding and clamp.
+Between the nodes of the trainable form flows `Scaled`: real values that lie on a grid, with its scale. A node ends in
+an `Output`, the dyadic requantization to its own observed range; `Requantize` is the same in integers. Gradients are
+straight-through: those of the real function, past every rounding and clamp.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
 from vitq.methods.i_vit import operators_release as release
-from vitq.methods.i_vit.dyadic import dyadic, requantize
+from vitq.methods.i_vit.dyadic import Dyadic, dyadic, requantize
+from vitq.methods.i_vit.forms import Forms, Width
+from vitq.methods.i_vit.names import Rounding
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.i_vit.plan import Plan, Width
-from vitq.methods.toolkit.layers import Codes, Packed, State
 
 MOMENTUM = 0.95
 EPSILON = 2.0**-23
@@ -60,10 +60,10 @@ class Output(nn.Module):
     high: Tensor
     seen: Tensor
 
-    def __init__(self, width: Width, plan: Plan, device: torch.device) -> None:
+    def __init__(self, width: Width, forms: Forms, device: torch.device) -> None:
         super().__init__()
-        self.width, self.plan, self.observing = width, plan, False
-        self.paper = plan.paper("residual" if width.bits > 8 else "activations")
+        self.width, self.forms, self.observing = width, forms, False
+        self.paper = forms.paper("residual" if width.bits > 8 else "activations")
         self.register_buffer("low", torch.zeros((), device=device))
         self.register_buffer("high", torch.zeros((), device=device))
         self.register_buffer("seen", torch.zeros((), dtype=torch.bool, device=device))
@@ -101,7 +101,7 @@ class Output(nn.Module):
         scale = self.scale
         if self.paper:
             number = dyadic(x.scale.double() / scale.double())
-            return requantize(x.codes(), number, self.width.bits, self.plan.rounding).float()
+            return requantize(x.codes(), number, self.width.bits, self.forms.rounding).float()
         return release.requantize(x.value / x.scale, x.scale, scale, self.width.bits)
 
     def forward(self, x: Scaled) -> Scaled:
@@ -125,76 +125,35 @@ class Output(nn.Module):
         self.fitted = True
 
 
-class Node(nn.Module):
-    """Base: what a node of the trainable form stores, and the scales of its inputs, which its integer form is made of.
+def narrow(codes: Tensor, bits: int) -> Tensor:
+    """The smallest of int8, int16 and int32 that holds signed codes of this width."""
+    return codes.to(torch.int8 if bits <= 8 else torch.int16 if bits <= 16 else torch.int32)
 
-    In the released arithmetic a node is stored as it computes: weight codes with their scales, the ranges, and float32
-    for the rest. In the paper's it is the integer form that ships, and `shipped` says what that will be.
-    """
 
-    def __init__(self, plan: Plan) -> None:
+class Requantize(nn.Module):
+    """A dyadic number, or one a channel, and the width of its output."""
+
+    multiplier: Tensor
+    shift: Tensor
+
+    def __init__(self, ratio: Tensor, bits: int, rounding: Rounding) -> None:
         super().__init__()
-        self.plan = plan
-        self.in_scales: tuple[Tensor, ...] = ()
+        number = dyadic(ratio)
+        self.register_buffer("multiplier", number.multiplier)
+        self.register_buffer("shift", number.shift)
+        self.bits, self.rounding = bits, rounding
 
-    def note(self, *inputs: Scaled) -> None:
-        """Remember the scales of this call."""
-        self.in_scales = tuple(x.scale.detach() for x in inputs)
+    def wide(self, codes: Tensor) -> Tensor:
+        """int64 codes, clamped to the width."""
+        return requantize(codes, Dyadic(self.multiplier, self.shift), self.bits, self.rounding)
 
-    def shipped(self) -> list[Packed]:
-        """What the integer form stores."""
-        return []
-
-    def kept(self) -> State:
-        """What is stored beside the ranges in the released arithmetic."""
-        return {}
-
-    def take(self, state: dict[str, Tensor]) -> None:
-        """Take back what `kept` gave."""
-
-    def _ranges(self) -> dict[str, Output]:
-        return {name: child for name, child in self.named_children() if isinstance(child, Output)}
-
-    def stored_state(self) -> State:
-        """The node as it computes; MethodInputError where a range was never observed."""
-        for name, output in self._ranges().items():
-            if not output.fitted:
-                raise MethodInputError(f"the range {name!r} was never observed: calibrate the model before saving it")
-        return self._state()
-
-    def _state(self) -> State:
-        return {**self.kept(), **{f"{name}.bound": output.bound for name, output in self._ranges().items()}}
-
-    @torch.no_grad()
-    def restore_state(self, state: dict[str, Tensor]) -> None:
-        """Take back what `stored_state` gave; KeyError or ValueError where it belongs to another node."""
-        for name, output in self._ranges().items():
-            output.take(state[f"{name}.bound"])
-        self.take(state)
-
-    def packed_tensors(self) -> list[Packed]:
-        """What ships: of the integer form in the paper's arithmetic, else what is stored."""
-        return self.shipped() if self.plan.arithmetic == "paper" else packed_rows(self._state())
+    def forward(self, codes: Tensor) -> Tensor:
+        """Codes on the new grid in the smallest type that holds them."""
+        return narrow(self.wide(codes), self.bits)
 
 
-def packed_rows(state: State) -> list[Packed]:
-    """Elements and bits of what is stored."""
-    rows = []
-    for name, held in state.items():
-        tensor, bits = (held.codes, held.bits) if isinstance(held, Codes) else (held, held.element_size() * 8)
-        rows.append(Packed(name, tensor.numel(), bits))
-    return rows
-
-
-def fill(parameter: Tensor, given: Tensor) -> None:
-    """Copy a stored tensor over a parameter or buffer; ValueError where the shapes differ."""
-    if parameter.shape != given.shape:
-        raise ValueError(f"a tensor of shape {list(given.shape)} where {list(parameter.shape)} is wanted")
-    parameter.copy_(given)
-
-
-def dyadics(output: Output | None, channels: int = 1) -> list[Packed]:
-    """What a requantization stores: a dyadic number a channel, none without an output."""
+def after(output: Output | None, scale: Tensor) -> Requantize | None:
+    """The requantization of codes of this scale to an output's grid; None where accumulators flow on."""
     if output is None:
-        return []
-    return [Packed("multiplier", channels, 32), Packed("shift", channels, 8)]
+        return None
+    return Requantize(scale.double() / output.scale.double(), output.width.bits, output.forms.rounding)

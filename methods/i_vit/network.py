@@ -1,97 +1,170 @@
-"""What the networks of I-ViT share: the flow between nodes, from the images in to the classifier and the logits out.
+"""I-ViT's network: built from the roles of a ViT, DeiT or Swin, it stands in its place and is called as it is.
 
-What flows between nodes is `Scaled` in the trainable form and an integer tensor in the integer form; only `each`, which
-reshapes, can tell.
+With a classifier it gives logits. Without one it is a backbone, whose `forward_features` gives the real values of the
+features that its last norm leaves on an INT8 grid. One network serves both forms: `integer` replaces its nodes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vitq.errors import UnsupportedError
-from vitq.methods.i_vit import products, sums
-from vitq.methods.i_vit.grids import Node, Scaled
-from vitq.methods.i_vit.plan import Plan
-from vitq.methods.toolkit.layers import Packed
-
-Flow = TypeVar("Flow", Tensor, Scaled)
-
-
-def each(x: Flow, reshape: Callable[[Tensor], Tensor]) -> Flow:
-    """Reshape, select or move what flows; the scale stays."""
-    if isinstance(x, Scaled):
-        return Scaled(reshape(x.value), x.scale)
-    return reshape(x)
-
-
-class LogitsOut(Node):
-    """The logits' real values, from what the head gives."""
-
-    def forward(self, x: Scaled) -> Tensor:
-        """[B, classes]."""
-        return x.value
-
-    def shipped(self) -> list[Packed]:
-        """The float scale of the logits."""
-        return [Packed("scale", 1, 32)]
+from vitq.errors import MethodInputError, UnsupportedError
+from vitq.methods.architectures.roles import Roles, roles_of
+from vitq.methods.i_vit.blocks import Block, Merging, Steps, linear_of, norm_of
+from vitq.methods.i_vit.drop_path import depth_rates
+from vitq.methods.i_vit.ends import Input, Reals
+from vitq.methods.i_vit.forms import Forms
+from vitq.methods.i_vit.layernorm import LayerNorm
+from vitq.methods.i_vit.linear import Linear
+from vitq.methods.i_vit.place import Flow, each
+from vitq.methods.i_vit.pool import Pool
+from vitq.methods.i_vit.served import patch_projection, refuse_unserved
+from vitq.methods.i_vit.sums import AddConstant
+from vitq.methods.i_vit.tokens import ClassToken, Regrid, Whole
 
 
-def classifier(head: nn.Module, plan: Plan) -> products.Linear:
-    """The classifier; in the paper's arithmetic its accumulators are brought to one INT32 scale, to be comparable."""
-    if not isinstance(head, nn.Linear):
-        raise UnsupportedError("I-ViT needs a linear classifier at the end of the model")
-    return products.Linear(head, plan.residual if plan.paper("residual") else None, plan)
+class _Missing(UnsupportedError, AttributeError):
+    """What a model asks of its backbone and I-ViT's network does not have."""
 
 
-class _Head(nn.Module):
-    def __init__(self, head: Any, plan: Plan, device: torch.device) -> None:
-        super().__init__()
-        self.global_pool = sums.Pool(plan, device)
-        self.fc = classifier(head.fc, plan)
+class Network(Steps):
+    """The trainable form of a transformer, on its parameters; UnsupportedError where I-ViT has no form of it.
 
-    def forward(self, x: Flow) -> Flow:
-        return self.fc(self.global_pool(x))  # type: ignore[no-any-return]
-
-
-class Network(nn.Module):
-    """What both networks share: images in, real logits out, `run` between on what flows."""
+    `drop_path` is the rate at the last block, in training only.
+    """
 
     input: nn.Module
     output: nn.Module
 
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
+    def __init__(self, part: nn.Module, forms: Forms, drop_path: float = 0.0) -> None:
+        known = roles_of(part)
+        refuse_unserved(known)
+        super().__init__("")
+        self.forms, self.layout = forms, known.layout
+        self.classifies, self.pooling = known.ends.head is not None, known.ends.pooling
+        self.features_alone = bool(known.ends.after_pooling)
+        projection = patch_projection(known)
+        self.input = Input(forms, projection.weight.device)
+        self._add_embedding(known, projection)
+        self.trunk = self._add_trunk(known, drop_path)
+        self._add_ends(known, projection.weight.device)
+        self.output = Reals(forms)
 
-    def logits_scale(self) -> Tensor:
-        """The scale of the classifier's INT32 output, in the paper's arithmetic."""
-        head = self.head.fc if isinstance(self.head, _Head) else self.head
-        assert isinstance(head, products.Linear)
-        assert head.out is not None
-        return head.out.scale
+    def _add_embedding(self, known: Roles, projection: nn.Conv2d) -> None:
+        at, forms, device = known.embedding, self.forms, projection.weight.device
+        assert at.projection is not None
+        width = forms.residual if at.norm is None else forms.merged
+        self.add("projection", at.projection, Linear(projection, width, forms))
+        if at.norm is not None:
+            self.add("embedding_norm", at.norm, LayerNorm(norm_of(known, at.norm), forms.residual, forms))
+        if self.layout == "map" and not forms.paper("residual"):
+            self.add("regrid", "regrid", Regrid(forms.residual, forms, device))
+        if at.class_token is not None and at.tokens is not None:
+            self.add("tokens", at.tokens, ClassToken(known.model.get_parameter(at.class_token), forms))
+        if at.positions is not None and at.position_add is not None:
+            positions = known.model.get_parameter(at.positions)
+            self.add("position_add", at.position_add, AddConstant(positions, Whole(), forms.residual, forms))
+
+    def _add_trunk(self, known: Roles, drop_path: float) -> list[str]:
+        """Blocks and the mergings between them; their paths in forward order."""
+        order = []
+        for block, rate in zip(known.blocks, depth_rates(drop_path, len(known.blocks)), strict=True):
+            for merging in known.mergings:
+                if merging.before == block.path:
+                    self.put(merging.path, Merging(known, merging, self.forms))
+                    order.append(merging.path)
+            self.put(block.path, Block(known, block, self.forms, rate))
+            order.append(block.path)
+        return order
+
+    def _add_ends(self, known: Roles, device: torch.device) -> None:
+        """In the paper's arithmetic the classifier's accumulators get one INT32 scale, so that they can be compared."""
+        ends, forms = known.ends, self.forms
+        for path in ends.norms:
+            if path not in ends.after_pooling:
+                self.add("norm", path, LayerNorm(norm_of(known, path), forms.activation, forms))
+        if ends.head is None:
+            return
+        if self.layout == "map":
+            self.add("pool", ends.pool or "pool", Pool(forms, device))
+        width = forms.residual if forms.paper("residual") else None
+        self.add("head", ends.head, Linear(linear_of(known, ends.head), width, forms))
+
+    def run(self, x: Flow) -> Flow:
+        """From the quantized image to logits or features; integers to integers in the integer form.
+
+        Of tokens, the last norm is computed for the class token alone where the classifier reads no other.
+        """
+        x = self.do("regrid", self.do("embedding_norm", self.do("projection", x)))
+        if self.layout == "tokens":
+            x = each(x, lambda t: t.flatten(1, 2))
+        x = self.do("position_add", self.do("tokens", x))
+        for path in self.trunk:
+            x = self.get_submodule(path)(x)
+        if self.classifies and self.layout == "tokens":
+            x = each(x, lambda t: t[:, 0])
+        return self.do("head", self.do("pool", self.do("norm", x)))
+
+    def _reals(self, images: Tensor) -> Tensor:
+        """In full precision, which codes need."""
+        with torch.autocast(images.device.type, enabled=False):
+            reals: Tensor = self.output(self.run(self.input(images.float())))
+        return reals
+
+    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+        """Normalized images [B, 3, H, W] to logits [B, classes].
+
+        Without a classifier to the pooled features [B, C], in floating point, since nothing of the network follows;
+        UnsupportedError for a pooling that is neither the class token nor the mean of a map.
+        """
+        reals = self._reals(images)
+        if self.classifies or (self.pooling is None and not self.features_alone):
+            return reals
+        if self.pooling == "class_token" and not self.features_alone:
+            return reals[:, 0]
+        if self.pooling == "mean" and self.layout == "map":
+            return reals.mean((1, 2))
+        raise UnsupportedError("I-ViT's network does not pool as this backbone does: call its forward_features")
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """Normalized images [B, 3, H, W] to features, tokens [B, N, C] or a map [B, H', W', C], as the model lays them.
+
+        UnsupportedError for a network with a classifier, in which nothing else has a grid.
+        """
+        if self.classifies:
+            raise UnsupportedError(
+                "this model calls forward_features of a backbone with a classifier, of which I-ViT serves the logits "
+                "alone: make the backbone without a classifier (num_classes 0)"
+            )
+        return self._reals(images)
+
+    def __getattr__(self, name: str) -> Any:
+        """A module or parameter; what else a model asks of its backbone is UnsupportedError and AttributeError both."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            raise _Missing(
+                f"I-ViT's network has no {name!r}, which this model asks of its backbone: it can be called, or its "
+                "forward_features"
+            ) from None
+
+    @property
+    def seen_size(self) -> tuple[int, ...]:
+        """[C, H, W] of the images that the trainable form saw last; MethodInputError where it saw none."""
+        if not isinstance(self.input, Input) or not self.input.size:
+            raise MethodInputError("the forward pass never called the part that is quantized: give another scope")
+        return self.input.size
 
     @torch.no_grad()
-    def note_scales(self, size: tuple[int, int, int]) -> None:
-        """Let every node note the scales that it is given, by a pass over an image [C, H, W] of zeros, in eval mode."""
-        training = self.training
-        self.eval()(torch.zeros(1, *size, device=next(self.parameters()).device))
+    def note_scales(self, size: tuple[int, ...] = ()) -> None:
+        """Let every node note the scales that it is given, by a pass over one input of zeros, in eval mode.
+
+        `size` is the input's [C, H, W], by default that of the images that the network saw last, whatever model it
+        stands in; MethodInputError where it saw none.
+        """
+        training, size = self.training, size or self.seen_size
+        self.eval()._reals(torch.zeros(1, *size, device=next(self.parameters()).device))
         self.train(training)
-
-    def run(self, x: Flow) -> Flow:  # noqa: ARG002
-        """The network from the quantized image to the logits; integers to integers in the integer form."""
-        raise TypeError(f"{type(self).__name__} is no network of its own")
-
-    def forward(self, image: Tensor) -> Tensor:
-        """Normalized images [B, 3, H, W] to logits [B, classes]; in full precision, which codes need."""
-        with torch.autocast(image.device.type, enabled=False):
-            logits: Tensor = self.output(self.run(self.input(image.float())))
-        return logits
-
-
-def depth_rates(rate: float, depth: int) -> list[float]:
-    """Drop-path rates that rise linearly from 0 in the first block to `rate` in the last, as in timm."""
-    return [rate * i / max(depth - 1, 1) for i in range(depth)]

@@ -1,34 +1,29 @@
-"""The trainable form's sums: residuals, learnt constants, the class token, Swin's mask and the mean over positions.
+"""Sums on one grid: of a residual branch, and of an activation with what was learnt, positions or a relative bias.
 
-Each computes in float32 what the integers would give; `integer_sums.py` holds their integer forms.
+I_y = clamp(DN(S_l / S) * I_l + DN(S_r / S) * I_r)   with dyadic numbers DN (paper, Section 3.2)
 """
 
 from __future__ import annotations
 
-import math
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.dyadic import dyadic, requantize
-from vitq.methods.i_vit.grids import Node, Output, Scaled, dyadics, fill
+from vitq.methods.i_vit.forms import Forms, Width
+from vitq.methods.i_vit.grids import Output, Requantize, Scaled, narrow
+from vitq.methods.i_vit.nodes import IntegerNode, Node, dyadics, fill
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.toolkit.layers import Codes, Packed, State
-
-MASKED = -100.0
-"""What timm's Swin adds to the logits of tokens that are no neighbours."""
 
 
 class Add(Node):
     """The sum of two activations, both rescaled to the grid of the sum; the left one may have `channels` scales."""
 
-    def __init__(self, width: Width, channels: int, plan: Plan, device: torch.device) -> None:
-        super().__init__(plan)
+    def __init__(self, width: Width, channels: int, forms: Forms, device: torch.device) -> None:
+        super().__init__(forms)
         self.channels = channels
-        self.out = Output(width, plan, device)
+        self.out = Output(width, forms, device)
 
     def forward(self, left: Scaled, right: Scaled) -> Scaled:
         """Broadcasting sum."""
@@ -38,26 +33,51 @@ class Add(Node):
         scale = self.out.scale
         with torch.no_grad():
             if self.out.paper:
-                codes = sum_codes(left.codes(), right.codes(), left.scale, right.scale, self.out).float()
+                codes = sum_codes(left, right, self.out).float()
             else:
                 parts = [(x.value / x.scale, x.scale) for x in (left, right)]
                 codes = release.residual_sum(parts[0], parts[1], scale, self.out.width.bits)
         return Scaled(straight_through(codes * scale, total), scale)
+
+    def integer(self) -> IntegerAdd:
+        """Its integer form."""
+        return IntegerAdd(self)
 
     def shipped(self) -> list[Packed]:
         """A dyadic number an operand, of accumulators one a channel."""
         return dyadics(self.out, self.channels + 1)
 
 
-def sum_codes(left: Tensor, right: Tensor, left_scale: Tensor, right_scale: Tensor, out: Output) -> Tensor:
-    """clamp(DN(S_l/S)*l + DN(S_r/S)*r), each operand first held to the output's width, so that nothing overflows."""
-    scale = out.scale.double()
-    pairs = ((left, left_scale), (right, right_scale))
-    total = sum(
-        requantize(c, dyadic(s.double() / scale), min(out.width.bits + 6, 31), out.plan.rounding) for c, s in pairs
-    )
-    assert isinstance(total, Tensor)
-    return total.clamp(-(2 ** (out.width.bits - 1)), 2 ** (out.width.bits - 1) - 1)
+def sum_codes(left: Scaled, right: Scaled, out: Output) -> Tensor:
+    """clamp(DN(S_l/S)*l + DN(S_r/S)*r), each operand first held to the sum's headroom, so that nothing overflows."""
+    return clamped(_rescaled(left, out) + _rescaled(right, out), out.width.bits)
+
+
+def _rescaled(x: Scaled, out: Output) -> Tensor:
+    number = dyadic(x.scale.double() / out.scale.double())
+    return requantize(x.codes(), number, out.width.operand_bits, out.forms.rounding)
+
+
+def clamped(total: Tensor, bits: int) -> Tensor:
+    """Held to signed codes of this width."""
+    return total.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+
+
+def _operand(scale: Tensor, out: Output) -> Requantize:
+    return Requantize(scale.double() / out.scale.double(), out.width.operand_bits, out.forms.rounding)
+
+
+class IntegerAdd(IntegerNode):
+    """Sum of two integers on grids of their own."""
+
+    def __init__(self, node: Add) -> None:
+        super().__init__()
+        self.bits = node.out.width.bits
+        self.left, self.right = (_operand(scale, node.out) for scale in node.in_scales)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """Broadcasting sum."""
+        return narrow(clamped(self.left.wide(left) + self.right.wide(right), self.bits), self.bits)
 
 
 class AddConstant(Node):
@@ -67,12 +87,12 @@ class AddConstant(Node):
     quantizes it to the sum's grid at once. `arrange` brings the learnt values into the shape that is added.
     """
 
-    def __init__(self, value: nn.Parameter, arrange: nn.Module, width: Width, plan: Plan) -> None:
-        super().__init__(plan)
+    def __init__(self, value: nn.Parameter, arrange: nn.Module, width: Width, forms: Forms) -> None:
+        super().__init__(forms)
         self.value, self.arrange = value, arrange
         device = value.device
-        self.out = Output(width, plan, device)
-        self.own = None if self.out.paper else Output(width, plan, device)
+        self.out = Output(width, forms, device)
+        self.own = None if self.out.paper else Output(width, forms, device)
 
     def forward(self, x: Scaled) -> Scaled:
         """Broadcasting sum."""
@@ -81,7 +101,7 @@ class AddConstant(Node):
         if self.own is not None:
             return self._release(x, self.own, constant)
         self.out.watch(x.value + constant)
-        codes = self.add_codes(x.codes(), self.constant_codes(constant)).float()
+        codes = clamped(_rescaled(x, self.out) + self.constant_codes(constant), self.out.width.bits).float()
         return Scaled(straight_through(codes * self.out.scale, x.value + constant), self.out.scale)
 
     def _release(self, x: Scaled, own: Output, constant: Tensor) -> Scaled:
@@ -98,13 +118,6 @@ class AddConstant(Node):
         limit = 2 ** (self.out.width.bits - 1)
         return torch.round(constant.detach() / self.out.scale).clamp(-limit, limit - 1).to(torch.int64)
 
-    def add_codes(self, codes: Tensor, constant: Tensor) -> Tensor:
-        """The integer sum of the activation's codes on their own grid and the constant's on this one."""
-        bits = self.out.width.bits
-        number = dyadic(self.in_scales[0].double() / self.out.scale.double())
-        total = requantize(codes, number, min(bits + 6, 31), self.out.plan.rounding) + constant
-        return total.clamp(-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-
     def kept(self) -> State:
         """Codes of the learnt values on their own grid; the values themselves where they have none."""
         if self.own is None:
@@ -118,102 +131,28 @@ class AddConstant(Node):
         given = state["value"].to(self.value.device)
         fill(self.value, given if self.own is None else given * self.own.scale)
 
+    def integer(self) -> IntegerAddConstant:
+        """Its integer form."""
+        return IntegerAddConstant(self)
+
     def shipped(self) -> list[Packed]:
         """The learnt values at 8, 16 or 32 bits, and a dyadic number."""
         bits = self.out.width.bits
         return [Packed("codes", self.value.numel(), 32 if bits > 16 else bits), *dyadics(self.out)]
 
 
-class Whole(nn.Module):
-    """Adds the learnt values as they are."""
+class IntegerAddConstant(IntegerNode):
+    """An integer plus a learnt constant on the sum's grid."""
 
-    def forward(self, values: Tensor) -> Tensor:
-        """Same."""
-        return values
+    codes: Tensor
 
+    def __init__(self, node: AddConstant) -> None:
+        super().__init__()
+        self.bits = node.out.width.bits
+        self.left = _operand(node.in_scales[0], node.out)
+        self.arrange = node.arrange
+        self.register_buffer("codes", narrow(node.constant_codes(node.value), self.bits))
 
-class Regrid(Node):
-    """One more requantization of an activation, which the released Swin has after its patch embedding."""
-
-    def __init__(self, width: Width, plan: Plan, device: torch.device) -> None:
-        super().__init__(plan)
-        self.out = Output(width, plan, device)
-
-    def forward(self, x: Scaled) -> Scaled:
-        """Same shape."""
-        self.note(x)
-        return self.out(x)  # type: ignore[no-any-return]
-
-
-class ClassToken(Node):
-    """Puts the class token before the patches, on the patches' grid."""
-
-    def __init__(self, token: nn.Parameter, plan: Plan) -> None:
-        super().__init__(plan)
-        self.token = token
-
-    def forward(self, x: Scaled) -> Scaled:
-        """[B, N, C] -> [B, 1+N, C]; the token keeps its real value here and is rounded by the next requantization."""
-        self.note(x)
-        return Scaled(torch.cat([self.token.expand(x.value.shape[0], -1, -1), x.value], 1), x.scale)
-
-    def kept(self) -> State:
-        """The token in floating point, since it shares a grid that need not reach it."""
-        return {"token": self.token.detach()}
-
-    def take(self, state: dict[str, Tensor]) -> None:
-        """The token."""
-        fill(self.token, state["token"])
-
-    def shipped(self) -> list[Packed]:
-        """The token in 32 bits."""
-        return [Packed("token", self.token.numel(), 32)]
-
-
-class Pool(Node):
-    """The mean over positions, requantized to 8 bits."""
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        super().__init__(plan)
-        self.out = Output(plan.activation, plan, device)
-        self.count = 0
-
-    def forward(self, x: Scaled) -> Scaled:
-        """[B, H, W, C] -> [B, C]."""
-        self.note(x)
-        self.count = math.prod(x.value.shape[1:3])
-        if not self.out.paper:
-            mean = F.adaptive_avg_pool1d(x.value.flatten(1, 2).transpose(1, 2), 1).squeeze(-1)
-            return self.out(Scaled(mean, x.scale))  # type: ignore[no-any-return]
-        scale = x.scale / self.count
-        return self.out(Scaled((x.value / x.scale).sum((1, 2)) * scale, scale))  # type: ignore[no-any-return]
-
-    def shipped(self) -> list[Packed]:
-        """One dyadic number."""
-        return dyadics(self.out)
-
-
-class Mask(Node):
-    """Adds Swin's mask, 0 or -100 between windows, to the logits; it widens the codes beyond 8 bits."""
-
-    mask: Tensor
-
-    def __init__(self, mask: Tensor, plan: Plan) -> None:
-        super().__init__(plan)
-        self.register_buffer("mask", mask.detach().clone(), persistent=False)
-
-    @staticmethod
-    def code(scale: Tensor) -> Tensor:
-        """round(-100/S), int64, within 2^30."""
-        return torch.round(MASKED / scale.double()).clamp(min=-(2.0**30)).to(torch.int64)
-
-    def forward(self, x: Scaled) -> Scaled:
-        """[B*windows, heads, n, n], the windows of an image in order."""
-        self.note(x)
-        windows, n = self.mask.shape[0], self.mask.shape[1]
-        value = x.value.reshape(-1, windows, x.value.shape[1], n, n) + self.mask[:, None]
-        return Scaled(value.reshape(x.value.shape), x.scale)
-
-    def shipped(self) -> list[Packed]:
-        """The code of -100; where it stands follows from the architecture."""
-        return [Packed("code", 1, 32)]
+    def forward(self, codes: Tensor) -> Tensor:
+        """Broadcasting sum."""
+        return narrow(clamped(self.left.wide(codes) + self.arrange(self.codes), self.bits), self.bits)

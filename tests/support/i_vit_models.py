@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,14 +17,14 @@ from torch import Tensor, nn
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.i_vit import method as i_vit
+from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output
-from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
-from vitq.methods.i_vit.plan import Plan
 from vitq.subject import InputSpec, Subject
 
 SIZE = (3, 16, 16)
 CLASSES = 8
+W8A8 = Bits(8, 8)
 
 
 def lively(model: nn.Module) -> Any:
@@ -73,12 +74,13 @@ def job(model: nn.Module, folder: Path, seed: int = 0) -> Subject:
 
     return Subject(
         model=copy.deepcopy(model),
-        bits=Bits(8, 8),
         calibration=lambda: iter(batches()),
+        example=lambda: batches(1)[0],
         forward=lambda m, batch: m(batch[0]),
         loss=lambda output, batch: F.cross_entropy(output, batch[1]),
         distance=lambda left, right: (left - right).abs().mean(),
         distill=lambda student, teacher: F.cross_entropy(student, teacher.softmax(-1)),
+        digest=lambda output: hashlib.sha256(output.numpy().tobytes()).hexdigest(),
         synthesize=lambda images, generator: (images, torch.zeros(len(images))),
         input=InputSpec(SIZE, (0.5,) * 3, (0.5,) * 3),
         training=training,
@@ -88,12 +90,12 @@ def job(model: nn.Module, folder: Path, seed: int = 0) -> Subject:
 
 
 def run(make: Any, folder: Path, **options: Any) -> Quantized:
-    return i_vit.quantize(job(make(), folder), i_vit.Options(**{"epochs": 0} | options))
+    return i_vit.quantize(job(make(), folder), W8A8, i_vit.Options(**{"epochs": 0} | options))
 
 
 @torch.no_grad()
-def calibrated(model: nn.Module, plan: Plan) -> Network:
-    network = build(model, plan).eval()
+def calibrated(model: nn.Module, forms: Forms) -> Network:
+    network = Network(model, forms).eval()
     outputs = [m for m in network.modules() if isinstance(m, Output)]
     for output in outputs:
         output.observing = True

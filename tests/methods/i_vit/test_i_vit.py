@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from i_vit_models import SIZE, batches, calibrated, job, run, short_swin, short_vit, swin, vit
+from i_vit_models import SIZE, W8A8, batches, calibrated, job, run, short_swin, short_vit, swin, vit
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -19,12 +19,12 @@ from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
 from vitq.methods.i_vit import method as i_vit
 from vitq.methods.i_vit import operators_paper
+from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.integer import integer
-from vitq.methods.i_vit.integer_products import IntegerLinear, IntegerMatMul
-from vitq.methods.i_vit.model import build
+from vitq.methods.i_vit.linear import IntegerLinear
+from vitq.methods.i_vit.matmul import IntegerMatMul
 from vitq.methods.i_vit.network import Network
-from vitq.methods.i_vit.plan import Plan
 from vitq.methods.toolkit.layers import HasOperands, HasPacked
 
 MODELS = pytest.mark.parametrize("make", [vit, swin])
@@ -66,7 +66,7 @@ def floating_nodes(module: nn.Module, example: Tensor) -> list[str]:
     ],
 )
 def test_the_exported_graph_holds_no_float(make: Any, options: dict[str, Any]) -> None:
-    network = integer(calibrated(make(), Plan("paper", **options)), SIZE)
+    network = integer(calibrated(make(), Forms("paper", **options)), SIZE)
     codes = torch.randint(-128, 128, (1, *SIZE), dtype=torch.int8)
     assert network.run(codes).dtype is torch.int32
     assert floating_nodes(Core(network), codes) == []
@@ -77,7 +77,7 @@ def test_the_walk_finds_a_float_in_the_middle() -> None:
         def forward(self, codes: Tensor) -> Tensor:
             return (self.network.run(codes) / 2).to(torch.int32)
 
-    network = integer(calibrated(short_vit(), Plan("paper")), SIZE)
+    network = integer(calibrated(short_vit(), Forms("paper")), SIZE)
     codes = torch.zeros(1, *SIZE, dtype=torch.int8)
     assert floating_nodes(Leak(network), codes)
 
@@ -85,7 +85,7 @@ def test_the_walk_finds_a_float_in_the_middle() -> None:
 @MODELS
 @pytest.mark.parametrize("options", [{}, {"rounding": "floor"}, {"softmax": "log_int"}, {"gelu": "polynomial"}])
 def test_the_integers_give_what_the_training_form_gives(make: Any, options: dict[str, Any]) -> None:
-    network = calibrated(make(), Plan("paper", **options))
+    network = calibrated(make(), Forms("paper", **options))
     images = batches(1, 8, seed=5)[0][0]
     with torch.no_grad():
         assert torch.equal(integer(network, SIZE)(images), network(images))
@@ -93,7 +93,7 @@ def test_the_integers_give_what_the_training_form_gives(make: Any, options: dict
 
 @MODELS
 def test_a_layer_is_one_product_however_many_windows_and_heads(make: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    network = integer(calibrated(make(), Plan("paper")), SIZE)
+    network = integer(calibrated(make(), Forms("paper")), SIZE)
     layers = sum(isinstance(m, IntegerLinear) for m in network.modules())
     products = sum(isinstance(m, IntegerMatMul) for m in network.modules())
     assert layers > products > 0
@@ -125,8 +125,8 @@ def test_post_training_is_near_the_real_network(make: Any, arithmetic: str, tmp_
 @pytest.mark.parametrize("scale", [0.0, 1e-30, 1e-6, 1.0, 1e6, 1e30])
 def test_any_calibration_and_any_image_stay_within_their_types(make: Any, scale: float) -> None:
     """Saturate, never wrap: the int32 and int64 results equal those of the same graph in wider or exact numbers."""
-    plan = Plan("paper")
-    network = build(make(), plan).eval()
+    forms = Forms("paper")
+    network = Network(make(), forms).eval()
     for output in (m for m in network.modules() if isinstance(m, Output)):
         output.observe(torch.tensor([-scale, scale]))
     model = integer(network, SIZE)
@@ -163,7 +163,7 @@ def test_gamma_of_zero_and_below(tmp_path: Path) -> None:
 
 
 def test_ranges_follow_with_momentum_and_stand_still_in_eval() -> None:
-    output = Output(Plan().activation, Plan(), torch.device("cpu")).eval()
+    output = Output(Forms().activation, Forms(), torch.device("cpu")).eval()
     output.observe(torch.tensor([-1.0, 2.0]))
     assert (float(output.low), float(output.high)) == (-1.0, 2.0)
     output.observe(torch.tensor([-3.0, 0.0]))
@@ -204,7 +204,7 @@ def test_products_keep_their_paths_and_say_their_widths(make: Any) -> None:
     stored = [row for m in prepared.modules() if isinstance(m, HasPacked) for row in m.packed_tensors()]
     size = sum(row.numel * row.bits for row in stored) / 8
     assert parameters < size < 2.5 * parameters
-    network = calibrated(make(), Plan("paper"))
+    network = calibrated(make(), Forms("paper"))
     form = integer(network, SIZE)
     assert not list(form.parameters())
     again = [row for m in form.modules() if isinstance(m, HasPacked) for row in m.packed_tensors()]
@@ -221,13 +221,13 @@ def test_what_cannot_be_served_is_said() -> None:
     assert i_vit.unsupported(Bits(4, 4), i_vit.Options())
     assert i_vit.unsupported(Bits(8, 8), i_vit.Options()) is None
     with pytest.raises(UnsupportedError, match="pooling"):
-        build(vit(global_pool="avg"), Plan())
+        Network(vit(global_pool="avg"), Forms())
     with pytest.raises(UnsupportedError, match="LayerScale"):
-        build(vit(init_values=0.1), Plan())
+        Network(vit(init_values=0.1), Forms())
     with pytest.raises(UnsupportedError, match="Linear"):
-        build(nn.Linear(2, 2), Plan())
+        Network(nn.Linear(2, 2), Forms())
     with pytest.raises(UnsupportedError, match="integer form"):
-        integer(calibrated(vit(), Plan("release")), SIZE)
+        integer(calibrated(vit(), Forms("release")), SIZE)
     with pytest.raises(MethodInputError, match="paper_operators"):
         i_vit.Options(paper_operators=("gellu",))
 
@@ -236,14 +236,14 @@ def test_no_calibration_and_no_training_data_are_said(tmp_path: Path) -> None:
     empty = job(vit(), tmp_path)
     empty.calibration = lambda: iter([])
     with pytest.raises(MethodInputError, match="calibration batch"):
-        i_vit.quantize(empty, i_vit.Options(epochs=0))
-    started = i_vit.quantize(job(vit(), tmp_path), i_vit.Options(arithmetic="release", epochs=1))
-    assert started.details["calibration_batches"] == 0, "the released training starts from unset ranges"
+        i_vit.quantize(empty, W8A8, i_vit.Options(epochs=0))
+    started = i_vit.quantize(job(vit(), tmp_path), W8A8, i_vit.Options(arithmetic="release", epochs=1))
+    assert started.details.calibration_batches == 0, "the released training starts from unset ranges"
     assert not list(tmp_path.rglob("training.pt")), "the checkpoint stayed behind"
     untrained = job(vit(), tmp_path)
     untrained.training = None
     with pytest.raises(MethodInputError, match="set epochs to 0"):
-        i_vit.quantize(untrained, i_vit.Options(epochs=1))
+        i_vit.quantize(untrained, W8A8, i_vit.Options(epochs=1))
 
 
 @pytest.mark.parametrize("arithmetic", ["paper", "release"])
@@ -258,11 +258,11 @@ def test_a_run_killed_after_its_last_epoch_ends_as_one_that_was_not(
     with monkeypatch.context() as patched:
         patched.setattr(i_vit, "refuse_unfit_grids", killed)
         with pytest.raises(KeyboardInterrupt):
-            i_vit.quantize(job(vit(), tmp_path), options)
+            i_vit.quantize(job(vit(), tmp_path), W8A8, options)
     assert (tmp_path / "training.pt").is_file()
-    resumed = i_vit.quantize(job(vit(), tmp_path), options)
+    resumed = i_vit.quantize(job(vit(), tmp_path), W8A8, options)
     (tmp_path / "whole").mkdir()
-    whole = i_vit.quantize(job(vit(), tmp_path / "whole"), options)
+    whole = i_vit.quantize(job(vit(), tmp_path / "whole"), W8A8, options)
     images = batches(1, 8, seed=3)[0][0]
     with torch.no_grad():
         assert torch.equal(resumed.model(images), whole.model(images))
@@ -282,20 +282,20 @@ def test_short_training_improves_and_repeats(make: Any, distill: bool, tmp_path:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
         results.append(run(make, tmp_path / folder, epochs=3, lr=1e-3, drop_path=0.1, distill=distill))
-    history = results[0].details["training"]
-    assert history == results[1].details["training"]
+    history = results[0].details.training
+    assert history == results[1].details.training
     images = batches(1, 8, seed=3)[0][0]
     with torch.no_grad():
         assert torch.equal(results[0].model(images), results[1].model(images))
     if not distill:
         untrained = run(make, tmp_path)
         assert held_out_loss(results[0].model) < held_out_loss(untrained.model) - 0.1
-        assert history[-1]["loss"] < history[0]["loss"]
+        assert history[-1].loss < history[0].loss
 
 
 def test_gradients_are_those_of_the_real_function() -> None:
     model = vit()
-    network = calibrated(copy.deepcopy(model), Plan("paper"))
+    network = calibrated(copy.deepcopy(model), Forms("paper"))
     images, labels = batches(1, 16, seed=2)[0]
     F.cross_entropy(network(images), labels).backward()
     F.cross_entropy(model(images), labels).backward()
@@ -309,16 +309,16 @@ def test_gradients_are_those_of_the_real_function() -> None:
 def test_one_operator_of_the_paper_within_release(tmp_path: Path) -> None:
     images = batches(1, 8, seed=3)[0][0]
     with torch.no_grad():
-        plain = calibrated(vit(), Plan("release"))(images)
+        plain = calibrated(vit(), Forms("release"))(images)
         for operator in ("weights", "activations", "softmax", "gelu", "layernorm", "residual"):
-            mixed = calibrated(vit(), Plan("release", frozenset({operator})))(images)
+            mixed = calibrated(vit(), Forms("release", frozenset({operator})))(images)
             assert not torch.equal(plain, mixed), operator
             assert (plain - mixed).abs().max() < 0.5, operator
 
 
 def test_curves_are_recorded_for_every_operator(tmp_path: Path) -> None:
-    rows = run(vit, tmp_path).details["operators"]
-    assert {row["operator"] for row in rows} == {"softmax", "gelu", "layernorm", "requantization"}
+    rows = run(vit, tmp_path).details.operators
+    assert {row.operator for row in rows} == {"softmax", "gelu", "layernorm", "requantization"}
     for row in rows:
-        assert len(row["x"]) == len(row["error"]) <= 65
-        assert row["max_error"] >= max(abs(e) for e in row["error"]) * 0.999
+        assert len(row.x) == len(row.error) <= 65
+        assert row.max_error >= max(abs(e) for e in row.error) * 0.999

@@ -14,10 +14,9 @@ from small_models import Kind, same
 from torch import Tensor
 
 from vitq.methods.i_vit import operators_release as release
+from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled
-from vitq.methods.i_vit.model import build
 from vitq.methods.i_vit.network import Network
-from vitq.methods.i_vit.plan import Plan
 
 KINDS: list[Kind] = ["vit", "swin"]
 BLOCK = {
@@ -78,7 +77,7 @@ _RAN: dict[Kind, Ran] = {}
 def ran(kind: Kind) -> Ran:
     if kind in _RAN:
         return _RAN[kind]
-    network, images = build(small_models.model(kind), Plan("release")).eval(), small_models.images()
+    network, images = Network(small_models.model(kind), Forms("release")).eval(), small_models.images()
     outputs = [m for m in network.modules() if isinstance(m, Output)]
     for one in outputs:
         one.observing = True
@@ -150,7 +149,7 @@ def parameter(name: str) -> str:
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_training_step_has_the_released_codes_loss_and_gradients(kind: Kind) -> None:
     want, metadata = small_models.read("i_vit_small_models.safetensors", f"{kind}.")
-    network = build(small_models.model(kind), Plan("release")).train()
+    network = Network(small_models.model(kind), Forms("release")).train()
     logits = network(small_models.images()[:4])
     loss = F.cross_entropy(logits, want["train.labels"])
     loss.backward()  # type: ignore[no-untyped-call]

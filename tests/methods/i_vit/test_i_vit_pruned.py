@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from i_vit_models import SIZE, batches, job, swin, vit
+from i_vit_models import SIZE, W8A8, batches, job, swin, vit
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
@@ -79,7 +79,7 @@ def error(make: Callable[[], Any], prune: Callable[[nn.Module], None], folder: P
     images = batches(1, 32, seed=9)[0][0]
     with torch.no_grad():
         exact = model(images)
-        got = i_vit.quantize(job(model, folder), i_vit.Options(epochs=0, **options)).model(images)
+        got = i_vit.quantize(job(model, folder), W8A8, i_vit.Options(epochs=0, **options)).model(images)
     ratio: Tensor = (got - exact).pow(2).mean() / exact.pow(2).mean()
     return float(ratio)
 
@@ -117,4 +117,4 @@ def test_images_of_zeros_are_no_calibration(arithmetic: Any, tmp_path: Path) -> 
     blank = job(vit(), tmp_path)
     blank.calibration = lambda: iter([(torch.zeros(2, *SIZE), torch.zeros(2, dtype=torch.long))])
     with pytest.raises(MethodInputError, match="calibration images are 0"):
-        i_vit.quantize(blank, i_vit.Options(arithmetic=arithmetic, epochs=0))
+        i_vit.quantize(blank, W8A8, i_vit.Options(arithmetic=arithmetic, epochs=0))

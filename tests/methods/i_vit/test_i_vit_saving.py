@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 import torch
-from i_vit_models import SIZE, batches, job, short_swin, short_vit, swin, vit
+from i_vit_models import SIZE, W8A8, batches, job, short_swin, short_vit, swin, vit
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.i_vit import method as i_vit
-from vitq.methods.i_vit.grids import packed_rows
-from vitq.methods.i_vit.plan import OPERATORS
+from vitq.methods.i_vit.names import OPERATORS
+from vitq.methods.i_vit.nodes import packed_rows
 from vitq.methods.toolkit.layers import Codes, HasOperands, HasPacked, HasState, State
 
 VARIANTS: list[dict[str, Any]] = [
@@ -70,7 +70,7 @@ def restored(make: Any, options: i_vit.Options, done: Quantized) -> nn.Module:
 
 
 def same_again(make: Any, options: i_vit.Options, folder: Path) -> Quantized:
-    done = i_vit.quantize(job(make(), folder), options)
+    done = i_vit.quantize(job(make(), folder), W8A8, options)
     again = restored(make, options, done)
     images = batches(1, 8, seed=3)[0][0]
     with torch.no_grad():
@@ -108,7 +108,7 @@ def test_what_is_prepared_counts_what_the_finished_model_stores(
     make: Any, arithmetic: str, variant: dict[str, Any], tmp_path: Path
 ) -> None:
     options = i_vit.Options(arithmetic=arithmetic, epochs=0, **variant)  # type: ignore[arg-type]
-    done = i_vit.quantize(job(make(), tmp_path), options).model
+    done = i_vit.quantize(job(make(), tmp_path), W8A8, options).model
     with torch.device("meta"):
         prepared = i_vit.prepare(make(), Bits(8, 8), options)
     rows = [
@@ -131,7 +131,7 @@ def test_what_is_prepared_counts_what_the_finished_model_stores(
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
-    done = i_vit.quantize(job(short_vit(), tmp_path), i_vit.Options(epochs=0))
+    done = i_vit.quantize(job(short_vit(), tmp_path), W8A8, i_vit.Options(epochs=0))
     wider = i_vit.restore(vit(embed_dim=48, depth=1), Bits(8, 8), i_vit.Options(epochs=0), done.facts)
     state = written(stored(done.model))["head"]
     with pytest.raises(ValueError, match="shape"):
@@ -156,7 +156,7 @@ def test_what_was_never_filled_or_calibrated_does_not_compute(arithmetic: Any, t
     ):
         with pytest.raises(MethodInputError, match="fill"):
             model(images)
-    done = i_vit.quantize(job(short_vit(), tmp_path), options)
+    done = i_vit.quantize(job(short_vit(), tmp_path), W8A8, options)
     half = i_vit.restore(short_vit(), Bits(8, 8), options, done.facts)
     for path, state in list(written(stored(done.model)).items())[:-3]:
         half.get_submodule(path).restore_state(state)  # type: ignore[operator]
@@ -165,6 +165,6 @@ def test_what_was_never_filled_or_calibrated_does_not_compute(arithmetic: Any, t
 
 
 def test_an_image_size_is_the_one_fact_beside_options(tmp_path: Path) -> None:
-    done = i_vit.quantize(job(short_vit(), tmp_path), i_vit.Options(epochs=0))
+    done = i_vit.quantize(job(short_vit(), tmp_path), W8A8, i_vit.Options(epochs=0))
     assert done.facts == {"size": list(SIZE)}
     assert done.files == {}

@@ -1,23 +1,17 @@
-"""Which form every operator takes: the arithmetic, what replaces an operator in an ablation, and the code widths."""
+"""Which form every operator of I-ViT takes: the arithmetic, what replaces it in an ablation, and the code widths."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-from vitq.methods.i_vit.dyadic import Rounding
-
-Arithmetic = Literal["paper", "release"]
-Operator = Literal["weights", "activations", "softmax", "gelu", "layernorm", "residual"]
-OPERATORS: tuple[Operator, ...] = ("weights", "activations", "softmax", "gelu", "layernorm", "residual")
-SoftmaxKind = Literal["shiftmax", "polynomial", "log_int"]
-GeluKind = Literal["shift", "polynomial"]
-NormKind = Literal["integer", "l1"]
+from vitq.methods.i_vit.names import Arithmetic, GeluKind, NormKind, Operator, Rounding, SoftmaxKind
 
 RESIDUAL_GRID_BITS = 20
 """Width of the grid over the observed range of the residual stream in the paper's arithmetic, held in INT32."""
 RESIDUAL_BITS = 24
 """Where those codes saturate: 16 times the observed range, and I-LayerNorm's sums of squares still fit int64."""
+SUM_HEADROOM = 6
+"""An operand of a sum saturates this many bits above the sum, at 31 bits at most, so that adding never overflows."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +21,14 @@ class Width:
     grid: int
     bits: int
 
+    @property
+    def operand_bits(self) -> int:
+        """Width at which an operand of a sum of this width saturates."""
+        return min(self.bits + SUM_HEADROOM, 31)
+
 
 @dataclass(frozen=True)
-class Plan:
+class Forms:
     """The arithmetic, the operators that take the paper's form within `release`, and the ablations."""
 
     arithmetic: Arithmetic = "paper"
@@ -44,11 +43,11 @@ class Plan:
         """Whether an operator takes the paper's form."""
         return self.arithmetic == "paper" or operator in self.paper_operators
 
-    def probability_bits(self, swin: bool) -> int:
-        """Width of the softmax output: 8 in the paper and in Swin, 16 in the released ViT and DeiT."""
+    def probability_bits(self, windowed: bool) -> int:
+        """Width of the softmax output: 8 in the paper and in windows (Swin), 16 in the released ViT and DeiT."""
         if self.softmax == "log_int":
             return 16
-        return self.softmax_bits or (8 if swin or self.paper("softmax") else 16)
+        return self.softmax_bits or (8 if windowed or self.paper("softmax") else 16)
 
     @property
     def activation(self) -> Width:

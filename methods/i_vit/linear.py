@@ -1,6 +1,6 @@
-"""The trainable form's input and products: image quantization, linear layers, patch embedding and attention products.
+"""Linear layers and patch embedding: INT8 weights a channel, INT32 bias and accumulators (paper, Section 3.2).
 
-Each computes in float32 what the integers would give; `integer_products.py` holds their integer forms.
+I_y = sum_i I_w * I_x + round(b / (S_w * S_x)),   S_y = S_w * S_x
 """
 
 from __future__ import annotations
@@ -9,29 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vitq.methods.i_vit import operators_paper
 from vitq.methods.i_vit import operators_release as release
-from vitq.methods.i_vit.grids import EPSILON, Node, Output, Scaled, dyadics, fill, grid_scale, quantize
+from vitq.methods.i_vit.forms import Forms, Width
+from vitq.methods.i_vit.grids import EPSILON, Output, Scaled, after, grid_scale, quantize
+from vitq.methods.i_vit.nodes import IntegerNode, Node, dyadics, fill
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.i_vit.plan import Plan, Width
 from vitq.methods.toolkit.layers import Codes, Packed, State
-
-
-class Input(Node):
-    """Quantizes the image to 8 bits; the only floating-point step of a deployed model, with the logits' last scale."""
-
-    def __init__(self, plan: Plan, device: torch.device) -> None:
-        super().__init__(plan)
-        self.out = Output(plan.activation, plan, device)
-
-    def forward(self, image: Tensor) -> Scaled:
-        """Normalized pixels [B, 3, H, W] to a grid."""
-        self.out.watch(image)
-        scale = self.out.scale
-        return Scaled(straight_through(quantize(image, scale, 8, self.out.paper) * scale, image), scale)
-
-    def shipped(self) -> list[Packed]:
-        """The float scale of the image."""
-        return [Packed("scale", 1, 32)]
 
 
 class Linear(Node):
@@ -42,11 +26,11 @@ class Linear(Node):
 
     fixed_scale: Tensor | None
 
-    def __init__(self, layer: nn.Linear | nn.Conv2d, width: Width | None, plan: Plan) -> None:
-        super().__init__(plan)
-        self.weight, self.bias, self.exact = layer.weight, layer.bias, plan.paper("weights")
+    def __init__(self, layer: nn.Linear | nn.Conv2d, width: Width | None, forms: Forms) -> None:
+        super().__init__(forms)
+        self.weight, self.bias, self.exact = layer.weight, layer.bias, forms.paper("weights")
         self.patches = isinstance(layer, nn.Conv2d)
-        self.out = None if width is None else Output(width, plan, layer.weight.device)
+        self.out = None if width is None else Output(width, forms, layer.weight.device)
         self.register_buffer("fixed_scale", None)
 
     def weight_grid(self, in_scale: Tensor) -> tuple[Tensor, Tensor]:
@@ -120,6 +104,10 @@ class Linear(Node):
         if self.bias is not None:
             fill(self.bias, state["bias"])
 
+    def integer(self) -> IntegerLinear:
+        """Its integer form."""
+        return IntegerLinear(self)
+
     def shipped(self) -> list[Packed]:
         """Weight, bias, and a dyadic number a channel unless a residual sum takes the accumulators."""
         rows = self.weight.shape[0]
@@ -127,31 +115,28 @@ class Linear(Node):
         return [Packed("weight", self.weight.numel(), 8), *bias, *dyadics(self.out, rows)]
 
 
-class MatMul(Node):
-    """The product of two activations times `factor`, which only enters the scale."""
+class IntegerLinear(IntegerNode):
+    """INT8 linear layer or patch embedding with INT32 bias."""
 
-    def __init__(
-        self, bits: tuple[int, int], width: Width | None, factor: float, plan: Plan, device: torch.device
-    ) -> None:
-        super().__init__(plan)
-        self.bits, self.factor, self.exact = bits, factor, plan.paper("activations")
-        self.out = None if width is None else Output(width, plan, device)
+    weight: Tensor
+    bias: Tensor | None
 
-    def forward(self, left: Scaled, right: Scaled) -> Scaled:
-        """[..., n, k] @ [..., k, m] -> [..., n, m]."""
-        self.note(left, right)
-        acc, scale = (left.value / left.scale) @ (right.value / right.scale), left.scale * right.scale
-        if self.exact:
-            scale = scale * self.factor
-            y = Scaled(acc * scale, scale)
-        else:  # the released code multiplies value and scale by 1/sqrt(d) after the product, which rounds once more
-            y = Scaled(acc * scale * self.factor, scale * self.factor)
-        return y if self.out is None else self.out(y)
+    def __init__(self, node: Linear) -> None:
+        super().__init__()
+        codes, scale = node.weight_grid(node.in_scales[0])
+        scale = scale * node.in_scales[0]
+        bias = node.bias_codes(scale)
+        self.patches = node.patches
+        self.register_buffer("weight", codes.to(torch.int8))
+        self.register_buffer("bias", None if bias is None else bias.to(torch.int32))
+        self.out = after(node.out, scale)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """int8 to the output's codes, or to int32 accumulators where a residual sum takes them."""
+        apply = operators_paper.convolution if self.patches else operators_paper.linear
+        acc = apply(codes, self.weight, self.bias)
+        return acc if self.out is None else self.out(acc)
 
     def operand_bits(self) -> tuple[int, int]:
-        """(left, right)."""
-        return self.bits
-
-    def shipped(self) -> list[Packed]:
-        """One dyadic number, unless a sum takes the accumulators."""
-        return dyadics(self.out)
+        """(input, weight)."""
+        return 8, 8
