@@ -14,6 +14,7 @@ from vitq import outcomes
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
 from vitq.record import Asked, Kind, Line, Provenance, Record
+from vitq.rows import latest
 
 _FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
            "operations", "latency")  # fmt: skip
@@ -40,20 +41,14 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
 
 def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     """Every cell's last asking with the records that count of its measurements, stripped, each once."""
-    asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
-    records: dict[tuple[Kind, str], Record] = {}
-    for line in lines:
-        if isinstance(line, Record):
-            before = records.get((line.kind, line.key))
-            if before is None or line.finished or not before.finished:
-                records[line.kind, line.key] = line
+    known = latest(lines)
     found: dict[Any, Line] = {}
-    for each in asked.values():
-        own = {kind: record for kind, key in each.keys.items() if (record := records.get((kind, key)))}
+    for each in known.asked.values():
+        own = {kind: record for kind, key in each.keys.items() if (record := known.records.get((kind, key)))}
         wanted = {kind: record for kind, record in own.items() if _is_wanted(record, latency)}
         if not wanted:
             continue
-        fp32 = records.get(("accuracy", each.fp32_key or ""))
+        fp32 = known.records.get(("accuracy", each.fp32_key or ""))
         for record in (*wanted.values(), *([fp32] if fp32 else [])):
             found[record.kind, record.key] = _stripped(record)
         found[each.cell.id] = _stripped_asking(each, wanted)
@@ -68,7 +63,7 @@ def _is_wanted(record: Record, latency: bool) -> bool:
 def _stripped(record: Record) -> Record:
     fields = {name: getattr(record, name) for name in _FIELDS}
     error = None if record.status == "done" else f"{record.status} when the baseline was made"
-    where = _place(record.provenance, processor=record.kind == "latency")
+    where = _origin(record.provenance, processor=record.kind == "latency")
     return Record(**fields, error=error, provenance=where)
 
 
@@ -76,11 +71,11 @@ def _stripped_asking(asked: Asked, records: dict[Kind, Record]) -> Asked:
     keys = {kind: record.key for kind, record in records.items()}
     return Asked(
         cell=asked.cell, keys=keys, fp32_key=asked.fp32_key, paper_name=asked.paper_name,
-        provenance=_place(asked.provenance, processor=False),
+        provenance=_origin(asked.provenance, processor=False),
     )  # fmt: skip
 
 
-def _place(provenance: Provenance, *, processor: bool) -> Provenance:
+def _origin(provenance: Provenance, *, processor: bool) -> Provenance:
     """Without the command; names of processors count for latency alone."""
     return provenance.model_copy(
         update={

@@ -47,7 +47,7 @@ class Registry(Generic[T]):
     """
 
     def __init__(self, kind: str, ours: Mapping[str, str], group: str | None = None) -> None:
-        self.kind, self.ours, self.group = kind, ours, group
+        self.kind, self.ours, self.group = kind, dict(ours), group
 
     def names(self) -> list[str]:
         """Every name, ours first; BadInputError where two packages offer the same one."""

@@ -16,6 +16,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.saved_file import read_index
 from vitq.options import make_options
+from vitq.subject import part_of, put_part
 from vitq.tasks import registry as tasks
 from vitq.tasks.names import ModelEntry
 
@@ -50,7 +51,7 @@ def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         header = saving.read_header(path)
         _check_size(path, header)
-        model = saving.fill(_restored(path, header), path)
+        model = saving.fill(_restored(header), path)
         return Loaded(model.to(target), str(header["exec"]), header)
     except (MethodInputError, UnsupportedError) as error:
         raise BadInputError(str(error)) from error
@@ -70,14 +71,13 @@ def _device(device: str | torch.device) -> torch.device:
     return target
 
 
-def _restored(path: Path, header: dict[str, Any]) -> nn.Module:
-    """The architecture with the method's modules in it, no weight yet."""
-    if header["scope"] != "model":
-        raise BadInputError(f"{path} holds the scope {header['scope']!r} of a model: only whole models can be loaded")
-    method = registry.load(header["method"])
+def _restored(header: dict[str, Any]) -> nn.Module:
+    """The architecture with the method's modules in the part that was quantized, no weight yet."""
+    method, scope = registry.load(header["method"]), str(header["scope"])
     options = make_options(method.Options, _tuples(header["options"]))
     model = _architecture(header["architecture"])
-    return method.restore(model, Bits.parse(header["bits"]), options, header["facts"])
+    part = method.restore(part_of(model, scope), Bits.parse(header["bits"]), options, header["facts"])
+    return put_part(model, scope, part)
 
 
 def _architecture(known: dict[str, Any]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""What the commands do, from arguments to exit code."""
+"""`vitq run`: plan a suite's cells, run what has no finished record, print the table."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from pathlib import Path
 
 from rich.console import Console
 
-from vitq.benchmarks.plan.cells import Refusal, expand, limited, picker
+from vitq.benchmarks.commands.results import results_folder
+from vitq.benchmarks.plan.cells import Refusal, expand, limited, scoped
 from vitq.benchmarks.plan.limits import within_machine
-from vitq.benchmarks.plan.orders import Past, plan, results_folder, summary_of_changes, why_again
+from vitq.benchmarks.plan.orders import Past, plan, summary_of_changes, why_again
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.executors import EXECUTORS
 from vitq.benchmarks.run.messages import Order
-from vitq.benchmarks.run.progress import listener, phases, plain_console
+from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
 from vitq.benchmarks.run.runner import Summary
 from vitq.benchmarks.run.runner import run as run_matrix
-from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines, read_rows
+from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.reports import escape
@@ -35,6 +37,7 @@ def run(
     *,
     k: str | None,
     limit: int | None,
+    scope: str | None,
     dry_run: bool,
     verbose: bool,
     device: str,
@@ -47,15 +50,15 @@ def run(
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
-    suite, place = load_suite(suite_name), load_site(site)
+    suite, here = load_suite(suite_name), load_site(site)
     within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
-    cells, refused = _picked(suite, k, limit)
-    folder = results_folder(suite, place, results)
+    cells, refused = _picked(suite, k, limit, scope)
+    folder = results_folder(suite, here, results)
     if not dry_run:
         check_results(folder)
     console = plain_console()
     with _said_if_slow(console):
-        orders = plan(suite, cells, place, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
+        orders = plan(suite, cells, here, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
     if dry_run:
         _dry_run(orders, refused, folder, verbose)
         return 0
@@ -99,10 +102,13 @@ def _said_if_slow(console: Console) -> Iterator[None]:
         timer.cancel()
 
 
-def _picked(suite: Suite, k: str | None, limit: int | None) -> tuple[list[CellKey], list[Refusal]]:
+def _picked(suite: Suite, k: str | None, limit: int | None, scope: str | None) -> tuple[list[CellKey], list[Refusal]]:
+    """The suite's cells as the command line changes them: another subset or scope, and those alone that `k` names."""
     cells, refused = expand(suite)
-    if limit is not None and suite.mode != "accounting":
+    if limit is not None:
         cells = [limited(cell, limit) for cell in cells]
+    if scope is not None:
+        cells = list({cell.id: cell for cell in (scoped(cell, scope) for cell in cells)}.values())
     if k is not None:
         pick = picker(k)
         cells, refused = [c for c in cells if pick(c.id)], [r for r in refused if pick(r.id)]
@@ -138,88 +144,3 @@ def _print_results(rows: Sequence[Row], refused: Sequence[Refusal], summary: Sum
         count = sum(row.reason == reason for row in refused)
         print(f"{count} combination{'s' if count > 1 else ''} left out: {reason}")
     print(f"{len(rows)} cells, {summary.resumed} of them finished before; records in {folder / 'records.jsonl'}")
-
-
-def _open(suite_name: str, results: Path | None, site: Path | None) -> tuple[Path, list[Row]]:
-    """The results folder of a suite and a row for every cell in it."""
-    suite = load_suite(suite_name)
-    folder = results or load_site(site).results / suite.name
-    return folder, read_rows(folder)
-
-
-def verify(suite_name: str, site: Path | None, sample: int) -> int:
-    """`vitq verify`: 0 when every check holds, 2 otherwise; a suite that only counts needs no check."""
-    from vitq.benchmarks.run.checks import Request, in_cells_process
-
-    suite, place = load_suite(suite_name), load_site(site)
-    if suite.mode == "accounting":
-        print(f"suite {suite.name} uses neither data nor weights: there is nothing to check")
-        return 0
-    good = True
-    for entry in suite.tasks:
-        with phases(plain_console()) as progress:
-            request = Request(
-                entry.task, tuple(entry.models), entry.dataset, place.places(), sample,
-                suite.calibration.model_dump(), place.threads or suite.threads,
-            )  # fmt: skip
-            checks = in_cells_process(request, progress)
-        for check in checks:
-            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
-            good &= check.ok
-    return 0 if good else 2
-
-
-def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
-    """`vitq compare`: 0, or 4 when no figure could be compared."""
-    from vitq.reports.figure import load_figures
-    from vitq.reports.tables import compare_table
-    from vitq.reports.verdicts import compare as compare_all
-
-    _, rows = _open(suite_name, results, site)
-    comparisons = compare_all(rows, load_figures())
-    print(compare_table(comparisons, "plain", everything))
-    return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
-
-
-def report(suite_name: str, results: Path | None, site: Path | None, out: Path | None) -> int:
-    """`vitq report`: writes report.md, CSV tables and pictures; prints where."""
-    from vitq.reports.figure import load_figures
-    from vitq.reports.report import write_report
-
-    folder, rows = _open(suite_name, results, site)
-    print(write_report(rows, load_figures(), folder, out or folder / "report"))
-    return 0
-
-
-def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, layers: bool) -> int:
-    """`vitq show`: one row in full, with what decides it part by part, and its per-layer table on request."""
-    from vitq.reports.row_view import layers_table, row_view
-
-    folder, rows = _open(suite_name, results, site)
-    row = _one(rows, wanted, folder)
-    print(row_view(row))
-    if layers:
-        print(layers_table(row, folder, "plain"))
-    return 0
-
-
-def _one(rows: Sequence[Row], wanted: str, folder: Path) -> Row:
-    exact = [r for r in rows if r.cell.id == wanted]
-    started = [r for r in rows if any(key.startswith(wanted) for key in r.keys.values())] if len(wanted) > 3 else []
-    found = exact or started or [r for r in rows if wanted in r.cell.id]
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise BadInputError(f"no record in {folder} is called {wanted!r}; {nearest(wanted, [r.cell.id for r in rows])}")
-    some = ", ".join(r.cell.id for r in found[:4])
-    raise BadInputError(f"{wanted!r} fits {len(found)} cells ({some}, ...): give a whole id or the start of a key")
-
-
-def clean(suite_name: str, results: Path | None, site: Path | None, dry_run: bool) -> int:
-    """`vitq clean`: drop artifacts, models and outcomes that no row needs; says what and how much."""
-    from vitq.benchmarks.run.clean import clean as clean_folder
-
-    suite = load_suite(suite_name)
-    folder = results or load_site(site).results / suite.name
-    print(clean_folder(folder, dry_run))
-    return 0

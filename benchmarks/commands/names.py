@@ -1,4 +1,7 @@
-"""What `vitq list` prints; needs no torch. What another package offers and cannot be read is a line below the table."""
+"""`vitq list`: methods, models, data sets, suites and cells by name; needs no torch.
+
+What another package offers and cannot be read is a line below the table.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,8 @@ from typing import Any
 
 from tabulate import tabulate
 
-from vitq.benchmarks.plan.cells import expand, picker
+from vitq.benchmarks.plan.cells import expand
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
@@ -17,7 +21,7 @@ from vitq.tasks.names import model_entry, model_names
 from vitq.words import nearest
 
 
-def listing(what: str, suite: str, k: str | None) -> str:
+def names(what: str, suite: str, k: str | None) -> str:
     """A table of methods, models, data sets, suites or cells; BadInputError for anything else."""
     tables: dict[str, Callable[[], str]] = {
         "methods": _methods,
@@ -80,8 +84,8 @@ def _table(names: Iterable[str], row: Callable[[str], Sequence[str]], heads: lis
 
 def _suites() -> str:
     suites = [load_suite(name) for name in shipped_suites()]
-    rows = [(s.name, s.mode, len(expand(s)[0]), s.description) for s in suites]
-    return tabulate(rows, ["suite", "mode", "cells", "what"], maxcolwidths=[None, None, None, 80])
+    rows = [(s.name, ", ".join(s.measure), len(expand(s)[0]), s.description) for s in suites]
+    return tabulate(rows, ["suite", "measures", "cells", "what"], maxcolwidths=[None, None, None, 80])
 
 
 def _cells(suite: str, k: str | None) -> str:
