@@ -175,7 +175,7 @@ def test_what_cannot_be_imported_is_a_line_of_the_list(here: Path, broken: str, 
 def test_a_card_that_cannot_be_read_is_a_line_of_the_list(theirs: Path, text: str | None, fault: str) -> None:
     card = theirs / "their_halves" / "card.yaml"
     card.unlink() if text is None else card.write_text(text)
-    done = python(theirs, "from vitq.benchmarks.commands.listing import listing; print(listing('methods', '', None))")
+    done = python(theirs, "from vitq.benchmarks.commands.names import names; print(names('methods', '', None))")
     assert "minmax" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("the method 'halves' of package their-things (their_halves) has no usable card.yaml: ")
