@@ -131,5 +131,5 @@ def test_a_second_collect_asks_nothing_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys; from vitq.benchmarks.run import provenance as p; p.collect(''); print('torch' in sys.modules)"
+    code = "import sys; from vitq.benchmarks.run.provenance import collect; collect(''); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
