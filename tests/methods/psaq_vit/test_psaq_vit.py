@@ -18,21 +18,22 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit.image_generation import (
-    ImageRecipe,
     clip_images,
     scaled_jitter,
     total_variation,
     variation_scale,
     warmup_cosine,
 )
-from vitq.methods.psaq_vit.method import Options
 from vitq.methods.psaq_vit.nodes import ActivationQuantizer, NodeConv2d, NodeLinear, weight_quantizer
+from vitq.methods.psaq_vit.options import ImageRecipe, Options
+from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
 
 Fixture = Callable[..., Subject]
@@ -55,6 +56,10 @@ def swin() -> nn.Module:
     ).eval()
 
 
+def no_digest(_: Any) -> str:
+    raise AssertionError("PSAQ-ViT has no use for a digest of outputs")
+
+
 @pytest.fixture
 def subject(tmp_path: Path) -> Fixture:
     def make(model: nn.Module | None = None, **changes: Any) -> Subject:
@@ -69,7 +74,7 @@ def subject(tmp_path: Path) -> Fixture:
                 example=lambda: (real, torch.zeros(4, dtype=torch.long)),
                 distance=lambda a, b: (a - b).abs().mean(),
                 distill=lambda s, t: nn.functional.cross_entropy(s, t.softmax(-1)),
-                digest=digest,
+                digest=no_digest,
                 synthesize=lambda x, g: (x, torch.randint(5, (len(x),), generator=g)),
                 input=SPEC,
                 artifacts=tmp_path,
@@ -144,8 +149,8 @@ SWIN_NODES += ["layers.1.downsample.norm", "layers.1.downsample.reduction"]
 def expected(model: nn.Module) -> set[str]:
     if isinstance(model, VisionTransformer):
         return {*VIT_NODES, *(f"blocks.{i}.{n}" for i in range(2) for n in BLOCK)}
-    places = ("layers.0.blocks.0", "layers.0.blocks.1", "layers.1.blocks.0")
-    return {*SWIN_NODES, *(f"{p}.{n}" for p in places for n in SWIN_BLOCK)}
+    blocks = ("layers.0.blocks.0", "layers.0.blocks.1", "layers.1.blocks.0")
+    return {*SWIN_NODES, *(f"{p}.{n}" for p in blocks for n in SWIN_BLOCK)}
 
 
 def nodes_of(model: nn.Module) -> set[str]:
@@ -200,13 +205,14 @@ def test_the_quantized_model_survives_copying_saving_and_the_meta_device(subject
 def test_all_the_entropies_fall_and_images_differ_from_noise(subject: Fixture) -> None:
     done = psaq_vit.quantize(subject(), W8A8, Options(images=4, iterations=40))
     curves = done.details.curves
-    assert sum(curves["entropy"][-5:]) < sum(curves["entropy"][:5])
-    assert curves["one_hot"][-1] < curves["one_hot"][0]
-    assert curves["total_variation"][-1] < curves["total_variation"][0]
-    assert curves["iteration"][-1] == 80
+    assert sum(curves.entropy[-5:]) < sum(curves.entropy[:5])
+    assert curves.one_hot[-1] < curves.one_hot[0]
+    assert curves.total_variation[-1] < curves.total_variation[0]
+    assert curves.iteration[-1] == 80
     images = load_file(done.files["images"])["images"]
     assert torch.equal(clip_images(images, SPEC), images)
-    json.dumps(done.details)
+    told = json.loads(json.dumps(done.details.model_dump(mode="json")))
+    assert read_details("psaq_vit", told) == done.details
 
 
 @pytest.mark.parametrize("build", [vit, swin])
@@ -268,9 +274,12 @@ def test_total_variation_grows_with_the_root_of_the_elements() -> None:
     assert float(total_variation(large) / total_variation(small)) == pytest.approx(ratio, rel=0.03)
 
 
-def test_defaults_are_the_cards() -> None:
-    card = {h.name: h.default for h in all_cards()["psaq_vit"].hyperparameters}
-    assert card == {name: getattr(Options(), name) for name in Options.__dataclass_fields__}
+def test_defaults_are_the_declared_ones() -> None:
+    known = declared(Options)
+    assert {name: each.default for name, each in known.items()} == {name: getattr(Options(), name) for name in known}
+    assert known["iterations"].source == "released code"
+    assert known["drop_token"].choices == ("first", "class")
+    assert known["images_from"].file
 
 
 @pytest.mark.parametrize(
@@ -280,7 +289,6 @@ def test_defaults_are_the_cards() -> None:
         (Options(images=0, calibration="gaussian"), "images is 0"),
         (Options(iterations=0), "iterations is 0"),
         (Options(lr=-1.0), "lr must be positive"),
-        (Options(calibration="noise"), "one of generated, gaussian, real"),  # type: ignore[arg-type]
         (Options(images_from="no/such.safetensors"), "cannot be read"),
         (Options(images_from="x", calibration="gaussian"), "leave it out"),
         (Options(images_from="x", calibration="real"), "leave it out"),
@@ -290,6 +298,12 @@ def test_bad_options_are_answered_with_one_line(options: Options, says: str, sub
     with pytest.raises(MethodInputError, match=says) as caught:
         psaq_vit.quantize(subject(), W8A8, options)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["calibration", "residual", "drop_token"])
+def test_a_word_that_is_no_choice_is_refused_before_anything_runs(name: str) -> None:
+    with pytest.raises(MethodInputError, match=f"{name} is 'noise'"):
+        make_options(Options, {name: "noise"})
 
 
 def test_images_of_another_size_are_refused(subject: Fixture, tmp_path: Path) -> None:
@@ -306,7 +320,7 @@ def test_an_empty_calibration_set_is_refused_where_it_is_needed(subject: Fixture
 
 
 def test_a_model_without_attention_is_unsupported(subject: Fixture) -> None:
-    with pytest.raises(UnsupportedError, match="Sequential has no timm Attention"):
+    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
         psaq_vit.quantize(subject(nn.Sequential(nn.Conv2d(3, 5, 16), nn.Flatten())), W8A8, SMALL)
     assert psaq_vit.unsupported(Bits.parse("FP32"), Options())
     assert psaq_vit.unsupported(Bits(4, 8), Options()) is None

@@ -12,11 +12,14 @@ from safetensors.torch import load_file
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
-from vitq.methods.psaq_vit_v2.method import Options
+from vitq.methods.psaq_vit.options import ImageRecipe
+from vitq.methods.psaq_vit_v2.options import Options
+from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
 
 SMALL = Options(images=4, iterations=4, cycles=2, image_steps=5, training_steps=8)
@@ -54,10 +57,11 @@ def subject(artifacts: Path, model: nn.Module | None = None, **changes: Any) -> 
 def test_training_brings_the_student_nearer_without_labels(tmp_path: Path) -> None:
     done = psaq_vit_v2.quantize(subject(tmp_path), W4A8, replace(SMALL, training_steps=40))
     rows = done.details.cycles
-    assert [row["cycle"] for row in rows] == [0.0, 1.0]
-    assert all(row["difference_after"] < row["difference_before"] for row in rows)
-    assert done.details.curves["difference"][0] is None  # the student has no ranges in the first stage G
-    assert done.details.curves["difference"][-1] > 0
+    assert [row.cycle for row in rows] == [0.0, 1.0]
+    assert all(row.difference_after < row.difference_before for row in rows)
+    assert done.details.curves.difference[0] is None  # the student has no ranges in the first stage G
+    assert done.details.curves.difference[-1] > 0
+    assert read_details("psaq_vit_v2", done.details.model_dump(mode="json")) == done.details
 
 
 def test_stage_g_with_the_difference_alone_drives_the_two_apart(tmp_path: Path) -> None:
@@ -65,7 +69,7 @@ def test_stage_g_with_the_difference_alone_drives_the_two_apart(tmp_path: Path) 
     ends = []
     for weight in (1.0, -1.0):
         curve = psaq_vit_v2.quantize(subject(tmp_path), W4A8, replace(alone, difference_weight=weight)).details.curves
-        ends.append(sum(curve["difference"][-5:]))
+        ends.append(sum(curve.difference[-5:]))
     assert ends[0] > ends[1]
 
 
@@ -75,7 +79,7 @@ def test_every_term_can_be_left_out_and_matters(term: str, tmp_path: Path) -> No
     for options in (SMALL, replace(SMALL, **{term: False})):
         done = psaq_vit_v2.quantize(subject(tmp_path), W4A8, options)
         images.append(load_file(done.files["images"])["images"].clone())
-        assert done.details.terms[term] == getattr(options, term)
+        assert getattr(done.details.terms, term) == getattr(options, term)
     assert not torch.equal(*images)
 
 
@@ -92,7 +96,8 @@ def test_first_version_images_take_labels_and_need_no_training(tmp_path: Path) -
     row = replace(SMALL, generation="psaq_vit", student_training=False)
     done = psaq_vit_v2.quantize(subject(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), W4A8, row)
     assert len(done.details.cycles) == 1
-    assert "one_hot" in done.details.curves
+    assert done.details.curves.one_hot
+    assert "difference_after" not in done.details.model_dump(mode="json")["cycles"][0]
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
@@ -112,11 +117,12 @@ def test_probabilities_and_gelu_stay_in_floating_point() -> None:
 
 def test_the_card_lists_every_option_with_its_default_and_owns_what_it_chose() -> None:
     card = all_cards()["psaq_vit_v2"]
-    assert {h.name: h.default for h in card.hyperparameters} == {
-        name: getattr(Options(), name) for name in Options.__dataclass_fields__
-    }
+    known, before = declared(Options), declared(ImageRecipe)
+    assert {name: each.default for name, each in known.items()} == {name: getattr(Options(), name) for name in known}
     assert card.fidelity == "reconstruction"
-    assert {h.source for h in card.hyperparameters} == {"abstract", "chosen by this suite"}
+    assert {each.source for each in known.values()} == {"abstract", "chosen by this suite"}
+    assert all(known[name].default == each.default for name, each in before.items())
+    assert not any(each.effect_when for each in known.values())
 
 
 @pytest.mark.parametrize(
@@ -124,7 +130,6 @@ def test_the_card_lists_every_option_with_its_default_and_owns_what_it_chose() -
     [
         ({"images": 0}, "images is 0"),
         ({"cycles": 0}, "cycles"),
-        ({"generation": "gan"}, "one of adaptive, psaq_vit"),
         ({"difference": False, "patch_similarity": False, "total_variation": False}, "stage G has no loss"),
     ],
 )
@@ -135,9 +140,14 @@ def test_bad_options_are_answered_with_one_line(changes: dict[str, Any], says: s
 
 
 def test_a_model_without_attention_is_unsupported(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="no timm Attention"):
+    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
         psaq_vit_v2.quantize(subject(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(768, 5))), W4A8, SMALL)
     assert psaq_vit_v2.unsupported(Bits.parse("FP32"), Options())
+
+
+def test_a_word_that_is_no_choice_is_refused_before_anything_runs() -> None:
+    with pytest.raises(MethodInputError, match="generation is 'gan'"):
+        make_options(Options, {"generation": "gan"})
 
 
 @pytest.mark.parametrize("amp", [False, True])
