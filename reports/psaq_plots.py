@@ -60,7 +60,7 @@ class SourceRow:
 def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
     """Contact sheets and loss curves, one a model and variant, and the comparison of the calibration sources."""
     pictures: list[Picture] = []
-    for record in _one_each([r for r in records if r.details.get("curves")]):
+    for record in _one_each([r for r in records if _images(r) and _images(r).curves]):
         if "contact_sheet" in record.files:
             pictures.append(_sheet(record, results, out))
         pictures.append(_curves(record, out))

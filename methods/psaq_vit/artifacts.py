@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,13 @@ import torch
 from PIL import Image, ImageDraw
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
+from vitq.details.psaq_vit import LossCurves
 from vitq.errors import MethodInputError
+from vitq.methods.architectures.roles import roles_of
 from vitq.methods.psaq_vit.image_generation import Curves
-from vitq.subject import Batch, InputSpec, Output
+from vitq.subject import Batch, InputSpec, Subject
 
 _COLUMNS, _ROWS, _GAP, _CAPTION, _TILE = 8, 2, 4, 16, 112
 _CURVE_POINTS = 100
@@ -73,39 +74,36 @@ def _strip(name: str, images: Tensor, spec: InputSpec, side: int, width: int) ->
     return strip
 
 
-def short_curves(curves: Curves) -> dict[str, Any]:
+def short_curves(curves: Curves) -> LossCurves | None:
     """About 100 points of every curve at most, evenly taken and the last one always, with their iterations.
 
-    A term that joined later than the others is None before.
+    A term that joined later than the others is None before; None altogether where there is no curve.
     """
     length = max((len(c) for c in curves.values()), default=0)
     if not length:
-        return {}
+        return None
     step = max(1, length // _CURVE_POINTS)
     at = sorted({*range(0, length, step), length - 1})
     whole = {name: [None] * (length - len(curve)) + [round(v, 6) for v in curve] for name, curve in curves.items()}
-    return {"iteration": [i + 1 for i in at], **{name: [curve[i] for i in at] for name, curve in whole.items()}}
+    taken: dict[str, Any] = {name: [curve[i] for i in at] for name, curve in whole.items()}
+    return LossCurves(iteration=[i + 1 for i in at], **taken)
 
 
-def first_images(
-    model: nn.Module, forward: Callable[[nn.Module, Batch], Output], batches: Iterable[Batch], count: int = 16
-) -> Tensor | None:
-    """The first images of the first batch as they enter the patch embedding, [n, C, H, W]; None where there is none."""
-    with _watched(model) as seen, torch.no_grad():
-        for batch in batches:
-            forward(model, batch)
-            break
-    return seen[0][:count].cpu() if seen else None
+def first_images(subject: Subject, batches: Iterable[Batch], count: int = 16) -> Tensor | None:
+    """The first images of the first batch as they enter the part's patch embedding, [n, C, H, W].
 
-
-@contextmanager
-def _watched(model: nn.Module) -> Iterator[list[Tensor]]:
+    None where there is no batch or no embedding.
+    """
+    projection = roles_of(subject.part).embedding.projection
+    batch = next(iter(batches), None)
+    if projection is None or batch is None:
+        return None
     seen: list[Tensor] = []
-    convolutions = (m for m in model.modules() if isinstance(m, nn.Conv2d))
-    first = next(convolutions, None)
-    handle = None if first is None else first.register_forward_pre_hook(lambda _m, args: seen.append(args[0].detach()))
+    embedding = subject.part.get_submodule(projection)
+    handle = embedding.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0].detach()))
     try:
-        yield seen
+        with torch.no_grad():
+            subject.forward(subject.model, batch)
     finally:
-        if handle is not None:
-            handle.remove()
+        handle.remove()
+    return seen[0][:count].cpu() if seen else None

@@ -9,84 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
-from vitq.methods.architectures.explicit import ExplicitWindowAttention
-from vitq.methods.psaq_vit.patch_similarity import DropToken, PatchEntropy
+from vitq.methods.architectures.roles import roles_of
+from vitq.methods.psaq_vit.options import ImageRecipe
+from vitq.methods.psaq_vit.patch_similarity import PatchEntropy
 from vitq.subject import InputSpec, Progress, Subject
 
 Curves = dict[str, list[float]]
 """Loss terms by name, a value an iteration."""
-Terms = dict[str, Tensor]
+LossTerms = dict[str, Tensor]
 """Loss terms by name; the optimized loss is `total`."""
 
 _PAPER_ELEMENTS = 32 * 3 * 224 * 224
 _PAPER_SIDE = 224
 
 
-@dataclass(frozen=True)
-class ImageRecipe:
-    """How images are optimized; the defaults are PSAQ-ViT's.
-
-    Attributes:
-        images: how many, as one batch.
-        iterations: of a round; PSAQ-ViT has two rounds.
-        lr: Adam's peak rate; None is 0.25 for window attention (Swin) and 0.20 otherwise (ViT, DeiT).
-        bandwidth: of the kernel density.
-        points: at which the density is taken.
-        entropy_weight, one_hot_weight, tv_weight: of the loss terms.
-        tv_low, tv_high: the target of the total variation is uniform between them, for 32 images of 3x224x224.
-        warmup: share of a round's iterations in which the rate rises linearly.
-        jitter_first, jitter_second: largest roll in the rounds, in pixels of a 224-pixel image.
-        flip: probability of a horizontal flip of the whole batch.
-        drop_token: which attentions leave out token 0.
-    """
-
-    images: int = 32
-    iterations: int = 500
-    lr: float | None = None
-    bandwidth: float = 0.01
-    points: int = 10
-    entropy_weight: float = 1.0
-    one_hot_weight: float = 1.0
-    tv_weight: float = 0.05
-    tv_low: float = 2500.0
-    tv_high: float = 3000.0
-    warmup: float = 0.2
-    jitter_first: int = 15
-    jitter_second: int = 30
-    flip: float = 0.5
-    drop_token: DropToken = "first"
-
-    def generation_fields(self) -> set[str]:
-        """Options that only generated images depend on: every one of these but their number."""
-        return {f.name for f in fields(ImageRecipe)} - {"images"}
-
-    def check(self) -> None:
-        """Raise MethodInputError for values that give no images."""
-        if self.images < 1:
-            raise MethodInputError(f"images is {self.images}: give at least 1 image to calibrate on")
-        if self.iterations < 1:
-            raise MethodInputError(
-                f"iterations is {self.iterations}: give at least 1, or calibration: gaussian for images that are noise"
-            )
-        if self.bandwidth <= 0 or self.points < 2 or (self.lr is not None and self.lr <= 0):
-            raise MethodInputError("bandwidth and lr must be positive and points at least 2")
-        if not 0 <= self.warmup < 1 or not 0 <= self.flip <= 1 or self.tv_low > self.tv_high:
-            raise MethodInputError("want 0 <= warmup < 1, 0 <= flip <= 1 and tv_low <= tv_high")
-
-
 @dataclass
 class Generated:
-    """Images [B, C, H, W] in normalized space on the CPU, loss curves, and what was drawn or derived on the way."""
+    """Images [B, C, H, W] in normalized space on the CPU; of generated ones loss curves and total-variation target."""
 
     images: Tensor
     curves: Curves = field(default_factory=dict)
-    facts: dict[str, float] = field(default_factory=dict)
+    target: float | None = None
 
 
 def gaussian_images(count: int, spec: InputSpec, generator: torch.Generator) -> Tensor:
@@ -139,7 +88,7 @@ class ImageOptimizer:
         self.curves: Curves = {}
 
     def round(
-        self, iterations: int, jitter: int, terms: Callable[[Tensor], Terms], tick: Callable[[int], None]
+        self, iterations: int, jitter: int, terms: Callable[[Tensor], LossTerms], tick: Callable[[int], None]
     ) -> None:
         """Descend `terms(images)["total"]`, the images rolled by up to `jitter` pixels and flipped at random."""
         for step in range(iterations):
@@ -164,10 +113,9 @@ class ImageOptimizer:
         return rolled.flip(3) if flipped else rolled
 
 
-def image_lr(model: nn.Module, recipe: ImageRecipe) -> float:
+def image_lr(part: nn.Module, recipe: ImageRecipe) -> float:
     """The recipe's learning rate, or the paper's for the kind of attention."""
-    windows = any(isinstance(m, ExplicitWindowAttention) for m in model.modules())
-    return recipe.lr if recipe.lr is not None else (0.25 if windows else 0.20)
+    return recipe.lr if recipe.lr is not None else (0.25 if roles_of(part).windowed else 0.20)
 
 
 def scaled_jitter(pixels: int, spec: InputSpec) -> int:
@@ -181,32 +129,39 @@ def variation_target(recipe: ImageRecipe, shape: torch.Size, generator: torch.Ge
     return drawn * variation_scale(shape)
 
 
-def generate(job: Subject, model: nn.Module, recipe: ImageRecipe) -> Generated:
+def generate(subject: Subject, recipe: ImageRecipe) -> Generated:
     """PSAQ-ViT's images: L = -sum of entropies + one-hot + 0.05 |TV - t| (equations 9 to 12), in two rounds.
 
-    `model` is the explicit FP model; its parameters are put back as they were. Labels are drawn by the task, once.
+    The subject's model is in full precision; its part is made explicit, and which parameters learn is put back as it
+    was. Labels are drawn by the task, once.
     """
     recipe.check()
-    generator = torch.Generator().manual_seed(job.seed)
+    generator = torch.Generator().manual_seed(subject.seed)
     label_seed = int(torch.randint(2**31, (), generator=generator))
-    start = gaussian_images(recipe.images, job.input, generator).to(job.device)
-    target = variation_target(recipe, start.shape, generator)
-    optimizer = ImageOptimizer(start, job.input, recipe, image_lr(model, recipe), generator)
-    with PatchEntropy(model, recipe.bandwidth, recipe.points, recipe.drop_token) as entropy, frozen(model):
+    optimizer, target = start_images(subject, recipe, generator)
+    entropies = PatchEntropy(subject.part, recipe.bandwidth, recipe.points, recipe.drop_token)
+    with entropies as entropy, frozen(subject.model):
 
-        def terms(images: Tensor) -> Terms:
-            batch = job.synthesize(images, torch.Generator().manual_seed(label_seed))
-            output = job.forward(model, batch)
-            losses = {"entropy": -entropy.take(), "one_hot": job.loss(output, batch)}
+        def terms(images: Tensor) -> LossTerms:
+            batch = subject.synthesize(images, torch.Generator().manual_seed(label_seed))
+            output = subject.forward(subject.model, batch)
+            losses = {"entropy": -entropy.take(), "one_hot": subject.loss(output, batch)}
             losses["total_variation"] = (total_variation(images) - target).abs()
             weights = (recipe.entropy_weight, recipe.one_hot_weight, recipe.tv_weight)
             losses["total"] = sum_terms(zip(weights, losses.values(), strict=True))
             return losses
 
         for number, jitter in enumerate((recipe.jitter_first, recipe.jitter_second)):
-            tick = _ticker(job.progress, number * recipe.iterations, 2 * recipe.iterations)
-            optimizer.round(recipe.iterations, scaled_jitter(jitter, job.input), terms, tick)
-    return Generated(optimizer.images.detach().cpu(), optimizer.curves, {"total_variation_target": target})
+            tick = told(subject.progress, number * recipe.iterations, 2 * recipe.iterations)
+            optimizer.round(recipe.iterations, scaled_jitter(jitter, subject.input), terms, tick)
+    return Generated(optimizer.images.detach().cpu(), optimizer.curves, target)
+
+
+def start_images(subject: Subject, recipe: ImageRecipe, generator: torch.Generator) -> tuple[ImageOptimizer, float]:
+    """The optimizer of images that are still noise, and the target of their total variation, both drawn here."""
+    start = gaussian_images(recipe.images, subject.input, generator).to(subject.device)
+    target = variation_target(recipe, start.shape, generator)
+    return ImageOptimizer(start, subject.input, recipe, image_lr(subject.part, recipe), generator), target
 
 
 def sum_terms(weighted: Iterable[tuple[float, Tensor]]) -> Tensor:
@@ -227,5 +182,6 @@ def frozen(*models: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _ticker(progress: Progress, done: int, total: int) -> Callable[[int], None]:
+def told(progress: Progress, done: int, total: int) -> Callable[[int], None]:
+    """What tells of a step's end, `done` steps having been made before."""
     return lambda step: progress("generate images", done + step, total)

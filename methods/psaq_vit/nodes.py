@@ -6,15 +6,16 @@ that is a plain function, so that a quantized model can be copied, saved and loa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
-from vitq.errors import MethodInputError, UnsupportedError
-from vitq.methods.architectures.explicit import MatMul, attentions, make_explicit
+from vitq.errors import MethodInputError
+from vitq.methods.architectures.explicit import MatMul
+from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.layers import (
     Packed,
@@ -31,18 +32,8 @@ from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer, round_ste, scalar
 from vitq.subject import Batch, Output
 
-EMBEDDING = ("patch_embed.proj", "patch_embed.norm", "tokens", "position", "position_add")
-ATTENTION = ("attn.qkv", "attn.logits", "attn.bias", "attn.bias_add", "attn.av", "attn.proj")
-RESIDUAL = ("add1", "add2")
-BLOCK = ("norm1", *ATTENTION, "norm2", "mlp.act", "mlp.fc2", *RESIDUAL)
-MERGING = ("downsample.norm", "downsample.reduction")
-OUTPUT = ("norm", "fc_norm", "head.global_pool", "head", "head.fc")
-NODES = (*EMBEDDING, *BLOCK, *MERGING, *OUTPUT)
-"""Modules whose output is quantized, by the end of their name; the input image is quantized before `patch_embed.proj`.
-
-The softmax's probabilities and the input of GELU stay in floating point.
-"""
-_NAMED_IDENTITIES = ("tokens", "position", "attn.logits", "attn.bias")
+Spared = Literal["sums", "activation"]
+"""Nodes of every block that may stay in floating point: both residual sums, or the MLP's activation (GELU)."""
 
 
 class ActivationMinMax(MinMax):
@@ -149,89 +140,132 @@ def _output_grid(module: nn.Module) -> list[Packed]:
     return [] if quantizer is None else [Packed("output grid", quantizer.overhead_bits() // 32, 32)]
 
 
-def _quantize_output(module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor:
-    quantized: Tensor = module.output_quantizer(output)  # type: ignore[operator]
-    return quantized
+def _quantize_output(module: nn.Module, _inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
+    quantizer = getattr(module, "output_quantizer", None)
+    return None if quantizer is None else quantizer(output)
 
 
-def require_attention(model: nn.Module) -> nn.Module:
-    """The model in explicit form; UnsupportedError where it has no attention that can be made explicit."""
-    if not attentions(make_explicit(model)):
-        raise UnsupportedError(f"{type(model).__name__} has no timm Attention or WindowAttention: PSAQ-ViT needs one")
-    return model
+def node_paths(roles: Roles, spared: Collection[Spared] = ()) -> list[str]:
+    """The modules whose output is quantized, by their path, in the order of the module tree.
+
+    The softmax's probabilities and the input of GELU stay in floating point; the input image is quantized before the
+    embedding's projection.
+    """
+    embedding = roles.embedding
+    paths = [embedding.projection, embedding.norm, embedding.tokens, embedding.position, embedding.position_add]
+    for block in roles.blocks:
+        paths += _block_nodes(block, spared)
+    for merging in roles.mergings:
+        paths += [merging.norm, merging.reduction]
+    return roles.ordered(*paths, *_ends(roles))
 
 
-def quantize_nodes(model: nn.Module, bits: Bits, skip: Iterable[str] = ()) -> nn.Module:
-    """Give a transformer PSAQ-ViT's quantizers, in place, all off; `skip` names entries of NODES left in FP."""
-    wanted = [node for node in NODES if node not in set(skip)]
-    after_gelu = bits.a if "mlp.act" in wanted else 32
+def _block_nodes(block: Block, spared: Collection[Spared]) -> list[str | None]:
+    attention = block.attention
+    paths = [block.norm1, attention.qkv, attention.logits, attention.bias, attention.bias_add, attention.av]
+    paths += [attention.proj, block.norm2, block.mlp.fc2]
+    paths += [] if "activation" in spared else [block.mlp.act]
+    return paths if "sums" in spared else [*paths, *block.sums]
 
-    def swap(name: str, module: nn.Module) -> nn.Module | None:
+
+def _ends(roles: Roles) -> list[str]:
+    ends = roles.ends
+    return roles.ordered(*ends.norms, ends.pool, ends.head)
+
+
+def quantize_nodes(
+    part: nn.Module, bits: Bits, spared: Collection[Spared] = (), unreached: Collection[str] = ()
+) -> nn.Module:
+    """Give a transformer PSAQ-ViT's quantizers, in place, all off; returns it.
+
+    `unreached` are paths of nodes that get none, as `calibrate` found them. UnsupportedError for a part without
+    attention.
+    """
+    roles = roles_of(part)
+    replace_modules(part, _swap(roles, bits, spared))
+    for path in node_paths(roles, spared):
+        if path not in unreached:
+            node = roles.module(path)
+            node.output_quantizer = ActivationQuantizer(bits.a)
+            node.register_forward_hook(_quantize_output)
+    return part.to(next(part.parameters()).device)
+
+
+def _swap(roles: Roles, bits: Bits, spared: Collection[Spared]) -> Callable[[str, nn.Module], nn.Module | None]:
+    """What takes the place of a module; an operand that is no node's output has 32 bits."""
+    probabilities = {attention.av for attention in roles.attentions}
+    after_activation = {block.mlp.fc2 for block in roles.blocks} if "activation" in spared else set()
+
+    def swap(path: str, module: nn.Module) -> nn.Module | None:
         if type(module) is nn.Linear:
-            return NodeLinear.fed(module, bits.w, after_gelu if _ends(name, "mlp.fc2") else bits.a)
+            return NodeLinear.fed(module, bits.w, 32 if path in after_activation else bits.a)
         if type(module) is nn.Conv2d:
             return NodeConv2d.of(module, weight_quantizer(bits.w, module.out_channels), ActivationQuantizer(bits.a))
         if type(module) is MatMul:
-            return NodeMatMul(32 if _ends(name, "av") else bits.a, bits.a)
+            return NodeMatMul(32 if path in probabilities else bits.a, bits.a)
         return None
 
-    replace_modules(require_attention(model), swap)
-    for _, module in nodes(model, wanted):
-        module.output_quantizer = ActivationQuantizer(bits.a)
-        module.register_forward_hook(_quantize_output)
-    return model.to(next(model.parameters()).device)
+    return swap
 
 
-def nodes(model: nn.Module, wanted: Iterable[str] = NODES) -> list[tuple[str, nn.Module]]:
-    """The explicit model's nodes by name, in the order of its module tree."""
-    ends = tuple(wanted)
-    return [
-        (name, module)
-        for name, module in model.named_modules()
-        if any(_ends(name, end) for end in ends) and _is_node(name, module)
-    ]
+class Calibration(NamedTuple):
+    """What calibration saw: the range of each residual sum by its path, quantized or not, and which ends it never ran.
 
-
-def _ends(name: str, end: str) -> bool:
-    return name == end or name.endswith("." + end)
-
-
-def _is_node(name: str, module: nn.Module) -> bool:
-    """Not the container `head` of Swin, nor an Identity that timm has where a model has no such layer."""
-    if isinstance(module, nn.Identity):
-        return any(_ends(name, end) for end in _NAMED_IDENTITIES)
-    container = {child for child, _ in module.named_children()} & {"fc", "global_pool"}
-    return not container
-
-
-def calibrate(
-    model: nn.Module, forward: Callable[[nn.Module, Batch], Output], batches: Iterable[Batch]
-) -> dict[str, tuple[float, float]]:
-    """Range every quantizer in full precision over the batches, freeze the ranges, switch everything on.
-
-    Returns the range [min, max] of each residual sum by name, whether it is quantized or not. Raises MethodInputError
-    where there is no batch.
+    A backbone's own norm, pooling and classifier may stand in a model that never runs them.
     """
-    set_mode(model, "observe")
+
+    residual_ranges: dict[str, tuple[float, float]]
+    unreached: list[str]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What `quantize_nodes` must know to make the same nodes again."""
+        return {"unreached": self.unreached} if self.unreached else {}
+
+
+def calibrate(part: nn.Module, run: Callable[[Batch], Output], batches: Iterable[Batch]) -> Calibration:
+    """Range every quantizer of a part in full precision while `run` takes the batches, then switch all on.
+
+    An end that no batch reached loses its quantizer, since there is nothing to range it by. Raises MethodInputError
+    where there is no batch, and where a quantizer elsewhere has seen nothing.
+    """
+    set_mode(part, "observe")
+    roles = roles_of(part)
+    with (
+        _watch(part, [path for block in roles.blocks for path in block.sums]) as sums,
+        _watch(part, _ends(roles)) as ends,
+    ):
+        _run_all(run, batches)
+    for module in part.modules():
+        if isinstance(module, (NodeLinear, NodeConv2d)) and module.weight_quantizer is not None:
+            module.weight_quantizer.observe(module.weight.detach())
+    unreached = [path for path, seen in ends.items() if seen.low is None]
+    for path in unreached:
+        part.get_submodule(path).output_quantizer = None
+    fit_all(part)
+    set_mode(part, "on")
+    ranges = {path: (float(seen.low), float(seen.high)) for path, seen in sums.items() if seen.low is not None}
+    return Calibration(ranges, unreached)
+
+
+def _run_all(run: Callable[[Batch], Output], batches: Iterable[Batch]) -> None:
     seen = 0
-    with _residual_ranges(model) as ranges, torch.no_grad():
+    with torch.no_grad():
         for batch in batches:
-            forward(model, batch)
+            run(batch)
             seen += 1
     if not seen:
         raise MethodInputError("the calibration set is empty: give images to take ranges from")
-    fit_all(model)
-    set_mode(model, "on")
-    return {name: (float(watch.low), float(watch.high)) for name, watch in ranges.items() if watch.low is not None}
 
 
 @contextmanager
-def _residual_ranges(model: nn.Module) -> Iterator[dict[str, Any]]:
-    watches: dict[str, Any] = {}
-    handles = []
-    for name, module in nodes(model, RESIDUAL):
-        watch = watches[name] = MinMax()
-        handles.append(module.register_forward_hook(lambda _m, _i, out, watch=watch: watch.update(out)))
+def _watch(part: nn.Module, paths: Iterable[str]) -> Iterator[dict[str, MinMax]]:
+    """The running range of what modules put out, by their path."""
+    watches = {path: MinMax() for path in paths}
+    handles = [
+        part.get_submodule(path).register_forward_hook(lambda _m, _i, out, watch=watch: watch.update(out))
+        for path, watch in watches.items()
+    ]
     try:
         yield watches
     finally:

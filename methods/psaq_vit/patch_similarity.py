@@ -10,16 +10,14 @@ import math
 from collections.abc import Callable, Iterator
 from functools import lru_cache, partial
 from types import TracebackType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
-from vitq.methods.architectures.explicit import ExplicitWindowAttention, attentions
-
-DropToken = Literal["first", "class"]
-"""`first`: token 0 of every attention, as in the released code, Swin's windows included; `class`: class tokens only."""
+from vitq.methods.architectures.roles import Attention, roles_of
+from vitq.methods.psaq_vit.options import DropToken
 
 LOG_OFFSET = 1e-4
 _FAR = 8.0  # kernels further than 8*sqrt(2) bandwidths are cut there: exp(-64) is below any float32 sum's last bit
@@ -73,23 +71,24 @@ def similarity_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int 
 
 
 class PatchEntropy:
-    """Context in which every forward pass of a model adds up the entropies of its attention modules' similarities.
+    """Context in which every forward pass of a transformer adds up the entropies of its attentions' similarities.
 
-    An attention sees [B*windows, ...]; B is what enters the model's first convolution, the patch embedding.
+    `part` is the transformer, made explicit here. An attention sees [B*windows, ...]; B is what enters the embedding's
+    projection. UnsupportedError where there is no attention or no such projection.
     """
 
-    def __init__(self, model: nn.Module, bandwidth: float, points: int, drop_token: DropToken) -> None:
-        self.model, self.bandwidth, self.points, self.drop_token = model, bandwidth, points, drop_token
+    def __init__(self, part: nn.Module, bandwidth: float, points: int, drop_token: DropToken) -> None:
+        self.roles = roles_of(part)
+        self.bandwidth, self.points, self.drop_token = bandwidth, points, drop_token
         self._images = 0
         self._entropies: list[Tensor] = []
         self._handles: list[Any] = []
 
     def __enter__(self) -> PatchEntropy:
         self._handles.append(self._patch_embedding().register_forward_pre_hook(self._count))
-        for attention in attentions(self.model).values():
-            drop = self.drop_token == "first" or not isinstance(attention, ExplicitWindowAttention)
-            drop = drop and not (self.drop_token == "class" and getattr(self.model, "cls_token", 0) is None)
-            self._handles.append(attention.get_submodule("av").register_forward_hook(self._hook(drop)))
+        for attention in self.roles.attentions:
+            product = self.roles.module(attention.av)
+            self._handles.append(product.register_forward_hook(self._hook(self._drops_first(attention))))
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -98,13 +97,18 @@ class PatchEntropy:
         self._handles.clear()
         self._entropies.clear()
 
+    def _drops_first(self, attention: Attention) -> bool:
+        """Whether an attention leaves out its token 0, which is the class token where there is one."""
+        return self.drop_token == "first" or (self.roles.has_class_token and not attention.windowed)
+
     def _patch_embedding(self) -> nn.Module:
-        first = next((m for m in self.model.modules() if isinstance(m, nn.Conv2d)), None)
-        if first is None:
+        path = self.roles.embedding.projection
+        if path is None:
             raise UnsupportedError(
-                f"{type(self.model).__name__} has no convolution that embeds patches: images cannot be counted"
+                f"{type(self.roles.model).__name__} has no module for the role embedding (projection): images cannot "
+                "be counted"
             )
-        return first
+        return self.roles.module(path)
 
     def _count(self, _module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         self._images = inputs[0].shape[0]

@@ -14,7 +14,8 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from vitq.methods.architectures.explicit import attentions, make_explicit
+from vitq.methods.architectures.explicit import make_explicit
+from vitq.methods.architectures.roles import roles_of
 from vitq.methods.psaq_vit import patch_similarity as ps
 
 
@@ -143,7 +144,7 @@ def test_swin_windows_lose_their_first_token_only_as_released(
     with ps.PatchEntropy(model, 0.01, 10, drop_token) as seen:
         model(torch.randn(2, 3, 16, 16))
         assert seen.take().ndim == 0
-    assert sizes == [tokens] * len(attentions(model)) == [tokens] * 2
+    assert sizes == [tokens] * len(roles_of(model).attentions) == [tokens] * 2
 
 
 def test_hooks_are_gone_afterwards() -> None:
@@ -160,8 +161,8 @@ def test_a_model_takes_one_density_an_image_from_what_enters_it() -> None:
     for parameter in swin.parameters():
         parameter.normal_()
     model, taken = make_explicit(swin.eval()), []
-    for attention in attentions(model).values():
-        attention.get_submodule("av").register_forward_hook(lambda _m, _i, out: taken.append(out))
+    for attention in roles_of(model).attentions:
+        model.get_submodule(attention.av).register_forward_hook(lambda _m, _i, out: taken.append(out))
     with ps.PatchEntropy(model, 0.01, 10, "first") as seen:
         model(torch.randn(3, 3, 16, 16))
         total = seen.take()

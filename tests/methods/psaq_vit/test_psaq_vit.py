@@ -18,26 +18,28 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit.image_generation import (
-    ImageRecipe,
     clip_images,
     scaled_jitter,
     total_variation,
     variation_scale,
     warmup_cosine,
 )
-from vitq.methods.psaq_vit.method import Options
 from vitq.methods.psaq_vit.nodes import ActivationQuantizer, NodeConv2d, NodeLinear, weight_quantizer
+from vitq.methods.psaq_vit.options import ImageRecipe, Options
+from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
 
 Fixture = Callable[..., Subject]
 SPEC = InputSpec((3, 16, 16), (0.5, 0.4, 0.3), (0.5, 0.25, 0.2))
 SMALL = Options(images=4, iterations=6)
+W8A8 = Bits(8, 8)
 
 
 def vit() -> nn.Module:
@@ -54,20 +56,25 @@ def swin() -> nn.Module:
     ).eval()
 
 
+def no_digest(_: Any) -> str:
+    raise AssertionError("PSAQ-ViT has no use for a digest of outputs")
+
+
 @pytest.fixture
-def job(tmp_path: Path) -> Fixture:
-    def make(model: nn.Module | None = None, bits: str = "W8A8", **changes: Any) -> Subject:
+def subject(tmp_path: Path) -> Fixture:
+    def make(model: nn.Module | None = None, **changes: Any) -> Subject:
         real = torch.randn(4, 3, 16, 16, generator=torch.Generator().manual_seed(9))
         return replace(
             Subject(
                 model=model or vit(),
-                bits=Bits.parse(bits),
                 calibration=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
                 look=lambda: iter([(real, torch.zeros(4, dtype=torch.long))]),
                 forward=lambda m, batch: m(batch[0]),
                 loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1]),
+                example=lambda: (real, torch.zeros(4, dtype=torch.long)),
                 distance=lambda a, b: (a - b).abs().mean(),
                 distill=lambda s, t: nn.functional.cross_entropy(s, t.softmax(-1)),
+                digest=no_digest,
                 synthesize=lambda x, g: (x, torch.randint(5, (len(x),), generator=g)),
                 input=SPEC,
                 artifacts=tmp_path,
@@ -142,8 +149,8 @@ SWIN_NODES += ["layers.1.downsample.norm", "layers.1.downsample.reduction"]
 def expected(model: nn.Module) -> set[str]:
     if isinstance(model, VisionTransformer):
         return {*VIT_NODES, *(f"blocks.{i}.{n}" for i in range(2) for n in BLOCK)}
-    places = ("layers.0.blocks.0", "layers.0.blocks.1", "layers.1.blocks.0")
-    return {*SWIN_NODES, *(f"{p}.{n}" for p in places for n in SWIN_BLOCK)}
+    blocks = ("layers.0.blocks.0", "layers.0.blocks.1", "layers.1.blocks.0")
+    return {*SWIN_NODES, *(f"{p}.{n}" for p in blocks for n in SWIN_BLOCK)}
 
 
 def nodes_of(model: nn.Module) -> set[str]:
@@ -167,12 +174,12 @@ def test_residual_in_floating_point_leaves_the_sums_alone() -> None:
     assert expected(model) - nodes_of(model) == {n for n in expected(model) if n.endswith(("add1", "add2"))}
 
 
-def test_off_the_model_computes_as_before_and_on_every_node_is_on_its_grid(job: Fixture) -> None:
+def test_off_the_model_computes_as_before_and_on_every_node_is_on_its_grid(subject: Fixture) -> None:
     x = torch.randn(2, 3, 16, 16)
     for build in (vit, swin):
         plain, model = make_explicit(build()), psaq_vit.prepare(build(), Bits(4, 4), Options())
         torch.testing.assert_close(model(x), plain(x), rtol=1e-4, atol=1e-5)
-        done = psaq_vit.quantize(job(build(), "W4A4"), Options(calibration="real")).model
+        done = psaq_vit.quantize(subject(build()), Bits(4, 4), Options(calibration="real")).model
         seen: dict[str, Tensor] = {}
         for name in nodes_of(done):
             done.get_submodule(name).register_forward_hook(lambda m, i, o, name=name, seen=seen: seen.update({name: o}))
@@ -181,8 +188,8 @@ def test_off_the_model_computes_as_before_and_on_every_node_is_on_its_grid(job: 
         assert seen.keys() == nodes_of(done)
 
 
-def test_the_quantized_model_survives_copying_saving_and_the_meta_device(job: Fixture) -> None:
-    done = psaq_vit.quantize(job(), Options(calibration="gaussian", images=4)).model
+def test_the_quantized_model_survives_copying_saving_and_the_meta_device(subject: Fixture) -> None:
+    done = psaq_vit.quantize(subject(), W8A8, Options(calibration="gaussian", images=4)).model
     x = torch.randn(3, 3, 16, 16)
     assert torch.equal(copy.deepcopy(done)(x), done(x))
     again = psaq_vit.prepare(vit(), Bits(8, 8), Options())
@@ -195,52 +202,53 @@ def test_the_quantized_model_survives_copying_saving_and_the_meta_device(job: Fi
         assert nodes_of(psaq_vit.prepare(vit(), Bits(8, 8), Options()))
 
 
-def test_all_the_entropies_fall_and_images_differ_from_noise(job: Fixture) -> None:
-    done = psaq_vit.quantize(job(), Options(images=4, iterations=40))
-    curves = done.details["curves"]
-    assert sum(curves["entropy"][-5:]) < sum(curves["entropy"][:5])
-    assert curves["one_hot"][-1] < curves["one_hot"][0]
-    assert curves["total_variation"][-1] < curves["total_variation"][0]
-    assert curves["iteration"][-1] == 80
+def test_all_the_entropies_fall_and_images_differ_from_noise(subject: Fixture) -> None:
+    done = psaq_vit.quantize(subject(), W8A8, Options(images=4, iterations=40))
+    curves = done.details.curves
+    assert sum(curves.entropy[-5:]) < sum(curves.entropy[:5])
+    assert curves.one_hot[-1] < curves.one_hot[0]
+    assert curves.total_variation[-1] < curves.total_variation[0]
+    assert curves.iteration[-1] == 80
     images = load_file(done.files["images"])["images"]
     assert torch.equal(clip_images(images, SPEC), images)
-    json.dumps(done.details)
+    told = json.loads(json.dumps(done.details.model_dump(mode="json")))
+    assert read_details("psaq_vit", told) == done.details
 
 
 @pytest.mark.parametrize("build", [vit, swin])
-def test_the_same_seed_gives_the_same_bits(build: Callable[[], nn.Module], job: Fixture) -> None:
+def test_the_same_seed_gives_the_same_bits(build: Callable[[], nn.Module], subject: Fixture) -> None:
     runs = []
     for seed in (3, 3, 4):
-        done = psaq_vit.quantize(job(build(), seed=seed), SMALL)
+        done = psaq_vit.quantize(subject(build(), seed=seed), W8A8, SMALL)
         torch.rand(1)  # the global generator has no say
         runs.append((load_file(done.files["images"])["images"].clone(), done.model(torch.ones(1, 3, 16, 16))))
     assert all(torch.equal(a, b) for a, b in zip(runs[0], runs[1], strict=True))
     assert not torch.equal(runs[0][0], runs[2][0])
 
 
-def test_a_run_is_repeated_from_its_images(job: Fixture, tmp_path: Path) -> None:
-    first = psaq_vit.quantize(job(), SMALL)
+def test_a_run_is_repeated_from_its_images(subject: Fixture, tmp_path: Path) -> None:
+    first = psaq_vit.quantize(subject(), W8A8, SMALL)
     kept = tmp_path / "kept.safetensors"
     first.files["images"].rename(kept)
     with pytest.raises(MethodInputError, match="holds 4 images and images is 32"):
-        psaq_vit.quantize(job(), Options(images_from=str(kept)))
-    again = psaq_vit.quantize(job(), replace(SMALL, images_from=str(kept)))
+        psaq_vit.quantize(subject(), W8A8, Options(images_from=str(kept)))
+    again = psaq_vit.quantize(subject(), W8A8, replace(SMALL, images_from=str(kept)))
     x = torch.ones(1, 3, 16, 16)
     assert torch.equal(first.model(x), again.model(x))
 
 
 @pytest.mark.parametrize(("calibration", "bands"), [("generated", 3), ("gaussian", 2), ("real", 2)])
-def test_the_contact_sheet_shows_every_source(calibration: Any, bands: int, job: Fixture) -> None:
-    done = psaq_vit.quantize(job(), replace(SMALL, calibration=calibration))
+def test_the_contact_sheet_shows_every_source(calibration: Any, bands: int, subject: Fixture) -> None:
+    done = psaq_vit.quantize(subject(), W8A8, replace(SMALL, calibration=calibration))
     with Image.open(done.files["contact_sheet"]) as sheet:
         rows = {3: [1, 2, 1], 2: [2, 1]}[bands]  # 4 generated or real images in one row, 16 of noise in two
         assert sheet.height == sum(16 + 4 + r * (112 + 4) for r in rows)
     assert ("images" in done.files) == (calibration != "real")
 
 
-def test_residual_ranges_are_told_whether_quantized_or_not(job: Fixture) -> None:
+def test_residual_ranges_are_told_whether_quantized_or_not(subject: Fixture) -> None:
     ranges = [
-        psaq_vit.quantize(job(), Options(calibration="real", residual=kind)).details["residual_ranges"]
+        psaq_vit.quantize(subject(), W8A8, Options(calibration="real", residual=kind)).details.residual_ranges
         for kind in ("quantized", "fp")
     ]
     assert ranges[0] == ranges[1]
@@ -266,9 +274,12 @@ def test_total_variation_grows_with_the_root_of_the_elements() -> None:
     assert float(total_variation(large) / total_variation(small)) == pytest.approx(ratio, rel=0.03)
 
 
-def test_defaults_are_the_cards() -> None:
-    card = {h.name: h.default for h in all_cards()["psaq_vit"].hyperparameters}
-    assert card == {name: getattr(Options(), name) for name in Options.__dataclass_fields__}
+def test_defaults_are_the_declared_ones() -> None:
+    known = declared(Options)
+    assert {name: each.default for name, each in known.items()} == {name: getattr(Options(), name) for name in known}
+    assert known["iterations"].source == "released code"
+    assert known["drop_token"].choices == ("first", "class")
+    assert known["images_from"].file
 
 
 @pytest.mark.parametrize(
@@ -278,34 +289,39 @@ def test_defaults_are_the_cards() -> None:
         (Options(images=0, calibration="gaussian"), "images is 0"),
         (Options(iterations=0), "iterations is 0"),
         (Options(lr=-1.0), "lr must be positive"),
-        (Options(calibration="noise"), "one of generated, gaussian, real"),  # type: ignore[arg-type]
         (Options(images_from="no/such.safetensors"), "cannot be read"),
         (Options(images_from="x", calibration="gaussian"), "leave it out"),
         (Options(images_from="x", calibration="real"), "leave it out"),
     ],
 )
-def test_bad_options_are_answered_with_one_line(options: Options, says: str, job: Fixture) -> None:
+def test_bad_options_are_answered_with_one_line(options: Options, says: str, subject: Fixture) -> None:
     with pytest.raises(MethodInputError, match=says) as caught:
-        psaq_vit.quantize(job(), options)
+        psaq_vit.quantize(subject(), W8A8, options)
     assert "\n" not in str(caught.value)
 
 
-def test_images_of_another_size_are_refused(job: Fixture, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["calibration", "residual", "drop_token"])
+def test_a_word_that_is_no_choice_is_refused_before_anything_runs(name: str) -> None:
+    with pytest.raises(MethodInputError, match=f"{name} is 'noise'"):
+        make_options(Options, {name: "noise"})
+
+
+def test_images_of_another_size_are_refused(subject: Fixture, tmp_path: Path) -> None:
     save_file({"images": torch.zeros(2, 3, 8, 8)}, tmp_path / "other.safetensors")
     with pytest.raises(MethodInputError, match=r"holds \[2, 3, 8, 8\], this model takes images of \[3, 16, 16\]"):
-        psaq_vit.quantize(job(), Options(images_from=str(tmp_path / "other.safetensors")))
+        psaq_vit.quantize(subject(), W8A8, Options(images_from=str(tmp_path / "other.safetensors")))
 
 
-def test_an_empty_calibration_set_is_refused_where_it_is_needed(job: Fixture) -> None:
+def test_an_empty_calibration_set_is_refused_where_it_is_needed(subject: Fixture) -> None:
     with pytest.raises(MethodInputError, match="calibration"):
-        psaq_vit.quantize(job(calibration=lambda: iter([])), Options(calibration="real"))
-    done = psaq_vit.quantize(job(calibration=lambda: iter([])), SMALL)
-    assert done.details["images"] == 4
+        psaq_vit.quantize(subject(calibration=lambda: iter([])), W8A8, Options(calibration="real"))
+    done = psaq_vit.quantize(subject(calibration=lambda: iter([])), W8A8, SMALL)
+    assert done.details.images == 4
 
 
-def test_a_model_without_attention_is_unsupported(job: Fixture) -> None:
-    with pytest.raises(UnsupportedError, match="Sequential has no timm Attention"):
-        psaq_vit.quantize(job(nn.Sequential(nn.Conv2d(3, 5, 16), nn.Flatten())), SMALL)
+def test_a_model_without_attention_is_unsupported(subject: Fixture) -> None:
+    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
+        psaq_vit.quantize(subject(nn.Sequential(nn.Conv2d(3, 5, 16), nn.Flatten())), W8A8, SMALL)
     assert psaq_vit.unsupported(Bits.parse("FP32"), Options())
     assert psaq_vit.unsupported(Bits(4, 8), Options()) is None
 
@@ -315,9 +331,9 @@ def test_recipe_checks_shares() -> None:
         ImageRecipe(warmup=1.0).check()
 
 
-def test_options_without_effect_are_told(job: Fixture) -> None:
+def test_options_without_effect_are_told(subject: Fixture) -> None:
     told = {
-        kind: psaq_vit.quantize(job(), replace(SMALL, calibration=kind)).details["without_effect"]
+        kind: psaq_vit.quantize(subject(), W8A8, replace(SMALL, calibration=kind)).details.without_effect
         for kind in ("generated", "gaussian", "real")
     }
     assert told == {"generated": [], "gaussian": ["iterations"], "real": ["images", "iterations"]}
