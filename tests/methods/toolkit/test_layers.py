@@ -12,7 +12,7 @@ from torch import nn
 from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
-from vitq.methods.toolkit.modules import named_quantizers, replace_modules, set_mode
+from vitq.methods.toolkit.modules import fit_all, named_quantizers, replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax, PercentileMSE
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.methods.toolkit.stored import Codes
