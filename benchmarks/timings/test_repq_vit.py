@@ -24,15 +24,18 @@ from vitq.subject import InputSpec, Subject
 BATCH, ROUNDS = 32, 5
 
 
-def job(model: nn.Module, images: Tensor) -> Subject:
-    """A W4A4 job on one batch; losses are never asked for."""
+def quantize(model: nn.Module, images: Tensor) -> nn.Module:
+    """The model at W4A4, calibrated on one batch; losses are never asked for."""
 
-    def unused(*_: Any) -> Tensor:
+    def unused(*_: Any) -> Any:
         raise AssertionError("RepQ-ViT uses no loss")
 
-    spec = InputSpec((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
-    bits = Bits(4, 4)
-    return Subject(model, bits, lambda: iter([images]), lambda m, x: m(x), unused, unused, unused, unused, spec)
+    subject = Subject(
+        model=model, forward=lambda m, x: m(x), calibration=lambda: iter([images]), example=lambda: images[:1],
+        loss=unused, distance=unused, distill=unused, digest=unused, synthesize=unused,
+        input=InputSpec((3, 224, 224), (0.5,) * 3, (0.5,) * 3),
+    )  # fmt: skip
+    return repq_vit.quantize(subject, Bits(4, 4), repq_vit.Options()).model
 
 
 @pytest.fixture(scope="module")
@@ -70,14 +73,14 @@ def test_calibration_and_reparameterization(benchmark: Any, setting: tuple[nn.Mo
         with torch.inference_mode():
             model(images)
 
-    ratio = compare(benchmark, fp32, lambda: repq_vit.quantize(job(copies.pop(), images), repq_vit.Options()))
+    ratio = compare(benchmark, fp32, lambda: quantize(copies.pop(), images))
     assert ratio <= 6, f"calibration takes {ratio:.2f} FP32 forward passes"
 
 
 def test_fake_quant_forward(benchmark: Any, setting: tuple[nn.Module, Tensor]) -> None:
     """An evaluation forward, at most 1.5 times FP32's."""
     model, images = setting
-    quantized = repq_vit.quantize(job(copy.deepcopy(model), images), repq_vit.Options()).model
+    quantized = quantize(copy.deepcopy(model), images)
 
     def run(which: nn.Module) -> None:
         with torch.inference_mode():

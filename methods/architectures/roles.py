@@ -13,7 +13,7 @@ from typing import Literal, Protocol
 from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
-from vitq.methods.architectures.explicit import family_of, make_explicit
+from vitq.methods.architectures.explicit import Family, family_of, make_explicit
 
 __all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
 
@@ -203,21 +203,38 @@ def roles_of(part: nn.Module) -> Roles:
             "softmax, proj), MLP (fc1, act, fc2), norms and residual sums are missing; give the scope of a "
             "known backbone, or add a family to methods/architectures"
         )
-    roles = family.roles(make_explicit(part))
+    _require_explicit(family, make_explicit(part))
+    roles = family.roles(part)
     _require_modules(roles)
     return roles
 
 
+def _require_explicit(family: Family, part: nn.Module) -> None:
+    """UnsupportedError where a block of the family, or all that is in it, is of a class that was not made explicit."""
+    forms = tuple(family.explicit.values())
+    for path, block in part.named_modules():
+        if isinstance(block, family.blocks):
+            within = any(isinstance(module, forms) for module in block.modules() if module is not block)
+            missing = [] if within else ["attention (qkv, softmax, proj)"]
+            missing += [] if isinstance(block, forms) else ["residual sums"]
+            if missing:
+                raise _lacks(family.name, path, missing)
+
+
 def _require_modules(roles: Roles) -> None:
-    """UnsupportedError where a block of a known class has another attention or MLP inside than the family's."""
+    """UnsupportedError where a block lacks the module of a role."""
     there = {path for path, _ in roles.model.named_modules(remove_duplicate=False)}
     for block in roles.blocks:
         missing = [role for role, path in _modules_of(block) if path not in there]
         if missing:
-            raise UnsupportedError(
-                f"the block {block.path or 'itself'} has no module for the roles {', '.join(missing)}: "
-                f"{roles.family} serves no block of this form"
-            )
+            raise _lacks(roles.family, block.path, missing)
+
+
+def _lacks(family: str, path: str, missing: list[str]) -> UnsupportedError:
+    return UnsupportedError(
+        f"the block {path or 'itself'} has no module for the roles {', '.join(missing)}: {family} serves no block of "
+        "this form"
+    )
 
 
 def _modules_of(block: Block) -> list[tuple[str, str]]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from vitq.details.fp32 import Details
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
@@ -30,4 +31,4 @@ def restore(part: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]
 
 def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:  # noqa: ARG001
     """The model, unchanged."""
-    return Quantized(subject.model, exec="fp32")
+    return Quantized(subject.model, Details(), exec="fp32")

@@ -23,7 +23,7 @@ from vitq.methods.cards import all_cards
 from vitq.methods.repq_vit.layernorm_reparam import Pair, give_bias, layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.repq_vit.options import Options
-from vitq.methods.toolkit.calibration import first_batch
+from vitq.methods.toolkit.calibration import first_batch, saw_nothing
 from vitq.methods.toolkit.layers import QLinear
 from vitq.methods.toolkit.modules import named_quantizers, set_mode
 from vitq.methods.toolkit.observers import PercentileMSE
@@ -159,7 +159,7 @@ def _first_pass(subject: Subject, part: nn.Module) -> None:
         subject.forward(subject.model, batch)
     unused = [path for path, quantizer in named_quantizers(part).items() if quantizer.mode != "on"]
     if unused:
-        raise MethodInputError(f"{unused[0]} saw no tensor in the calibration pass; the forward pass leaves it out")
+        raise saw_nothing(unused[0])
 
 
 @contextmanager

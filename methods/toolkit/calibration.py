@@ -28,4 +28,9 @@ def first_batch(subject: Subject) -> Batch:
     raise MethodInputError(_NONE)
 
 
+def saw_nothing(path: str) -> MethodInputError:
+    """The error for a quantizer, by its path, that calibration showed no tensor."""
+    return MethodInputError(f"{path} saw no tensor in calibration; the forward pass leaves it out")
+
+
 _NONE = "calibration needs at least one calibration batch; there was none"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from torch import nn
 
 from vitq.errors import MethodInputError
+from vitq.methods.toolkit.calibration import saw_nothing
 from vitq.methods.toolkit.observers import NothingShownError
 from vitq.methods.toolkit.quantizers import Mode, Quantizer
 
@@ -44,4 +45,4 @@ def fit_all(model: nn.Module) -> None:
         except MethodInputError as error:
             raise MethodInputError(f"{path}: {error}") from error
         except NothingShownError as error:
-            raise MethodInputError(f"{path} saw no tensor in calibration; the forward pass leaves it out") from error
+            raise saw_nothing(path) from error

@@ -111,7 +111,7 @@ def part_of(model: nn.Module, scope: str) -> nn.Module:
     """The module of a model that a scope names; BadInputError where there is none, in one line with the paths there."""
     if scope == WHOLE:
         return model
-    found = dict(model.named_modules(remove_duplicate=False)).get(scope) if scope else None
+    found: nn.Module | None = dict(model.named_modules(remove_duplicate=False)).get(scope) if scope else None
     if found is None:
         known = ", ".join([WHOLE, *(name for name, _ in model.named_children())])
         raise BadInputError(f"{type(model).__name__} has no module {scope!r} to quantize: give a scope of {known}")

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import timm
 import torch
+from timm.layers.attention import Attention as TimmAttention
 from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import Block as TimmBlock
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
@@ -209,12 +211,31 @@ def test_an_unknown_family_is_told_which_roles_are_missing(build: Callable[[], n
         assert role in message
 
 
-def test_a_known_block_with_another_attention_inside_is_told_which_modules_it_lacks() -> None:
-    model = made("vit")
-    assert isinstance(model, VisionTransformer)
-    model.blocks[1].attn = nn.Identity()
-    model.blocks[1].attn.num_heads = 2  # type: ignore[assignment]
-    with pytest.raises(UnsupportedError, match=r"block blocks\.1 has no module for the roles attention qkv") as told:
+class OtherAttention(TimmAttention):
+    """A subclass computes what its author wanted, which the explicit form of its parent would not."""
+
+
+class OtherBlock(TimmBlock):
+    """As `OtherAttention`, of a block."""
+
+
+OTHERS: dict[str, tuple[Callable[[], nn.Module], str]] = {
+    "attn": (nn.Identity, r"attention \(qkv, softmax, proj\)"),
+    "attn of a subclass": (lambda: OtherAttention(32, 2), r"attention \(qkv, softmax, proj\)"),
+    "mlp": (nn.Identity, "MLP fc1, MLP act, MLP fc2"),
+}
+
+
+@pytest.mark.parametrize("which", OTHERS)
+def test_a_known_block_with_something_else_inside_is_told_which_roles_it_lacks(which: str) -> None:
+    model, (build, missing) = made("vit"), OTHERS[which]
+    setattr(model.get_submodule("blocks.1"), which.split()[0], build())
+    with pytest.raises(UnsupportedError, match=rf"block blocks\.1 has no module for the roles {missing}:") as told:
         roles_of(model)
     assert "\n" not in str(told.value)
-    assert "MLP" not in str(told.value)
+
+
+def test_a_block_of_a_subclass_is_told_that_its_sums_are_not_known() -> None:
+    model = VisionTransformer(**VIT, block_fn=OtherBlock)
+    with pytest.raises(UnsupportedError, match=r"block blocks\.0 has no module for the roles residual sums:"):
+        roles_of(model)

@@ -9,9 +9,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
-from vitq.methods.toolkit.modules import named_quantizers, replace_modules, set_mode
+from vitq.methods.toolkit.modules import fit_all, named_quantizers, replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax, PercentileMSE
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.methods.toolkit.stored import Codes
@@ -95,6 +96,29 @@ def test_replacement_lists_and_sizes() -> None:
     assert layer.operand_bits() == (8, 4)
     assert product.operand_bits() == (4, 32)
     assert sum(p.numel * p.bits for p in layer.packed_tensors()) == 18 * 4 + 3 * 32 + 2 * 3 * 32 + 2 * 32
+
+
+def test_a_quantizer_that_was_shown_nothing_or_nan_is_named_in_one_line() -> None:
+    model = nn.ModuleDict({"ran": nn.Linear(2, 2), "idle": nn.Linear(2, 2)})
+    replace_modules(
+        model, lambda _, m: QLinear.of(m, None, UniformQuantizer(8, MinMax())) if type(m) is nn.Linear else None
+    )
+    set_mode(model, "observe")
+    with torch.no_grad():
+        model["ran"](torch.randn(3, 2))
+        with pytest.raises(MethodInputError, match=r"^idle\.input_quantizer saw no tensor in calibration"):
+            fit_all(model)
+        model["ran"](torch.tensor([[1.0, float("nan")]]))
+        with pytest.raises(MethodInputError, match=r"^ran\.input_quantizer: .*NaN"):
+            fit_all(model)
+
+
+def test_modes_are_set_in_every_quantizer_of_a_part_and_no_other() -> None:
+    model = nn.ModuleList([linear(), linear()])
+    assert set_mode(model[0], "off") is model[0]
+    modes = {path: quantizer.mode for path, quantizer in named_quantizers(model).items()}
+    assert [mode for path, mode in modes.items() if path.startswith("0.")] == ["off", "off"]
+    assert [mode for path, mode in modes.items() if path.startswith("1.")] == ["on", "on"]
 
 
 @pytest.mark.parametrize("symmetric", [False, True])
