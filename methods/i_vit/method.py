@@ -130,6 +130,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     network.eval().requires_grad_(False)
     with torch.no_grad():
         subject.forward(subject.model, subject.example())  # every node notes the scales that it is given
+    facts = {"size": list(network.seen_size)}
     refuse_zero_gammas(network)
     refuse_unfit_grids(network)
     (subject.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use any more
@@ -137,12 +138,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
         without_effect=without_effect(options, _unread(options)), calibration_batches=batches, training=history,
         operators=operator_errors(network),
     )  # fmt: skip
-    return _finished(subject, network, details)
-
-
-def _finished(subject: Subject, network: Network, details: Details) -> Quantized:
-    facts = {"size": list(network.seen_size)}
-    if network.forms.arithmetic == "release":
+    if options.arithmetic == "release":
         return Quantized(subject.model, details, exec="fake-quant", facts=facts)
     return Quantized(subject.put(integer(network)), details, exec="integer-only:torch", facts=facts)
 

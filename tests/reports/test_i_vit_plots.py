@@ -7,18 +7,19 @@ from typing import Any
 
 from matplotlib.image import imread
 
+from vitq.details.i_vit import Curve, Details
 from vitq.record import CellKey, Provenance
 from vitq.reports.i_vit_plots import difference_table, draw
 from vitq.reports.pictures import draw_method_pictures
 from vitq.rows import Row
 
 
-def row(operator: str, variant: str, size: float) -> dict[str, Any]:
+def row(operator: str, variant: str, size: float) -> Curve:
     error = [0.0, size, -size / 2]
-    return {
-        "operator": operator, "variant": variant, "unit": "u", "max_error": size, "mean_error": size / 2,
-        "x": [0.0, 1.0, 2.0], "error": error,
-    }  # fmt: skip
+    return Curve(
+        operator=operator, variant=variant, unit="u", max_error=size, mean_error=size / 2, x=[0.0, 1.0, 2.0],
+        error=error,
+    )  # fmt: skip
 
 
 ROWS = [
@@ -30,6 +31,9 @@ ROWS = [
 ]
 
 
+DETAILS = Details(calibration_batches=1, training=[], operators=ROWS).model_dump(mode="json")
+
+
 def record(model: str, details: dict[str, Any]) -> Row:
     cell = CellKey(
         id=f"i_vit/classification/{model}/W8A8/seed0", method="i_vit", task="classification", dataset="digits",
@@ -39,7 +43,7 @@ def record(model: str, details: dict[str, Any]) -> Row:
 
 
 def test_a_pair_of_pictures_a_model(tmp_path: Path) -> None:
-    records = [record("digits_vit", {"operators": ROWS}), record("digits_swin", {"operators": ROWS})]
+    records = [record("digits_vit", DETAILS), record("digits_swin", DETAILS)]
     pictures, problems = draw_method_pictures(records, tmp_path, tmp_path / "out")
     assert problems == []
     assert len(pictures) == 4
@@ -52,7 +56,7 @@ def test_a_pair_of_pictures_a_model(tmp_path: Path) -> None:
 def test_equal_records_draw_equal_files(tmp_path: Path) -> None:
     for folder in ("a", "b"):
         (tmp_path / folder).mkdir()
-        draw([record("digits_vit", {"operators": ROWS})], tmp_path, tmp_path / folder)
+        draw([record("digits_vit", DETAILS)], tmp_path, tmp_path / folder)
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 

@@ -39,13 +39,13 @@ def lively(model: nn.Module) -> Any:
 def vit(**kwargs: Any) -> VisionTransformer:
     torch.manual_seed(0)
     words = {"embed_dim": 32, "depth": 2, "num_heads": 2} | kwargs
-    return lively(VisionTransformer(img_size=16, patch_size=4, num_classes=CLASSES, **words))
+    return lively(VisionTransformer(img_size=16, patch_size=4, **{"num_classes": CLASSES} | words))
 
 
 def swin(**kwargs: Any) -> SwinTransformer:
     torch.manual_seed(0)
     words = {"embed_dim": 24, "depths": (2, 2), "num_heads": (2, 2), "window_size": 4} | kwargs
-    return lively(SwinTransformer(img_size=16, patch_size=2, num_classes=CLASSES, drop_path_rate=0.0, **words))
+    return lively(SwinTransformer(img_size=16, patch_size=2, drop_path_rate=0.0, **{"num_classes": CLASSES} | words))
 
 
 def short_vit() -> VisionTransformer:
