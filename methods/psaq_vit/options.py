@@ -59,7 +59,7 @@ class ImageRecipe:
     )
     jitter_second: int = _recipe(30, _CODE, note="as jitter_first")
     flip: float = _recipe(0.5, _CODE)
-    drop_token: DropToken = option(  # noqa: RUF009 (a Literal by another name)
+    drop_token: DropToken = option(
         "first",
         source=_CODE,
         effect="row",

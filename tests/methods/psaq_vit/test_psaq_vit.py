@@ -22,7 +22,6 @@ from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
-from vitq.methods.cards import all_cards
 from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit.image_generation import (
     clip_images,

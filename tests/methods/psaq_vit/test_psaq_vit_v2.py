@@ -16,8 +16,8 @@ from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.psaq_vit.options import ImageRecipe
+from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.psaq_vit_v2.options import Options
 from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
