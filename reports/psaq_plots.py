@@ -13,8 +13,8 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
+from vitq.escape import markdown
 from vitq.reports import style
-from vitq.reports.escape import markdown
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
 from vitq.rows import Row

@@ -94,14 +94,18 @@ def test_the_teacher_and_an_untrained_student_keep_their_weights(tmp_path: Path)
 
 def test_first_version_images_take_labels_and_need_no_training(tmp_path: Path) -> None:
     row = replace(SMALL, generation="psaq_vit", student_training=False)
-    done = psaq_vit_v2.quantize(subject(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), W4A8, row)
+    done = psaq_vit_v2.quantize(
+        subject(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), W4A8, row
+    )
     assert len(done.details.cycles) == 1
     assert done.details.curves.one_hot
     assert "difference_after" not in done.details.model_dump(mode="json")["cycles"][0]
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
-    outputs = [psaq_vit_v2.quantize(subject(tmp_path, seed=s), W4A8, SMALL).model(torch.ones(1, 3, 16, 16)) for s in (1, 1, 2)]
+    outputs = [
+        psaq_vit_v2.quantize(subject(tmp_path, seed=s), W4A8, SMALL).model(torch.ones(1, 3, 16, 16)) for s in (1, 1, 2)
+    ]
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
 
@@ -140,7 +144,7 @@ def test_bad_options_are_answered_with_one_line(changes: dict[str, Any], says: s
 
 
 def test_a_model_without_attention_is_unsupported(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
+    with pytest.raises(UnsupportedError, match=r"Sequential has no block .* roles attention"):
         psaq_vit_v2.quantize(subject(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(768, 5))), W4A8, SMALL)
     assert psaq_vit_v2.unsupported(Bits.parse("FP32"), Options())
 
