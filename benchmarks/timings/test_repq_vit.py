@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from vitq.methods.bits import Bits
 from vitq.methods.repq_vit import method as repq_vit
+from vitq.methods.repq_vit.options import Options
 from vitq.subject import InputSpec, Subject
 
 BATCH, ROUNDS = 32, 5
@@ -35,7 +36,7 @@ def quantize(model: nn.Module, images: Tensor) -> nn.Module:
         loss=unused, distance=unused, distill=unused, digest=unused, synthesize=unused,
         input=InputSpec((3, 224, 224), (0.5,) * 3, (0.5,) * 3),
     )  # fmt: skip
-    return repq_vit.quantize(subject, Bits(4, 4), repq_vit.Options()).model
+    return repq_vit.quantize(subject, Bits(4, 4), Options()).model
 
 
 @pytest.fixture(scope="module")
