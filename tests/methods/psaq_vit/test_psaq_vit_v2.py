@@ -16,8 +16,8 @@ from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.psaq_vit.options import ImageRecipe
+from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.psaq_vit_v2.options import Options
 from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
@@ -94,14 +94,18 @@ def test_the_teacher_and_an_untrained_student_keep_their_weights(tmp_path: Path)
 
 def test_first_version_images_take_labels_and_need_no_training(tmp_path: Path) -> None:
     row = replace(SMALL, generation="psaq_vit", student_training=False)
-    done = psaq_vit_v2.quantize(subject(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), W4A8, row)
+    done = psaq_vit_v2.quantize(
+        subject(tmp_path, loss=lambda out, batch: nn.functional.cross_entropy(out, batch[1])), W4A8, row
+    )
     assert len(done.details.cycles) == 1
     assert done.details.curves.one_hot
     assert "difference_after" not in done.details.model_dump(mode="json")["cycles"][0]
 
 
 def test_the_same_seed_gives_the_same_bits(tmp_path: Path) -> None:
-    outputs = [psaq_vit_v2.quantize(subject(tmp_path, seed=s), W4A8, SMALL).model(torch.ones(1, 3, 16, 16)) for s in (1, 1, 2)]
+    outputs = [
+        psaq_vit_v2.quantize(subject(tmp_path, seed=s), W4A8, SMALL).model(torch.ones(1, 3, 16, 16)) for s in (1, 1, 2)
+    ]
     assert torch.equal(outputs[0], outputs[1])
     assert not torch.equal(outputs[0], outputs[2])
 
@@ -118,7 +122,14 @@ def test_probabilities_and_gelu_stay_in_floating_point() -> None:
 def test_the_card_lists_every_option_with_its_default_and_owns_what_it_chose() -> None:
     card = all_cards()["psaq_vit_v2"]
     known, before = declared(Options), declared(ImageRecipe)
-    assert {name: each.default for name, each in known.items()} == {name: getattr(Options(), name) for name in known}
+    assert {name: each.default for name, each in known.items() if name not in before} == {
+        "generation": "adaptive", "cycles": 10, "image_steps": 100, "training_steps": 50, "student_lr": 1e-4,
+        "weight_decay": 0.0, "student_training": True, "difference": True, "patch_similarity": True,
+        "total_variation": True, "difference_weight": 1.0, "amp": False,
+    }  # fmt: skip
+    assert {name for name, each in known.items() if each.effect == "row"} == {
+        "generation", "difference", "patch_similarity", "total_variation", "student_training", "drop_token",
+    }  # fmt: skip
     assert card.fidelity == "reconstruction"
     assert {each.source for each in known.values()} == {"abstract", "chosen by this suite"}
     assert all(known[name].default == each.default for name, each in before.items())
@@ -140,7 +151,7 @@ def test_bad_options_are_answered_with_one_line(changes: dict[str, Any], says: s
 
 
 def test_a_model_without_attention_is_unsupported(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
+    with pytest.raises(UnsupportedError, match=r"Sequential has no block .* roles attention"):
         psaq_vit_v2.quantize(subject(tmp_path, nn.Sequential(nn.Flatten(), nn.Linear(768, 5))), W4A8, SMALL)
     assert psaq_vit_v2.unsupported(Bits.parse("FP32"), Options())
 
