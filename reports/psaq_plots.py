@@ -13,8 +13,10 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
 
-from vitq.escape import markdown
+from vitq.details import psaq_vit, psaq_vit_v2
+from vitq.details.psaq_vit import Images, LossCurves
 from vitq.reports import style
+from vitq.escape import markdown
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
 from vitq.rows import Row
@@ -23,6 +25,8 @@ SOURCES = ("generated", "gaussian", "real")
 NAMES = {"generated": "generated", "gaussian": "Gaussian noise", "real": "real images"}
 MARGIN = 10.0  # points by which generated images are expected to beat Gaussian noise at W4A8
 _Key = tuple[str, str, str, str, str, str]
+_Generated = tuple[Row, int | None, LossCurves]
+_DETAILS: dict[str, type[Images]] = {"psaq_vit": psaq_vit.Details, "psaq_vit_v2": psaq_vit_v2.Details}
 _NOT_A_VARIANT = {"calibration", "residual", "images_from", "images", "iterations"}
 
 
@@ -60,10 +64,10 @@ class SourceRow:
 def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
     """Contact sheets and loss curves, one a model and variant, and the comparison of the calibration sources."""
     pictures: list[Picture] = []
-    for record in _one_each([r for r in records if _images(r) and _images(r).curves]):
+    for record, images, curves in _one_each(_generated(records)):
         if "contact_sheet" in record.files:
-            pictures.append(_sheet(record, results, out))
-        pictures.append(_curves(record, out))
+            pictures.append(_sheet(record, images, results, out))
+        pictures.append(_curves(record, curves, out))
     rows = source_rows(records)
     if len({row.source for row in rows}) > 1:
         pictures.append(_comparison(rows, out))
@@ -75,13 +79,26 @@ def section(records: Sequence[Row]) -> tuple[str, str]:
     return "Generated, real and Gaussian calibration images", source_table(records)
 
 
+def _said(record: Row) -> Images | None:
+    """What either version said of its images; None for other methods and for a row without a quantized model."""
+    known = _DETAILS.get(record.cell.method)
+    return known.model_validate(record.details) if known is not None and record.details else None
+
+
+def _generated(records: Sequence[Row]) -> list[_Generated]:
+    """The rows whose images were generated, with how many there were and their curves."""
+    said = [(record, _said(record)) for record in records]
+    return [(r, of.images, of.curves) for r, of in said if of is not None and of.curves is not None]
+
+
 def source_rows(records: Sequence[Row]) -> list[SourceRow]:
     """PSAQ-ViT's top-1 by data set, model, bits, residual, variant and source, seeds together."""
     groups: dict[_Key, list[Row]] = {}
-    measured = [r for r in records if r.cell.method == "psaq_vit" and r.status == "done" and "top1" in r.metrics]
-    varied = _varied(measured)
-    for record in measured:
-        groups.setdefault(_key(record, varied), []).append(record)
+    finished = [(r, _said(r)) for r in records if r.status == "done" and "top1" in r.metrics]
+    measured = [(record, said) for record, said in finished if isinstance(said, psaq_vit.Details)]
+    varied = _varied([record for record, _ in measured])
+    for record, said in measured:
+        groups.setdefault(_key(record, said, varied), []).append(record)
     rows = []
     for key, same in sorted(groups.items(), key=lambda item: (item[0][:5], SOURCES.index(item[0][5]))):
         top1 = [record.metrics["top1"] for record in sorted(same, key=lambda r: r.cell.seed)]
@@ -96,11 +113,10 @@ def _varied(records: Sequence[Row]) -> set[str]:
     return {name for name in names if len({str(o.get(name)) for o in options}) > 1}
 
 
-def _key(record: Row, varied: set[str]) -> _Key:
+def _key(record: Row, said: psaq_vit.Details, varied: set[str]) -> _Key:
     variant = ", ".join(f"{k}={v}" for k, v in sorted(record.cell.options.items()) if k in varied)
     limit = "" if record.cell.limit is None else f", {record.cell.limit} images"
-    source, residual = str(record.details["calibration"]), str(record.details["residual"])
-    return record.cell.dataset + limit, record.cell.model, record.cell.bits, residual, variant, source
+    return record.cell.dataset + limit, record.cell.model, record.cell.bits, said.residual, variant, said.calibration
 
 
 def source_table(records: Sequence[Row]) -> str:
@@ -157,12 +173,12 @@ def _against_real(generated: SourceRow, by_source: dict[str, SourceRow]) -> str:
     return f"they {verdict} real images ({gain:+.2f} ± {error:.2f}, a tie within 2 standard errors)"
 
 
-def _one_each(records: Sequence[Row]) -> list[Row]:
+def _one_each(generated: Sequence[_Generated]) -> list[_Generated]:
     """The first seed and width of every method, variant, data set and model: other widths share its images."""
-    chosen: dict[tuple[str, ...], Row] = {}
-    for record in sorted(records, key=lambda r: (r.cell.seed, r.cell.bits)):
-        cell = record.cell
-        chosen.setdefault((cell.method, cell.variant, cell.dataset, cell.model), record)
+    chosen: dict[tuple[str, ...], _Generated] = {}
+    for each in sorted(generated, key=lambda g: (g[0].cell.seed, g[0].cell.bits)):
+        cell = each[0].cell
+        chosen.setdefault((cell.method, cell.variant, cell.dataset, cell.model), each)
     return list(chosen.values())
 
 
@@ -171,23 +187,22 @@ def _path(record: Row, what: str, out: Path) -> Path:
     return out / f"psaq_plots_{what}_{name}.png"
 
 
-def _sheet(record: Row, results: Path, out: Path) -> Picture:
+def _sheet(record: Row, images: int | None, results: Path, out: Path) -> Picture:
     copy = Path(shutil.copyfile(inside(results, record.files["contact_sheet"]), _path(record, "images", out)))
-    recipe = record.details.get("recipe", {})
     caption = (
         f"Generated images above Gaussian noise and, where there is a calibration set, real images; {record.cell.id}, "
-        f"{recipe.get('images')} images, details of the recipe in the record."
+        f"{images} images, details of the recipe in the record."
     )
     return Picture(copy, f"Generated images, {record.cell.model}", caption)
 
 
-def _curves(record: Row, out: Path) -> Picture:
-    curves = dict(record.details["curves"])
-    iteration, total = curves.pop("iteration"), curves.pop("total", None)
-    terms = curves if total is None else {**curves, "total": total}
+def _curves(record: Row, curves: LossCurves, out: Path) -> Picture:
+    terms = curves.terms()
     canvas, panels = plt.subplots(1, len(terms), figsize=(3.1 * len(terms), 2.6), squeeze=False)
     for axes, (name, values) in zip(panels[0], terms.items(), strict=True):
-        axes.plot(iteration, [math.nan if v is None else v for v in values], color=style.look(record.cell.method)[0])
+        axes.plot(
+            curves.iteration, [math.nan if v is None else v for v in values], color=style.look(record.cell.method)[0]
+        )
         axes.set(title=name.replace("_", " "), xlabel="iteration")
         style.clean(axes)
     caption = f"Loss terms before weighting, by iteration of image generation; {record.cell.id}."

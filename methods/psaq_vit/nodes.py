@@ -241,10 +241,11 @@ def calibrate(part: nn.Module, run: Callable[[Batch], Output], batches: Iterable
             module.weight_quantizer.observe(module.weight.detach())
     unreached = [path for path, seen in ends.items() if seen.low is None]
     for path in unreached:
-        part.get_submodule(path).output_quantizer = None
+        part.get_submodule(path).register_module("output_quantizer", None)
     fit_all(part)
     set_mode(part, "on")
-    ranges = {path: (float(seen.low), float(seen.high)) for path, seen in sums.items() if seen.low is not None}
+    ran = {path: (seen.low, seen.high) for path, seen in sums.items()}
+    ranges = {path: (float(low), float(high)) for path, (low, high) in ran.items() if not (low is None or high is None)}
     return Calibration(ranges, unreached)
 
 

@@ -25,7 +25,10 @@ def psaq(record: Maker) -> Maker:
     """Maker of a row of PSAQ-ViT on the digits."""
 
     def make(source: str, top1: float, seed: int = 0, *, stderr: float = 0.2, **changes: Any) -> Row:
-        details = {"calibration": source, "residual": "quantized"}
+        details = {
+            "calibration": source, "residual": "quantized", "images": None if source == "real" else 32,
+            "residual_ranges": {"blocks.0.add1": (-1.0, 2.0)}, "seconds": {"images": 1.0, "calibrate": 0.5},
+        }  # fmt: skip
         defaults: dict[str, Any] = {
             "method": "psaq_vit", "variant": source, "options": {"calibration": source}, "bits": "W4A8",
             "model": "digits_vit", "dataset": "digits",
@@ -85,6 +88,24 @@ def test_pictures_are_drawn_from_records_and_files(tmp_path: Path, psaq: Maker) 
         with Image.open(picture.file) as image:
             assert min(image.size) >= 10
     assert "beat Gaussian noise" in pictures[-1].caption
+
+
+def test_the_second_versions_curves_are_drawn_and_its_rows_are_no_calibration_sources(
+    tmp_path: Path, record: Maker
+) -> None:
+    details = {
+        "generation": "adaptive", "student_training": True, "amp": False, "images": 32, "curves": CURVES,
+        "terms": {"difference": True, "patch_similarity": True, "total_variation": True},
+        "cycles": [{"cycle": 0.0, "difference_before": 0.2, "difference_after": 0.1}],
+        "residual_ranges": {}, "seconds": {"images": 1.0, "train": 2.0},
+    }  # fmt: skip
+    row = record(method="psaq_vit_v2", details=details)
+    assert [p.file.name.split("_")[2] for p in draw([row], tmp_path, tmp_path)] == ["losses"]
+    assert source_rows([row]) == []
+
+
+def test_a_row_that_was_counted_alone_is_left_out(psaq: Maker) -> None:
+    assert source_rows([psaq("real", 90, details={})]) == []
 
 
 def test_there_is_nothing_to_draw_without_generated_images(tmp_path: Path, psaq: Maker) -> None:

@@ -273,9 +273,17 @@ def test_total_variation_grows_with_the_root_of_the_elements() -> None:
     assert float(total_variation(large) / total_variation(small)) == pytest.approx(ratio, rel=0.03)
 
 
-def test_defaults_are_the_declared_ones() -> None:
+def test_defaults_are_those_of_the_paper_and_the_released_code() -> None:
     known = declared(Options)
-    assert {name: each.default for name, each in known.items()} == {name: getattr(Options(), name) for name in known}
+    assert {name: each.default for name, each in known.items()} == {
+        "images": 32, "iterations": 500, "lr": None, "bandwidth": 0.01, "points": 10, "entropy_weight": 1.0,
+        "one_hot_weight": 1.0, "tv_weight": 0.05, "tv_low": 2500.0, "tv_high": 3000.0, "warmup": 0.2,
+        "jitter_first": 15, "jitter_second": 30, "flip": 0.5, "drop_token": "first", "calibration": "generated",
+        "residual": "quantized", "images_from": None,
+    }  # fmt: skip
+    assert {name for name, each in known.items() if each.effect == "row"} == {"calibration", "residual", "drop_token"}
+    recipe = [each for each in known.values() if each.effect == "recipe"]
+    assert all(each.effect_when == {"calibration": "generated"} for each in recipe)
     assert known["iterations"].source == "released code"
     assert known["drop_token"].choices == ("first", "class")
     assert known["images_from"].file
@@ -319,7 +327,7 @@ def test_an_empty_calibration_set_is_refused_where_it_is_needed(subject: Fixture
 
 
 def test_a_model_without_attention_is_unsupported(subject: Fixture) -> None:
-    with pytest.raises(UnsupportedError, match="Sequential has no block .* roles attention"):
+    with pytest.raises(UnsupportedError, match=r"Sequential has no block .* roles attention"):
         psaq_vit.quantize(subject(nn.Sequential(nn.Conv2d(3, 5, 16), nn.Flatten())), W8A8, SMALL)
     assert psaq_vit.unsupported(Bits.parse("FP32"), Options())
     assert psaq_vit.unsupported(Bits(4, 8), Options()) is None

@@ -13,7 +13,8 @@ from vitq.methods.bits import Bits
 from vitq.methods.psaq_vit import method as psaq_vit
 from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 
-BLOCK = ["norm1", "attn.qkv", "attn.proj", "attn.av", "attn.logits", "norm2", "mlp.act", "mlp.fc2", "add1", "add2"]
+AFTER_ATTENTION = ["norm2", "mlp.act", "mlp.fc2", "add1", "add2"]
+BLOCK = ["norm1", "attn.qkv", "attn.proj", "attn.av", "attn.logits", *AFTER_ATTENTION]
 SWIN_BLOCK = [
     "norm1",
     "attn.qkv",
@@ -22,11 +23,7 @@ SWIN_BLOCK = [
     "attn.bias_add",
     "attn.bias",
     "attn.logits",
-    "norm2",
-    "mlp.act",
-    "mlp.fc2",
-    "add1",
-    "add2",
+    *AFTER_ATTENTION,
 ]
 VIT_BLOCKS = [f"blocks.{i}.{node}" for i in range(2) for node in BLOCK]
 POSITIONS = ["tokens", "position", "position_add"]
