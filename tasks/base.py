@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from vitq.datasets.base import Data
 from vitq.datasets.preprocessing import Preprocessing
@@ -96,6 +96,9 @@ class Task(Protocol):
 
     def forward(self, model: nn.Module, batch: Batch) -> Output:
         """Run a model on a batch, on the device of the model's parameters."""
+
+    def loss(self, output: Output, batch: Batch) -> Tensor:
+        """Supervised loss, a scalar averaged over the batch."""
 
     def digest(self, output: Output) -> str:
         """sha256 of an output's bytes: two outputs that agree in it agree bit for bit."""

@@ -61,7 +61,7 @@ class _Work:
     def run(self) -> None:
         """All that is wanted, until one ends without a result that others need."""
         wanted = self.bench.order.wanted
-        asking = [kind for kind in ("model", "counts") if kind in wanted] or list(wanted[:1])
+        asking = [kind for kind in wanted if kind in ("model", "counts")] or list(wanted[:1])
         with self.ends(asking[0]) as asked:
             asked.ok = self.supported(asking)
         if not asked.ok:
