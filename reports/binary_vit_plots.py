@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -164,7 +164,7 @@ def _means(model: str, rows: Rows, out: Path) -> Picture:
     return Picture(save(figure, _file(out, model, "means")), f"BinaryViT, channel means, {model}", caption)
 
 
-def _sides(axes: Axes, before: Sequence[float], after: Sequence[float], name: str, form: str, **look: float) -> None:
+def _sides(axes: Axes, before: Sequence[float], after: Sequence[float], name: str, form: str, **look: Any) -> None:
     """Values before and after the shift."""
     axes.plot(before, form, color=_PALE, label="before the shift", **look)
     axes.plot(after, form, color=COLOURS[name], label="after the shift", **look)
