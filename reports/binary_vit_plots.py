@@ -48,11 +48,8 @@ def _trained(records: Sequence[Row]) -> Rows:
     """The runs that trained, by the row of the ablation, in its order."""
     found: Rows = {name: [] for name in COLOURS}
     for record in records:
-        if not record.details:  # counted alone
-            continue
-        details = Details.model_validate(record.details)
-        if details.training:
-            found[row_name(record)].append(Run(record.cell.seed, details))
+        if isinstance(record.details, Details) and record.details.training:
+            found[row_name(record)].append(Run(record.cell.seed, record.details))
     return {name: runs for name, runs in found.items() if runs}
 
 
