@@ -1,1 +1,1 @@
-"""The harness: suites, cells, runner, store, accounting, latency, gate, command line."""
+"""The harness: it plans what a suite asks for, runs and measures it, keeps records, and gates them by earlier ones."""

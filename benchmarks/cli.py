@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 
 
-def _place(word: str) -> Path:
+def _to_path(word: str) -> Path:
     """A path as given, `~` expanded; a usage error for one that names nothing."""
     if not word.strip():
         raise typer.BadParameter("it is empty: name a folder or a file, or leave it out")
@@ -39,26 +39,27 @@ def _place(word: str) -> Path:
         raise typer.BadParameter(f"{word}: {error}") from None
 
 
+def _path(*names: str) -> Any:
+    """An option that takes a path: its names, then its help."""
+    return typer.Option(*names[:-1], parser=_to_path, metavar="PATH", help=names[-1])
+
+
+def _number(help: str, least: float, most: float) -> Any:
+    """An option that takes a number within bounds."""
+    return typer.Option(help=help, min=least, max=most)
+
+
 SuiteArgument = Annotated[str, typer.Argument(help="A suite that ships (vitq list suites) or a .yaml file.")]
-SiteOption = Annotated[
-    Path | None,
-    typer.Option("--site", parser=_place, metavar="PATH", help="Site file; default $VITQ_SITE, then ./vitq.toml."),
-]
+SiteOption = Annotated[Path | None, _path("--site", "Site file; default $VITQ_SITE, then ./vitq.toml.")]
 ResultsOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--results", "-o", parser=_place, metavar="PATH", help="Results folder; default a folder of the suite's name."
-    ),
+    Path | None, _path("--results", "-o", "Results folder; default a folder of the suite's name.")
 ]
 PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
+ScopeOption = Annotated[
+    str | None,
+    typer.Option("--scope", metavar="PATH", help="Quantize this module of every model, as backbone; model: the whole."),
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
-
-
-def _must_exist(suite: str) -> None:
-    """BadInputError for an unknown or broken suite, also where a results folder is given and its name is not needed."""
-    from vitq.benchmarks.plan.suite import load_suite
-
-    load_suite(suite)
 
 
 @app.command("list")
@@ -69,15 +70,15 @@ def list_things(
     k: PickOption = None,
 ) -> int:
     """List methods, models, suites, or the cells of a suite."""
-    from vitq.benchmarks.commands import listing
+    from vitq.benchmarks.commands.names import names
 
-    typer.echo(listing.listing(what, suite, k))
+    typer.echo(names(what, suite, k))
     return GOOD
 
 
-@app.command()
+@app.command("verify")
 @plain_errors
-def verify(
+def verify_inputs(
     suite: SuiteArgument = "smoke",
     site: SiteOption = None,
     sample: Annotated[
@@ -85,19 +86,20 @@ def verify(
     ] = 256,
 ) -> int:
     """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.verify import verify
 
-    return session.verify(suite, site, sample)
+    return verify(suite, site, sample)
 
 
-@app.command()
+@app.command("run")
 @plain_errors
-def run(
+def run_suite(
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1, max=MAX_IMAGES)
     ] = None,
+    scope: ScopeOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells; run nothing.")] = False,
     verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
@@ -109,7 +111,7 @@ def run(
     site: SiteOption = None,
 ) -> int:
     """Run a suite and print its table; running it again does only what has no finished record."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.run import run
     from vitq.benchmarks.plan.devices import check_device
     from vitq.benchmarks.plan.picking import picker
 
@@ -117,80 +119,60 @@ def run(
     check_device(device)
     if k is not None:
         picker(k)
-    return session.run(
-        suite, k=k, limit=limit, dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=jobs,
-        results=results, site=site, command=command_line(),
+    return run(
+        suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
+        jobs=jobs, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 
-@app.command()
+@app.command("compare")
 @plain_errors
-def compare(
+def compare_figures(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
     everything: Annotated[bool, typer.Option("--all", help="Show figures that nothing was run for, too.")] = False,
 ) -> int:
     """Give a verdict on every figure that the papers report."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.compare import compare
 
-    _must_exist(suite)
-    return session.compare(suite, results, site, everything)
+    return compare(suite, results, site, everything)
 
 
-@app.command()
+@app.command("report")
 @plain_errors
-def report(
+def write_report(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", parser=_place, metavar="PATH", help="Folder for the report; default <results>/report."),
-    ] = None,
+    out: Annotated[Path | None, _path("--out", "Folder for the report; default <results>/report.")] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.compare import report
+    from vitq.benchmarks.plan.suite import load_suite
     from vitq.benchmarks.run.results_path import check_folder
 
-    _must_exist(suite)
+    load_suite(suite)
     if out is not None:
         check_folder(out, "--out")
-    return session.report(suite, results, site, out)
+    return report(suite, results, site, out)
 
 
-@app.command()
+@app.command("gate")
 @plain_errors
-def gate(
-    baseline: Annotated[
-        Path,
-        typer.Option(
-            "--baseline", parser=_place, metavar="PATH", help="records.jsonl, or its folder, of an earlier run."
-        ),
-    ],
+def gate_results(
+    baseline: Annotated[Path, _path("--baseline", "records.jsonl, or its folder, of an earlier run.")],
     suite: SuiteArgument = "smoke",
     k: PickOption = None,
     results: ResultsOption = None,
     site: SiteOption = None,
-    tolerance: Annotated[
-        float, typer.Option(help="Accuracy difference allowed, in points, both ways.", min=0, max=100)
-    ] = 0.0,
-    stderrs: Annotated[float, typer.Option(help="Standard errors allowed on another machine.", min=0, max=100)] = 3.0,
-    slowdown: Annotated[float, typer.Option(help="Growth of a kernel's ratio to FP32 allowed.", min=1, max=1000)] = 1.1,
+    tolerance: Annotated[float, _number("Accuracy difference allowed, in points, both ways.", 0, 100)] = 0.0,
+    stderrs: Annotated[float, _number("Standard errors allowed on another machine.", 0, 100)] = 3.0,
+    slowdown: Annotated[float, _number("Growth of a kernel's ratio to FP32 allowed.", 1, 1000)] = 1.1,
     cost: Annotated[bool, typer.Option("--cost", help="Gate what a fake-quant evaluation costs, too.")] = False,
     at_least: Annotated[str | None, typer.Option("--at-least", help="Cells that must be compared: N or all.")] = None,
-    junit: Annotated[
-        Path | None, typer.Option("--junit", parser=_place, metavar="PATH", help="Write JUnit XML to this file.")
-    ] = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            "--summary",
-            parser=_place,
-            metavar="PATH",
-            help="Write Markdown here; default $GITHUB_STEP_SUMMARY.",
-        ),
-    ] = None,
+    junit: Annotated[Path | None, _path("--junit", "Write JUnit XML to this file.")] = None,
+    summary: Annotated[Path | None, _path("--summary", "Write Markdown here; default $GITHUB_STEP_SUMMARY.")] = None,
 ) -> int:
     """Compare with an earlier run: accuracy both ways, size and operations exactly, kernels by their ratio to FP32."""
     from vitq.benchmarks.gate.command import run_gate
@@ -198,16 +180,15 @@ def gate(
 
     if any(value != value for value in (tolerance, stderrs, slowdown)):
         raise BadInputError("--tolerance, --stderrs and --slowdown must be numbers, and nan is none")
-    _must_exist(suite)
-    policy = Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least))
     return run_gate(
-        suite, baseline, results=results, site=site, policy=policy, k=k, junit_file=junit, summary_file=summary
-    )
+        suite, baseline, results=results, site=site, k=k, junit_file=junit, summary_file=summary,
+        policy=Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least)),
+    )  # fmt: skip
 
 
-@app.command()
+@app.command("show")
 @plain_errors
-def show(
+def show_record(
     record: Annotated[str, typer.Argument(help="A cell id or part of it, or the start of a key.")],
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
@@ -215,26 +196,27 @@ def show(
     layers: Annotated[bool, typer.Option("--layers", help="Add the per-layer table.")] = False,
 ) -> int:
     """Show one record in full."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.show import show
 
     if not record.strip():
         raise BadInputError("the record's name is empty: give a cell id or part of it, see `vitq list cells`")
-    _must_exist(suite)
-    return session.show(record, suite, results, site, layers)
+    return show(record, suite, results, site, layers)
 
 
-@app.command()
+@app.command("clean")
 @plain_errors
-def clean(
+def clean_results(
     suite: SuiteArgument = "smoke",
     results: ResultsOption = None,
     site: SiteOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go; delete nothing.")] = False,
 ) -> int:
     """Delete artifacts, models and outcomes that no current record needs."""
-    from vitq.benchmarks.commands import session
+    from vitq.benchmarks.commands.results import folder_of
+    from vitq.benchmarks.run.clean import clean
 
-    return session.clean(suite, results, site, dry_run)
+    typer.echo(clean(folder_of(suite, results, site), dry_run))
+    return GOOD
 
 
 def main() -> None:

@@ -40,11 +40,7 @@ MIXUP = 0.4
 def untrained(name: str, task: Task) -> LoadedModel:
     """The model with weights drawn by the seed."""
     torch.manual_seed(SEED)
-    how = model_entry(name).preprocessing
-    return LoadedModel(
-        name=name, model=task.build_model(name), size=how.size, mean=how.mean, std=how.std,
-        weights_sha256=None, crop_pct=how.crop_pct, interpolation=how.interpolation,
-    )  # fmt: skip
+    return LoadedModel(name, task.build_model(name), model_entry(name).preprocessing, weights_sha256=None)
 
 
 def fit(name: str, epochs: int | None = None) -> tuple[nn.Module, Recipe, dict[str, Measured]]:

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from vitq.datasets.calibration import Calibration
 
 if TYPE_CHECKING:
-    from vitq.datasets.batches import Preprocessing
-
-Tell = Callable[[str, int, int], None]
-"""Hears of progress: phase, done, total."""
+    from vitq.datasets.preprocessing import Preprocessing
+    from vitq.subject import Progress
 
 
 @dataclass(frozen=True)
@@ -79,5 +77,5 @@ class Dataset(Protocol):
     ) -> Data:
         """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
 
-    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Tell, workers: int | None) -> list[Check]:
+    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
         """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""

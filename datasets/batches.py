@@ -6,7 +6,6 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,26 +14,10 @@ from timm.data.random_erasing import RandomErasing
 from torch import Tensor
 
 from vitq.datasets.calibration import Calibration
+from vitq.datasets.preprocessing import Preprocessing as Preprocessing
 
 Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W], normalized, and labels: class indices [B], or class weights [B, classes] where mixed."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Resize the short side to floor(size / crop_pct), crop the centre, (pixel in 0..1 - mean) / std per channel."""
-
-    size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
-
-    def normalize(self, pixels: Tensor) -> Tensor:
-        """Pixels [B, C, H, W], uint8 or 0..1, to normalized float32."""
-        scaled = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels
-        mean, std = (torch.tensor(v, dtype=torch.float32).view(1, -1, 1, 1) for v in (self.mean, self.std))
-        return scaled.sub(mean).div_(std)
 
 
 class Counted(Iterator[Batch]):

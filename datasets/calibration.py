@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import stat
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from vitq.datasets.listing import Item, is_plain
 from vitq.errors import BadInputError
+from vitq.words import describe, short, worst
 
-AUGMENTATIONS = ("none", "light", "full")
+Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(BaseModel):
     """The calibration set: `images` of them in batches of `batch`.
 
     `list`: `seeded` draws from `split` by `seed`; `attribution` takes orders 0 to images - 1 of the ATTRIBUTION.csv in
@@ -26,43 +26,43 @@ class Calibration:
     says.
     """
 
-    images: int = 32
-    batch: int = 32
-    seed: int = 0
-    list: str = "seeded"
-    split: str | None = None
-    train_batch: int = 64
-    augment: str = "light"
+    # strict: 1.0, true and "1" are not taken for the number 1
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    images: Count = 32
+    batch: Count = 32
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
+    list: str = Field(default="seeded", min_length=1)
+    split: str | None = Field(default=None, min_length=1)
+    train_batch: Count = 64
+    augment: Literal["none", "light", "full"] = "light"
+
+    @field_validator("list")
+    @classmethod
+    def _is_a_file(cls, word: str) -> str:
+        if not word.strip() or "\0" in word:
+            raise ValueError(f"{word!r} names no list: give seeded, attribution or a text file")
+        return word
+
+    @field_validator("split")
+    @classmethod
+    def _is_a_name(cls, word: str | None) -> str | None:
+        if word is not None and (word in (".", "..") or set("/\\\0\n") & set(word)):
+            raise ValueError(f"{word!r} is no name of a split, as train is one")
+        return word
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Calibration:
-        """From a suite's mapping; BadInputError for an unknown key or a value that cannot be used."""
-        known = [f.name for f in fields(cls)]
-        for key in given:
-            if key not in known:
-                near = difflib.get_close_matches(str(key), known, n=1)
-                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-                raise BadInputError(f"calibration: unknown key {key!r}; {hint}")
-        spec = cls(**given)
-        spec._check()
-        return spec
-
-    def _check(self) -> None:
-        for key in ("images", "batch", "train_batch", "seed"):
-            value, least = getattr(self, key), 0 if key == "seed" else 1
-            if not isinstance(value, int) or isinstance(value, bool) or (key != "seed" and value < least):
-                wanted = "a whole number is needed" if key == "seed" else "at least 1 image is needed"
-                raise BadInputError(f"calibration: {key} is {value!r}, but {wanted}")
-        if self.augment not in AUGMENTATIONS:
-            raise BadInputError(f"calibration: augment is {self.augment!r}; known: {', '.join(AUGMENTATIONS)}")
-        if not isinstance(self.list, str) or not self.list.strip() or "\0" in self.list:
-            raise BadInputError(f"calibration: list is {self.list!r}; give seeded, attribution or a text file")
-        if self.split is not None and not _is_name(self.split):
-            raise BadInputError(f"calibration: split is {self.split!r}; give the name of a split, as train")
-
-
-def _is_name(split: object) -> bool:
-    return isinstance(split, str) and split not in ("", ".", "..") and not set("/\\\0\n") & set(split)
+        """From a cell's mapping; BadInputError for an unknown key or a value that cannot be used."""
+        try:
+            return cls.model_validate(dict(given))
+        except ValidationError as error:
+            first = worst(error)
+            if first["type"] == "extra_forbidden":
+                raise BadInputError(f"calibration: {describe(error, cls)}") from None
+            key = str(first["loc"][0])
+            least = first.get("ctx", {}).get("ge")
+            why = first["msg"].removeprefix("Value error, ") if least is None else f"at least {least} is needed"
+            raise BadInputError(f"calibration: {key} is {short(given[key])}: {why}") from None
 
 
 def read_list(path: Path) -> list[str]:

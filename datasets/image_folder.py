@@ -10,11 +10,12 @@ import torch
 
 from vitq.datasets import imagenet
 from vitq.datasets.base import Data
-from vitq.datasets.batches import Batch, Preprocessing, seed_of, training_epoch
+from vitq.datasets.batches import Batch, seed_of, training_epoch
 from vitq.datasets.calibration import Calibration, warn_of_overlap
 from vitq.datasets.identity import validation_sha256
 from vitq.datasets.images import read_batches
 from vitq.datasets.listing import as_text
+from vitq.datasets.preprocessing import Preprocessing
 
 EVALUATION_BATCH = 64
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitq.datasets import attribution, folders
-from vitq.datasets.base import Check, Data, Tell
+from vitq.datasets.base import Check, Data
 from vitq.datasets.calibration import Calibration, enough, read_list
 from vitq.datasets.identity import identities
 from vitq.datasets.listing import Item, draw, stratified
@@ -27,7 +27,8 @@ from vitq.digests import files_sha256
 from vitq.errors import BadInputError
 
 if TYPE_CHECKING:
-    from vitq.datasets.batches import Preprocessing
+    from vitq.datasets.preprocessing import Preprocessing
+    from vitq.subject import Progress
 
 ATTRIBUTION = attribution.ATTRIBUTION
 SUBSET_SEED = 0
@@ -183,7 +184,7 @@ class ImageFolder:
 
         return open_folder(self.root(places), how, spec, limit=limit, seed=seed, workers=workers)
 
-    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Tell, workers: int | None) -> list[Check]:
+    def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
         """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""
         from vitq.datasets.verify import verify_folder
 

@@ -33,9 +33,10 @@ import torch
 from numpy.typing import NDArray
 from timm.data.transforms_factory import create_transform
 
-from vitq.datasets.batches import Batch, Preprocessing, seed_of, seeded
+from vitq.datasets.batches import Batch, seed_of, seeded
 from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode, unreadable
 from vitq.datasets.listing import Item
+from vitq.datasets.preprocessing import Preprocessing
 
 Pixels = NDArray[np.uint8]
 """One image [C, H, W]."""

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vitq.datasets import attribution, imagenet
-from vitq.datasets.base import Check, Tell
+from vitq.datasets.base import Check
 from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode
 from vitq.datasets.images import default_workers
 from vitq.datasets.listing import Item, draw
 from vitq.errors import BadInputError
+from vitq.subject import Progress
 
 SMALL = 2000
 """Up to so many images, every one is read; of more, a seeded sample."""
@@ -20,7 +21,7 @@ FULL_COUNTS = {"val": 50_000, "train": 1_281_167}
 """Images of ILSVRC-2012, all 1000 classes of them in both splits."""
 
 
-def verify_folder(dataset: str, root: Path, sample: int, tell: Tell, workers: int | None = None) -> list[Check]:
+def verify_folder(dataset: str, root: Path, sample: int, tell: Progress, workers: int | None = None) -> list[Check]:
     """Checks of an ImageNet-like folder: counts and classes of both splits, ATTRIBUTION.csv if any, readable files."""
     checks, listed = [], {}
     for split in ("val", "train"):
@@ -71,7 +72,7 @@ def _attribution(dataset: str, root: Path, items: Sequence[Item]) -> Check:
     return Check(name, not extra, f"{extra[0]} is not listed" if extra else f"all {len(rows)} files as listed")
 
 
-def _readable(name: str, root: Path, items: Sequence[Item], sample: int, tell: Tell, workers: int | None) -> Check:
+def _readable(name: str, root: Path, items: Sequence[Item], sample: int, tell: Progress, workers: int | None) -> Check:
     quiet_pillow()
     chosen = list(items) if len(items) <= SMALL else draw(items, sample, seed=0)
     bad: list[Unreadable] = []

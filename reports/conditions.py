@@ -8,6 +8,7 @@ from typing import Any
 from vitq.reports.effects import MethodOptions, defaults, recipe_of
 from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure
 from vitq.rows import Row
+from vitq.subject import WHOLE
 
 
 def paper_model(record: Row) -> str:
@@ -34,15 +35,15 @@ def row_of(figure: Figure, record: Row, options: MethodOptions) -> bool:
 def why_not_comparable(figure: Figure, run: Sequence[Row], options: MethodOptions) -> list[str]:
     """The reasons, in one order; none means that numbers may be compared.
 
-    Counts (size, operations) need nothing but the architecture. Latency is bound to its hardware. Accuracy needs the
-    figure's whole data set, the same weights and preprocessing (seen in the FP32 metric of the same run), the same
-    scope, and the figure's recipe.
+    Counts (size, operations) need nothing but the architecture, all of it quantized. Latency is bound to its hardware
+    too. Accuracy needs the figure's whole data set, the same weights and preprocessing (seen in the FP32 metric of the
+    same run), the same scope, and the figure's recipe.
     """
     if figure.counted:
-        return []
+        return _scope(run[0])
     if figure.metric in TIMED:
-        return _hardware(figure, run[0])
-    reasons = [*_data(figure, run[0]), *_recipe(figure, run[0], options)]
+        return [*_scope(run[0]), *_hardware(figure, run[0])]
+    reasons = [*_data(figure, run[0]), *_scope(run[0]), *_recipe(figure, run[0], options)]
     for record in run:
         reasons += [reason for reason in _calibration(figure, record) if reason not in reasons]
         reasons += [reason for reason in _samples_and_weights(figure, record) if reason not in reasons]
@@ -56,9 +57,12 @@ def _data(figure: Figure, record: Row) -> list[str]:
         reasons.append(f"other data: {cell.dataset}, the figure is of {figure.dataset}")
     if cell.limit is not None:
         reasons.append(f"a subset: --limit {cell.limit}")
-    if cell.scope != "model":
-        reasons.append(f"only the {cell.scope} is quantized")
     return reasons
+
+
+def _scope(record: Row) -> list[str]:
+    """A part of a model is no model: its accuracy, size, operations and times are others."""
+    return [] if record.cell.scope == WHOLE else [f"only the {record.cell.scope} is quantized"]
 
 
 def _samples_and_weights(figure: Figure, record: Row) -> list[str]:

@@ -54,7 +54,7 @@ def row_view(record: Row, fmt: Format = "plain") -> str:
         "peak memory MB": f"{record.peak_memory_mb:.0f}" if record.peak_memory_mb is not None else None,
         **{f"warning {number}": text for number, text in enumerate(record.warnings, start=1)},
         **{f"file {name}": path for name, path in sorted(record.files.items())},
-        **{f"detail {name}": _short(value) for name, value in sorted(record.details.items())},
+        **{f"detail {name}": _short(value) for name, value in sorted(_details(record).items())},
         **_decided_by(record),
         **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
     }
@@ -111,6 +111,10 @@ def _counts(record: Row) -> dict[str, str]:
         counts |= {"MACs": f"{ops.macs:,}", "BitOPs": f"{ops.bitops:,}", "OPs": f"{ops.ops:,.0f}"}
         counts |= {f"operations by {name}": f"{value:.4g}" for name, value in sorted(ops.conventions.items())}
     return counts
+
+
+def _details(record: Row) -> dict[str, Any]:
+    return record.details.model_dump(mode="json", exclude_unset=True) if record.details is not None else {}
 
 
 def _short(value: Any, width: int = 160) -> str:

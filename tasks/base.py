@@ -1,41 +1,44 @@
-"""What a task offers the harness. A task knows models and data; it knows no method."""
+"""What a task offers the harness: models with their weights, data, a metric, and the subject that a method gets.
+
+A task knows models and data; it knows no method. It alone looks inside a batch or an output.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from vitq.datasets.base import Data
+from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError
+from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
 
-__all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Progress", "Task"]
+__all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Preprocessing", "Progress", "Task"]
 
 
 @dataclass(frozen=True)
 class LoadedModel:
     """An FP model in eval mode with what belongs to its weights.
 
-    `size` [C, H, W], `mean`, `std`, `crop_pct` and `interpolation` are the preprocessing its paper used; `expected`
-    holds, by data set, the metrics it should reach in FP32 on all of the validation data (percent), where a source
-    gives them; `weights_sha256` is of the weights file, or of the parameters where the hub gave them.
+    `preprocessing` is what its paper used; `expected` holds, by data set, the metrics it should reach in FP32 on all of
+    the validation data (percent), where a source gives them; `weights_sha256` is of the weights file, or of the
+    parameters where the hub gave them.
     """
 
     name: str
     model: nn.Module
-    size: tuple[int, int, int]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    preprocessing: Preprocessing
     weights_sha256: str | None
-    expected: dict[str, dict[str, float]] = field(default_factory=dict)
-    crop_pct: float = 0.875
-    interpolation: str = "bicubic"
+    expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,14 @@ class Measured:
     outcomes: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
 
 
-class Progress(Protocol):
-    """Called as `progress(phase, done, total)`; `total` 0 means unknown."""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Tell where a phase is."""
-
-
 class Task(Protocol):
     """One task; `version` changes when its metrics change for the same model."""
 
     name: str
     version: int
-    metrics: tuple[str, ...]
 
     def build_model(self, name: str) -> nn.Module:
-        """The architecture without weights (random values); for accounting. BadInputError for an unknown name."""
+        """The architecture without weights (random values), in eval mode. BadInputError for an unknown name."""
 
     def build_entry(self, entry: ModelEntry) -> nn.Module:
         """The architecture that an entry describes, with random values, in eval mode; a saved model is put into it."""
@@ -82,24 +77,31 @@ class Task(Protocol):
         *,
         limit: int | None,
         seed: int,
-        calibration: dict[str, Any],
+        calibration: Mapping[str, Any],
     ) -> Data:
         """Open a data set; BadInputError when the folder is missing, unsorted by class or unreadable."""
 
-    def forward(self, model: nn.Module, batch: Any) -> Tensor:
+    def subject(
+        self,
+        loaded: LoadedModel,
+        data: Data,
+        *,
+        scope: str = WHOLE,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        artifacts: Path = Path(),
+        progress: Progress = silent,
+    ) -> Subject:
+        """What a method is given: a copy of the model with `data` and the functions that look inside its batches."""
+
+    def forward(self, model: nn.Module, batch: Batch) -> Output:
         """Run a model on a batch, on the device of the model's parameters."""
 
-    def loss(self, output: Any, batch: Any) -> Tensor:
-        """Supervised loss, averaged over the batch."""
+    def digest(self, output: Output) -> str:
+        """sha256 of an output's bytes: two outputs that agree in it agree bit for bit."""
 
-    def distance(self, left: Any, right: Any) -> Tensor:
-        """Mean absolute difference of two outputs."""
-
-    def distill(self, student: Any, teacher: Any) -> Tensor:
-        """Distillation loss of a student against a teacher."""
-
-    def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Any:
-        """A batch of these images [B, C, H, W] (normalized space) with random labels drawn from the generator."""
+    def example(self, preprocessing: Preprocessing, n: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+        """A batch of `n` samples for counting, tracing and timing; on `meta` nothing is drawn."""
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""

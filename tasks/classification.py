@@ -5,9 +5,10 @@ A batch is a pair: images [B, C, H, W], normalized, and labels, class indices [B
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -22,11 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitq.datasets import registry as datasets
-from vitq.datasets.batches import Batch, Preprocessing
+from vitq.datasets.batches import Batch
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.identity import check_limit
+from vitq.datasets.preprocessing import Preprocessing
+from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, weight_files, weights
-from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress
+from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
 from vitq.tasks.names import TASK_VERSIONS, ModelEntry, dataset_names, model_entry, unknown
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -40,7 +43,6 @@ class Classification:
 
     name = "classification"
     version = TASK_VERSIONS["classification"]
-    metrics: tuple[str, ...] = ("top1", "top5")
 
     def build_model(self, name: str) -> nn.Module:
         """The architecture with random weights, in eval mode; BadInputError for an unknown name."""
@@ -62,11 +64,7 @@ class Classification:
             model, digest = _from_hub(entry)
         else:
             raise weight_files.missing(entry, places)
-        how = entry.preprocessing
-        return LoadedModel(
-            name=name, model=model, size=how.size, mean=how.mean, std=how.std, weights_sha256=digest,
-            expected=entry.expected, crop_pct=how.crop_pct, interpolation=how.interpolation,
-        )  # fmt: skip
+        return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def _from_file(self, entry: ModelEntry, path: Path) -> tuple[nn.Module, str]:
         model = self.build_model(entry.name)
@@ -81,7 +79,7 @@ class Classification:
         *,
         limit: int | None,
         seed: int,
-        calibration: dict[str, Any],
+        calibration: Mapping[str, Any],
     ) -> Data:
         """The data set as this model wants it; `seed` shuffles and augments training."""
         if dataset not in dataset_names(self.name):
@@ -89,7 +87,40 @@ class Classification:
         check_limit(limit)
         spec = Calibration.parse(calibration)
         return datasets.load(dataset).open(
-            _preprocessing(loaded), spec, places.datasets, limit=limit, seed=seed, workers=places.workers
+            loaded.preprocessing, spec, places.datasets, limit=limit, seed=seed, workers=places.workers
+        )
+
+    def subject(
+        self,
+        loaded: LoadedModel,
+        data: Data,
+        *,
+        scope: str = WHOLE,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        artifacts: Path = Path(),
+        progress: Progress = silent,
+    ) -> Subject:
+        """A copy of the model, with the data and these functions."""
+        return Subject(
+            model=copy.deepcopy(loaded.model),
+            forward=self.forward,
+            calibration=data.calibration,
+            example=lambda: self.example(loaded.preprocessing, 1, device, seed),
+            loss=self.loss,
+            distance=self.distance,
+            distill=self.distill,
+            digest=self.digest,
+            synthesize=lambda images, generator: self.synthesize(images, generator, loaded),
+            input=loaded.preprocessing.input,
+            scope=scope,
+            look=data.calibration,
+            training=data.training,
+            validate=lambda model: {name: m.value for name, m in self.evaluate(model, data, progress).items()},
+            seed=seed,
+            device=torch.device(device),
+            artifacts=artifacts,
+            progress=progress,
         )
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -112,11 +143,11 @@ class Classification:
         """sha256 of the logits' bytes as float32."""
         return hashlib.sha256(output.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
-    def example(self, entry: ModelEntry, n: int, device: str = "cpu", seed: int = 0) -> Batch:
-        """`n` images of noise of the entry's input shape on a device, labels 0; on `meta` nothing is drawn."""
-        size = entry.preprocessing.size
+    def example(self, preprocessing: Preprocessing, n: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+        """`n` images of noise of the model's input shape on a device, labels 0; on `meta` nothing is drawn."""
+        size = preprocessing.size
         labels = torch.zeros(n, dtype=torch.long, device=device)
-        if device == "meta":
+        if torch.device(device).type == "meta":
             return torch.empty(n, *size, device=device), labels
         return torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device), labels
 
@@ -176,10 +207,6 @@ def _from_hub(entry: ModelEntry) -> tuple[nn.Module, str]:
     digest = weights.tensors_sha256(model)
     hub_pins.pin(entry, digest)
     return model, digest
-
-
-def _preprocessing(loaded: LoadedModel) -> Preprocessing:
-    return Preprocessing(loaded.size, loaded.mean, loaded.std, loaded.crop_pct, loaded.interpolation)
 
 
 TASK = Classification()

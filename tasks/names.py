@@ -11,6 +11,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError
 
 TASKS = {"classification": "vitq.tasks.classification"}
@@ -23,16 +24,6 @@ DATASETS = {"digits": "classification", "imagenet-1k": "classification", "imagen
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Preprocessing(_Strict):
-    """Resize the short side to floor(size / crop_pct), crop the centre, (pixel in 0..1 - mean) / std."""
-
-    size: tuple[int, int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    crop_pct: float
-    interpolation: Literal["bilinear", "bicubic"]
 
 
 class Build(_Strict):

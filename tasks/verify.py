@@ -1,4 +1,4 @@
-"""What `vitq verify` asks of classification: the data set, each model's weights, and its FP32 accuracy."""
+"""What `vitq verify` checks of a data set and its models: images, weights, and the accuracy in FP32."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 
 from vitq.datasets import registry as datasets
 from vitq.datasets.base import Check
-from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Progress, Task
+from vitq.subject import Progress
+from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Task
 
 __all__ = ["Check", "verify_classification"]
 
@@ -63,7 +64,7 @@ def _accuracy(
         measured = task.evaluate(loaded.model, data, progress)["top1"]
     except BadInputError as error:
         return Check(name, False, str(error))
-    return judge(name, measured, loaded.expected.get(dataset, {}).get("top1"), int(loaded.model.num_classes))  # type: ignore[arg-type]
+    return accuracy_check(name, measured, loaded.expected.get(dataset, {}).get("top1"), int(loaded.model.num_classes))  # type: ignore[arg-type]
 
 
 def _read_once(data: Data) -> None:
@@ -73,7 +74,7 @@ def _read_once(data: Data) -> None:
         next(data.training(0))
 
 
-def judge(name: str, measured: Measured, expected: float | None, classes: int) -> Check:
+def accuracy_check(name: str, measured: Measured, expected: float | None, classes: int) -> Check:
     """Hold a measured accuracy against the expected one, or against chance where none is known (percent)."""
     reference = 100 / classes if expected is None else expected
     error = math.sqrt(reference * (100 - reference) / measured.n)

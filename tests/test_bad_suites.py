@@ -86,7 +86,7 @@ def test_the_suite_itself_is_good() -> None:
         ("name: tiny", "name: tiny\n? [a]\n: b", 2, "not YAML"),
         ("name: tiny", "&a name: *b", 1, "alias"),
         ("tasks:\n", "tasks: &t\n  - *t\n", 2, "contains itself"),
-        ("dataset: digits", "dataset: none", 3, "accounting"),
+        ("dataset: digits", "dataset: none", 3, "measure: [counts]"),
         ("{iterations: 5}", "{iterations: 5.0}", 9, "whole number"),
         ("{iterations: 5}", "{iterations: true}", 9, "whole number"),
         ("{iterations: 5}", "{iterations: '5'}", 9, "whole number"),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from vitq.benchmarks.gate.place import moved
+from vitq.benchmarks.gate.origin import moved
 from vitq.benchmarks.gate.policy import GateRow, Policy
 from vitq.benchmarks.gate.spread import Spread
 from vitq.paired import Paired, pair, side

@@ -63,7 +63,7 @@ def _is_wanted(record: Record, latency: bool) -> bool:
 def _stripped(record: Record) -> Record:
     fields = {name: getattr(record, name) for name in _FIELDS}
     error = None if record.status == "done" else f"{record.status} when the baseline was made"
-    where = _place(record.provenance, processor=record.kind == "latency")
+    where = _origin(record.provenance, processor=record.kind == "latency")
     return Record(**fields, error=error, provenance=where)
 
 
@@ -71,11 +71,11 @@ def _stripped_asking(asked: Asked, records: dict[Kind, Record]) -> Asked:
     keys = {kind: record.key for kind, record in records.items()}
     return Asked(
         cell=asked.cell, keys=keys, fp32_key=asked.fp32_key, paper_name=asked.paper_name,
-        provenance=_place(asked.provenance, processor=False),
+        provenance=_origin(asked.provenance, processor=False),
     )  # fmt: skip
 
 
-def _place(provenance: Provenance, *, processor: bool) -> Provenance:
+def _origin(provenance: Provenance, *, processor: bool) -> Provenance:
     """Without the command; names of processors count for latency alone."""
     return provenance.model_copy(
         update={

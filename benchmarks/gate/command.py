@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vitq.benchmarks.commands.results import results_folder
 from vitq.benchmarks.gate.junit import junit
 from vitq.benchmarks.gate.matching import gate, read_baseline
 from vitq.benchmarks.gate.policy import Policy
 from vitq.benchmarks.gate.result import GateResult
 from vitq.benchmarks.gate.spread import read_spread
 from vitq.benchmarks.gate.summary import job_summary
-from vitq.benchmarks.plan.cells import picker
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import load_suite
 from vitq.benchmarks.run.store import read_rows
@@ -37,7 +38,7 @@ def run_gate(
     Raises BadInputError for a suite, a baseline, results or outcomes that cannot be read or a file not to be written.
     """
     suite = load_suite(suite_name)
-    folder = results or load_site(site).results / suite.name
+    folder = results or results_folder(suite, load_site(site), None)
     before = read_baseline(baseline)
     spread = read_spread(baseline, before)
     result = gate(_picked(before, k), _picked(read_rows(folder), k), policy, spread)

@@ -22,7 +22,7 @@ from vitq.benchmarks.gate.matching import read_baseline
 from vitq.benchmarks.gate.perturb import PERTURBATIONS, Run, measured_spread, perturbed_runs
 from vitq.benchmarks.gate.policy import Policy
 from vitq.benchmarks.gate.spread import FILE, Spread
-from vitq.benchmarks.plan.cells import picker
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite
 from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError

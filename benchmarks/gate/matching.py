@@ -13,7 +13,7 @@ from pathlib import Path
 
 from vitq.benchmarks.gate.accuracy import judge_accuracy
 from vitq.benchmarks.gate.counts import judge_counts
-from vitq.benchmarks.gate.place import describe_changes, describe_places, identity_changes, other_inputs
+from vitq.benchmarks.gate.origin import describe_changes, describe_origins, identity_changes, other_inputs
 from vitq.benchmarks.gate.policy import UNJUDGED, GateRow, Policy
 from vitq.benchmarks.gate.result import GateResult, Samples
 from vitq.benchmarks.gate.speed import evaluation_costs, judge_speed
@@ -62,7 +62,7 @@ def gate(
         cells=len(before),
         samples=_samples(pairs),
         changes=[
-            *describe_places((left.provenance, right.provenance) for left, right in pairs),
+            *describe_origins((left.provenance, right.provenance) for left, right in pairs),
             *describe_changes(identity_changes(*rows) for rows in pairs),
         ],
         costs=evaluation_costs(pairs),

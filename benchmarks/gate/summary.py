@@ -12,8 +12,8 @@ _MOST_ROWS = 1000
 
 def job_summary(result: GateResult, suite: str) -> str:
     """A heading with the verdict, the table of what differs, and the lines below it."""
-    mark = "passed" if result.exit_code == GOOD else "failed"
-    blocks = [f"## vitq gate {markdown(suite)}: {mark}", markdown(result.summary)]
+    ended = "passed" if result.exit_code == GOOD else "failed"
+    blocks = [f"## vitq gate {markdown(suite)}: {ended}", markdown(result.summary)]
     if result.shown:
         blocks.append(_table(result.shown[:_MOST_ROWS]))
     if len(result.shown) > _MOST_ROWS:

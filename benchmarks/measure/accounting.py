@@ -15,12 +15,13 @@ from typing import NamedTuple
 from torch import nn
 
 from vitq.benchmarks.measure import conventions
-from vitq.benchmarks.measure.macs import Forward, call, count_macs, explicit_copy
+from vitq.benchmarks.measure.macs import Forward, count_macs, explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.layers import HasOperands
 from vitq.record import Operations, Size
+from vitq.subject import Batch
 
 FP = (32.0, 32.0)
 
@@ -45,21 +46,15 @@ class Account(NamedTuple):
     layers: list[LayerRow]
 
 
-def account(
-    fp_model: nn.Module,
-    quantized_model: nn.Module,
-    size: tuple[int, int, int],
-    bits: Bits,
-    forward: Forward = call,
-) -> Account:
+def account(fp_model: nn.Module, quantized_model: nn.Module, sample: Batch, bits: Bits, forward: Forward) -> Account:
     """Count a quantized model against the FP model it came from; neither is changed, both may be on the meta device.
 
-    MACs are those of the FP model's explicit form on one image [C, H, W]. The width of each product's operands is what
-    the quantized model's module of the same path says. ValueError when widths are declared where the FP model has no
-    product, since they would be lost in silence.
+    MACs are those of the FP model's explicit form in `forward` on `sample`, a batch of one sample on the meta device.
+    The width of each product's operands is what the quantized model's module of the same path says. ValueError when
+    widths are declared where the FP model has no product, since they would be lost in silence.
     """
     explicit = explicit_copy(fp_model)
-    macs = count_macs(explicit, size, forward)
+    macs = count_macs(explicit, sample, forward)
     widths = operand_widths(explicit, quantized_model, macs)
     products = [
         conventions.Product(path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)))

@@ -1,29 +1,48 @@
-"""The state of one cell while it is measured: what its measurements share, loaded once and only when asked for."""
+"""What the measurements of one cell share: its method, FP model, data and quantized model, loaded when asked for."""
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import nn
+from typing_extensions import TypedDict, Unpack
 
-from vitq.benchmarks.run.messages import Order, Tell
+from vitq.benchmarks.run.messages import Link, Order
+from vitq.details import Details
+from vitq.errors import BadInputError
 from vitq.methods.base import Method
 from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
 from vitq.methods.registry import load as load_method
 from vitq.methods.toolkit import devices
 from vitq.options import make_options
-from vitq.record import Kind, Provenance, Record, key_of
+from vitq.record import (
+    Calibrated,
+    Identity,
+    Kind,
+    LatencyRow,
+    Metric,
+    ModelFile,
+    Operations,
+    Provenance,
+    Record,
+    Size,
+    Status,
+    key_of,
+)
+from vitq.saved import load_quantized
+from vitq.subject import Batch, Output
 from vitq.tasks.base import Data, LoadedModel, Task
+from vitq.tasks.names import ModelEntry, model_entry
 from vitq.tasks.registry import load as load_task
 
 
@@ -32,9 +51,29 @@ class Notes:
     """What is gathered for a record, kept when a measurement fails half-way."""
 
     seconds: dict[str, float] = field(default_factory=dict)
-    details: dict[str, Any] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+
+
+class Found(TypedDict, total=False):
+    """What a measurement found, by the fields of its record."""
+
+    metrics: dict[str, Metric]
+    outcomes: str | None
+    output_sha256: str
+    size: Size
+    operations: Operations
+    latency: list[LatencyRow]
+    model_file: ModelFile
+    calibrated: Calibrated | None
+    details: Details
+
+
+class Restored(NamedTuple):
+    """A quantized model as its file has it, and how it computes."""
+
+    model: nn.Module
+    exec: str
 
 
 @dataclass
@@ -42,7 +81,7 @@ class Bench:
     """One cell's order and what its measurements share; `notes` are those of the measurement that is under way."""
 
     order: Order
-    tell: Tell
+    link: Link
     notes: Notes = field(default_factory=Notes)
 
     @cached_property
@@ -71,6 +110,16 @@ class Bench:
         return Bits.parse(self.order.cell.bits)
 
     @cached_property
+    def entry(self) -> ModelEntry:
+        """What is known of the cell's model."""
+        return model_entry(self.order.cell.model)
+
+    @property
+    def counted_on_model(self) -> bool:
+        """Whether size and operations are those of the quantized model itself, whose widths depend on data."""
+        return self.card.widths_depend_on_data and "model" in self.order.identities.own
+
+    @cached_property
     def device(self) -> torch.device:
         """Where the cell computes."""
         return torch.device(self.order.device)
@@ -92,6 +141,31 @@ class Bench:
             calibration=cell.calibration,
         )  # fmt: skip
 
+    @cached_property
+    def quantized(self) -> Restored:
+        """The quantized model from its file, on the device in eval mode; BadInputError where there is none to be read.
+
+        What reading it says and costs belongs to no measurement.
+        """
+        kept, self.notes = self.notes, Notes()
+        try:
+            with self.phase("restore"):
+                loaded = load_quantized(self.order.model_path, self.order.device)
+        finally:
+            self.notes = kept
+        return Restored(loaded.model.eval(), loaded.exec)
+
+    def has_model(self) -> bool:
+        """Whether an earlier run left a quantized model that can be read."""
+        try:
+            return self.order.model_path.is_file() and bool(self.quantized)
+        except BadInputError:
+            return False
+
+    def forward(self, model: nn.Module) -> Callable[[Batch], Output]:
+        """The task's forward pass of a model."""
+        return lambda batch: self.task.forward(model, batch)
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time a phase, the device waited for, and tell the driver.
@@ -99,7 +173,7 @@ class Bench:
         Each phase is seeded by itself, so that none depends on another's draws, nor on what the store answered.
         """
         torch.manual_seed(self.order.cell.seed)
-        self.tell.phase(name, 0, 0)
+        self.link.phase(name, 0, 0)
         devices.synchronize(self.device)
         start = time.perf_counter()
         try:
@@ -108,23 +182,34 @@ class Bench:
             devices.synchronize(self.device)
             self.notes.seconds[name] = round(time.perf_counter() - start, 4)
 
-    def record(self, kind: Kind, **fields: Any) -> Record:
+    def record(
+        self,
+        kind: Kind,
+        status: Status = "done",
+        *,
+        identity: Identity | None = None,
+        error: str | None = None,
+        traceback: str | None = None,
+        **found: Unpack[Found],
+    ) -> Record:
         """A record of this cell with the notes taken; the notes start anew."""
         notes, self.notes = self.notes, Notes()
-        identity = fields.pop("identity", None) or self.order.identities.own[kind]
+        identity = identity or self.order.identities.own[kind]
         return Record(
             kind=kind,
             key=key_of(identity),
             identity=identity,
-            cell=fields.pop("cell", self.order.cell),
-            fidelity=fields.pop("fidelity", self.card.fidelity),
+            cell=self.order.cell,
+            status=status,
+            fidelity=self.card.fidelity,
             seconds=notes.seconds,
-            details=json.loads(json.dumps(notes.details, default=float)),
             files=notes.files,
             warnings=list(dict.fromkeys(notes.warnings)),
             peak_memory_mb=devices.peak_memory_mb(self.device),
             provenance=self.provenance(),
-            **fields,
+            error=error,
+            traceback=traceback,
+            **found,
         )
 
     def provenance(self) -> Provenance:

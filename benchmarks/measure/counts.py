@@ -7,28 +7,31 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterator
 
 import torch
 from torch import nn
 
-from vitq.benchmarks.measure.accounting import Account, account
+from vitq.benchmarks.measure.accounting import account
 from vitq.benchmarks.measure.bench import Bench
 from vitq.record import Record
-from vitq.tasks.names import model_entry
+from vitq.subject import part_of, put_part
 
 
-def count(bench: Bench, quantized: nn.Module | None = None) -> Record:
-    """The counts' record; `quantized` is needed, and used, only where the card says that widths depend on data."""
+def measure(bench: Bench) -> Iterator[Record]:
+    """The counts' record, of the task's forward pass on one sample."""
+    made = bench.quantized.model if bench.counted_on_model else None
     with bench.phase("account"), torch.device("meta"):
         model = bench.task.build_model(bench.order.cell.model).eval()
-        if quantized is None or not bench.card.widths_depend_on_data:
-            quantized = bench.method.prepare(copy.deepcopy(model), bench.bits, bench.options)
-        found = counted(bench, model, quantized)
+        quantized = _prepared(bench, model) if made is None else made
+        sample = bench.task.example(bench.entry.preprocessing, 1, "meta")
+        found = account(model, quantized, sample, bench.bits, bench.task.forward)
     rows = json.dumps([row._asdict() for row in found.layers]).encode()
     bench.keep("layers", bench.order.artifacts / "layers.json", rows)
-    return bench.record("counts", status="done", size=found.size, operations=found.operations)
+    yield bench.record("counts", size=found.size, operations=found.operations)
 
 
-def counted(bench: Bench, model: nn.Module, quantized: nn.Module) -> Account:
-    """Size and operations of a quantized model against the FP architecture it came from."""
-    return account(model, quantized, model_entry(bench.order.cell.model).preprocessing.size, bench.bits)
+def _prepared(bench: Bench, model: nn.Module) -> nn.Module:
+    """A copy of the architecture with the method's layers in the part that is quantized."""
+    copied, scope = copy.deepcopy(model), bench.order.cell.scope
+    return put_part(copied, scope, bench.method.prepare(part_of(copied, scope), bench.bits, bench.options))

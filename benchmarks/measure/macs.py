@@ -7,16 +7,17 @@ normalizations, softmax and sums are not.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitq.methods.architectures.explicit import make_explicit
+from vitq.subject import Batch, Output
 
-Forward = Callable[[nn.Module, Tensor], Any]
+Forward = Callable[[nn.Module, Batch], Output]
 
 
 def meta_copy(model: nn.Module) -> nn.Module:
@@ -35,31 +36,35 @@ def explicit_copy(model: nn.Module) -> nn.Module:
     return make_explicit(meta_copy(model)).eval()
 
 
-def call(model: nn.Module, images: Tensor) -> Any:
-    """The forward pass of a model that takes a tensor [B, C, H, W]."""
-    return model(images)
+def count_macs(model: nn.Module, sample: Batch, forward: Forward) -> dict[str, int]:
+    """MACs of one sample by the path of the module that multiplies, in the order of the module tree.
 
-
-def count_macs(model: nn.Module, size: tuple[int, int, int], forward: Forward = call) -> dict[str, int]:
-    """MACs of one image [C, H, W] by the path of the module that multiplies, in the order of the module tree.
-
-    The model is counted as it is: give `explicit_copy(model)` to see the two attention products apart, under their own
-    paths. Products that no module of their own computes are listed under the module that computes them, so the sum is
-    always everything. `forward` runs models that do not take a tensor [1, C, H, W].
+    `sample` is a batch of one sample on the meta device, `forward` the task's forward pass. The model is counted as it
+    is: give `explicit_copy(model)` to see the two attention products apart, under their own paths. Products that no
+    module of their own computes are listed under the module that computes them, so the sum is always everything; a
+    module that is called several times is counted as often.
     """
     meta = meta_copy(model).eval()
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        forward(meta, torch.empty(1, *size, device="meta"))
-    # The counter adds a product to every module around it, under "Class.path"; what its children do not explain is
-    # the module's own.
+        forward(meta, sample)
+    # The counter adds a product to every module around it that was called, under "Class.path"; what the modules called
+    # inside it do not explain is the module's own.
     counted = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
     root, own = type(meta).__name__, {}
     for path, module in meta.named_modules():
         prefix = f"{root}.{path}" if path else root
-        children = sum(counted.get(f"{prefix}.{name}", 0) for name, _ in module.named_children())
-        flops = counted.get(prefix, 0) - children
+        flops = counted.get(prefix, 0) - (_inside(module, prefix, counted) if prefix in counted else 0)
         if flops:
             own[path] = flops // 2
     if sum(own.values()) * 2 != counter.get_total_flops():
         raise ValueError(f"the products of {root} cannot be told apart by module: a module is shared under two paths")
     return own
+
+
+def _inside(module: nn.Module, prefix: str, counted: Mapping[str, int]) -> int:
+    """What the nearest modules inside account for; one that only lends its functions or its children was not called."""
+    total = 0
+    for name, child in module.named_children():
+        path = f"{prefix}.{name}"
+        total += counted[path] if path in counted else _inside(child, path, counted)
+    return total

@@ -1,18 +1,16 @@
-"""Cells: the product of a suite and their ids."""
+"""Cells: the product of a suite's methods, tasks, models, bits and seeds, each named by what is asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vitq.benchmarks.plan.picking import picker
-from vitq.benchmarks.plan.suite import MethodEntry, Suite, TaskEntry
+from vitq.benchmarks.plan.suite import NO_DATA, MethodEntry, Suite, TaskEntry
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import Card, all_cards
 from vitq.record import CellKey
-
-__all__ = ["Refusal", "expand", "limited", "picker"]
+from vitq.subject import WHOLE
 
 
 @dataclass(frozen=True)
@@ -45,31 +43,40 @@ def expand(suite: Suite) -> tuple[list[CellKey], list[Refusal]]:
 
 
 def _rows(suite: Suite) -> Iterator[tuple[MethodEntry, TaskEntry, str]]:
+    """Entries of a method, a task and a model; FP32 is one whatever else is quantized of the model."""
+    seen: set[tuple[object, ...]] = set()
     for task in suite.tasks:
         for model in task.models:
-            for entry in suite.methods:
-                if entry.models is None or model in entry.models:
+            for number, entry in enumerate(suite.methods):
+                scope = _scope(entry.method, task.scope)
+                row = (number, task.task, task.dataset, task.limit, model)
+                if (entry.models is None or model in entry.models) and not (scope != task.scope and row in seen):
+                    seen.add(row)
                     yield entry, task, model
 
 
 def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: str, seed: int, card: Card) -> CellKey:
-    named = entry.method + (f"[{entry.variant}]" if entry.variant else "")
-    defaults = {h.name: h.default for h in card.hyperparameters}
-    accounting = suite.mode == "accounting"
-    dataset, limit = ("none", None) if accounting else (task.dataset, task.limit)
+    on_data = task.dataset != NO_DATA
     cell = CellKey(
-        id=f"{named}/{task.task}/{dataset}/{model}/{bits}/seed{seed}",
+        id="",
         method=entry.method,
         variant=entry.variant,
-        options={**defaults, **entry.options},
+        options={**{h.name: h.default for h in card.hyperparameters}, **entry.options},
         task=task.task,
-        dataset=dataset,
+        dataset=task.dataset,
         model=model,
         bits=bits,
         seed=seed,
-        calibration={} if accounting else (entry.calibration or suite.calibration).model_dump(),
+        scope=_scope(entry.method, task.scope),
+        limit=task.limit if on_data else None,
+        calibration=(entry.calibration or suite.calibration).model_dump() if on_data else {},
     )
-    return cell if limit is None else limited(cell, limit)
+    return cell.asked()
+
+
+def _scope(method: str, scope: str) -> str:
+    """The scope of a method's cells: FP32 quantizes nothing, so that it is one for every scope."""
+    return WHOLE if method == "fp32" else scope
 
 
 def _no_twins(cells: list[CellKey], suite: str) -> None:
@@ -81,7 +88,10 @@ def _no_twins(cells: list[CellKey], suite: str) -> None:
 
 
 def limited(cell: CellKey, limit: int) -> CellKey:
-    """The same cell on a subset, which is another cell: its id says so."""
-    if cell.limit is not None:
-        cell = cell.model_copy(update={"id": cell.id.removesuffix(f"/limit{cell.limit}")})
-    return cell.model_copy(update={"limit": limit, "id": f"{cell.id}/limit{limit}"})
+    """The same cell on a subset, which is another cell: its id says so. One without data stays as it is."""
+    return cell if cell.dataset == NO_DATA else cell.asked(limit=limit)
+
+
+def scoped(cell: CellKey, scope: str) -> CellKey:
+    """The same cell with another part of the model quantized, which is another cell: its id says so."""
+    return cell.asked(scope=_scope(cell.method, scope))

@@ -43,18 +43,18 @@ def reached(roots: Iterable[str]) -> set[str]:
 
 
 @cache
-def _place(name: str) -> Path | None:
+def _file(name: str) -> Path | None:
     """File of a module; None where there is none. Only the top of vitq and its rooms are found by import machinery.
 
     Their initializers hold nothing; deeper ones may import torch, and finding a module would run its parents.
     """
     parent, _, leaf = name.rpartition(".")
     if name.count(".") < 2:
-        if parent and _place(parent) is None:
+        if parent and _file(parent) is None:
             return None
         spec = find_spec(name)
         return None if spec is None or spec.origin is None else Path(spec.origin)
-    above = _place(parent)
+    above = _file(parent)
     if above is None or above.name != _INIT:
         return None
     return next((p for p in (above.parent / f"{leaf}.py", above.parent / leaf / _INIT) if p.is_file()), None)
@@ -62,10 +62,10 @@ def _place(name: str) -> Path | None:
 
 def _source(name: str) -> Path:
     """File of a module; ModuleNotFoundError where there is none."""
-    place = _place(name)
-    if place is None:
+    file = _file(name)
+    if file is None:
         raise ModuleNotFoundError(f"no module is called {name}")
-    return place
+    return file
 
 
 @cache
@@ -113,7 +113,7 @@ def _base(node: ast.ImportFrom, package: str) -> str:
 
 def _known(name: str) -> bool:
     """Whether this is a module of vitq."""
-    return name.partition(".")[0] == _ROOT and _place(name) is not None
+    return name.partition(".")[0] == _ROOT and _file(name) is not None
 
 
 @cache

@@ -24,30 +24,31 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from vitq.benchmarks.plan.code_identity import code_sha256
-from vitq.benchmarks.plan.suite import Latency
+from vitq.benchmarks.plan.suite import NO_DATA, Latency, Measurement
 from vitq.benchmarks.run.provenance import machine_id
 from vitq.datasets import registry as datasets
 from vitq.datasets.identity import data_identity
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
-from vitq.methods.cards import Card, all_cards
+from vitq.methods.cards import all_cards
 from vitq.record import CellKey, Identity, Kind, key_of
+from vitq.subject import WHOLE
 from vitq.tasks.names import TASKS, ModelEntry, model_entry
 from vitq.tasks.places import Places
 from vitq.tasks.weight_files import weights_identity
 
 _MEASURE = "vitq.benchmarks.measure"
-_COUNTING = ("vitq.benchmarks.measure.accounting", f"{_MEASURE}.counts")
+MEASUREMENTS: tuple[Measurement, ...] = ("accuracy", "counts", "latency")
 ARITHMETIC = "float32 without TF32, deterministic kernels"
 """What `methods.devices.make_deterministic` sets for every cell; records hold the settings one by one."""
-FP32 = {"method": "fp32", "variant": "", "options": {}, "bits": "FP32", "seed": 0, "calibration": {}, "scope": "model"}
+FP32 = {"method": "fp32", "variant": "", "options": {}, "bits": "FP32", "seed": 0, "calibration": {}, "scope": WHOLE}
 """The cell whose accuracy every other is compared with."""
 
 
@@ -73,7 +74,8 @@ class Identities:
 class Surroundings:
     """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads.
 
-    Without `fetch`, weights that only the hub has and that were never read are named instead of fetched.
+    `measure` names the measurements to make. Without `fetch`, weights that only the hub has and that were never read
+    are named instead of fetched.
     """
 
     places: Places
@@ -81,16 +83,27 @@ class Surroundings:
     latency: Latency | None
     latency_threads: int
     fetch: bool = True
+    measure: tuple[Measurement, ...] = MEASUREMENTS
 
 
 def identify(cell: CellKey, around: Surroundings) -> Identities:
-    """All measurements of a cell on data; BadInputError where weights, a data set or a list is missing."""
-    model = _model(cell, around)
-    accuracy = _accuracy(cell, model, around)
-    own: dict[Kind, Identity] = {"model": model, "accuracy": accuracy, "counts": _counts(cell, model)}
-    if around.latency is not None:
-        own["latency"] = _latency(model, around.latency, around)
-    return Identities(own, _accuracy(cell, _model(cell.model_copy(update=FP32), around), around))
+    """The measurements of a cell; BadInputError where weights, a data set or a list is missing."""
+    if cell.dataset == NO_DATA:
+        return identify_counts(cell)
+    counted_on_model = "counts" in around.measure and all_cards()[cell.method].widths_depend_on_data
+    timed = around.latency if "latency" in around.measure else None
+    if around.measure == ("counts",) and not counted_on_model:
+        return identify_counts(cell)
+    model, fp32 = _model(cell, around), None
+    own: dict[Kind, Identity] = {"model": model}
+    if "accuracy" in around.measure:
+        own["accuracy"] = _accuracy(cell, model, around)
+        fp32 = _accuracy(cell, _model(cell.asked(**FP32), around), around)
+    if "counts" in around.measure:
+        own["counts"] = _counts(cell, model)
+    if timed is not None:
+        own["latency"] = _latency(model, timed, around)
+    return Identities(own, fp32)
 
 
 def identify_counts(cell: CellKey) -> Identities:
@@ -105,12 +118,12 @@ def _model(cell: CellKey, around: Surroundings) -> Identity:
     return {
         **_asked(cell),
         **_architecture(entry),
-        "preprocessing": _text(entry.preprocessing.model_dump()),
+        "preprocessing": _text(asdict(entry.preprocessing)),
         "weights": weights_of(cell.model, around.places, around.fetch),
         **{what: data.get(what, "not read") for what in ("calibration", "training")},
         "seed": str(cell.seed),
         "code of the method": method_code(cell.method),
-        "code of the task": code_sha256(TASKS[cell.task], alone=(f"{_MEASURE}.quantize",)),
+        "code of the task": code_sha256(TASKS[cell.task], alone=(f"{_MEASURE}.model",)),
         "code of the data": data_code(cell.dataset) if reads else "not read",
         "packages": packages(cell.dataset if reads else None),
         "device": around.device.partition(":")[0],
@@ -156,7 +169,7 @@ def _counts(cell: CellKey, model: Identity | None) -> Identity:
         **_asked(cell),
         **_architecture(entry),
         "code of the method": method_code(cell.method),
-        "code of the counts": code_sha256(*_COUNTING),
+        "code of the counts": code_sha256(f"{_MEASURE}.accounting", alone=(f"{_MEASURE}.counts",)),
         "packages": packages(None),
     }
     if card.widths_depend_on_data and model is not None:
@@ -175,7 +188,7 @@ def _latency(model: Identity, spec: Latency, around: Surroundings) -> Identity:
         "arithmetic": ARITHMETIC,
         "device": around.device,
         "machine": machine_id(),
-        "code of the latency": code_sha256("vitq.benchmarks.measure.latency", alone=(f"{_MEASURE}.timing",)),
+        "code of the latency": code_sha256(alone=(f"{_MEASURE}.latency",)),
     }
 
 
@@ -260,8 +273,3 @@ def _short(value: str | None) -> str:
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
-
-
-def reads_of(card: Card, cell: CellKey) -> frozenset[str]:
-    """Which data decide the method's numbers, of `calibration` and `training`."""
-    return frozenset(what for what in ("calibration", "training") if card.reads_data(what, cell.options))

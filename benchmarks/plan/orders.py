@@ -1,4 +1,4 @@
-"""From a suite's cells to orders: what decides each of their measurements, found before anything runs."""
+"""Planning: from a suite's cells to orders, with what decides each measurement, and what a folder holds of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitq.benchmarks.plan import identity
-from vitq.benchmarks.plan.identity import Identities, Surroundings, changed_parts, describe_change
+from vitq.benchmarks.plan.identity import Surroundings, changed_parts, describe_change
+from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Suite
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.provenance import collect
 from vitq.benchmarks.run.runner import wanted
-from vitq.record import KINDS, Asked, CellKey, Identity, Kind, Line, Record
+from vitq.record import KINDS, CellKey, Identity, Kind, Line
+from vitq.rows import latest
 from vitq.tasks.names import paper_name
 
 
@@ -29,7 +31,7 @@ def plan(
     jobs: int = 1,
     fetch: bool = True,
 ) -> list[Order]:
-    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
+    """An order a cell. Raises BadInputError when a scope, a data set, its folder, a list or a weights file is missing.
 
     `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them.
     """
@@ -38,11 +40,12 @@ def plan(
     threads = site.threads or suite.threads or max(1, cores // jobs)
     timed = suite.latency
     timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
-    around = Surroundings(site.places(), device, timed, timed_threads, fetch)
+    around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure))
+    check_scopes(cells)
     identity.forget()
     return [
         Order(
-            cell=cell, identities=_identities(cell, suite, around), site=site, folder=folder, provenance=provenance,
+            cell=cell, identities=identity.identify(cell, around), site=site, folder=folder, provenance=provenance,
             latency=timed, latency_threads=timed_threads, threads=threads, device=device,
             keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
         )
@@ -50,28 +53,22 @@ def plan(
     ]  # fmt: skip
 
 
-def _identities(cell: CellKey, suite: Suite, around: Surroundings) -> Identities:
-    return identity.identify_counts(cell) if suite.mode == "accounting" else identity.identify(cell, around)
-
-
 class Past:
     """What a results folder holds, as far as a plan asks: what has finished, and what cells were asked for before."""
 
     def __init__(self, lines: Sequence[Line]) -> None:
-        self.finished = {(r.kind, r.key): r.status for r in lines if isinstance(r, Record) and r.finished}
-        self.asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
-        self.records = {(r.kind, r.key): r for r in lines if isinstance(r, Record)}
+        self.known = latest(lines)
 
     def wanted(self, order: Order) -> tuple[Kind, ...]:
         """Kinds of measurement that this cell still needs."""
-        return wanted(order, self.finished)
+        return wanted(order, self.known.finished)
 
     def changed(self, order: Order) -> dict[Kind, tuple[Identity, Identity]]:
         """For measurements that will be made again: what decided the earlier one, and what decides this one."""
-        before = self.asked.get(order.cell.id)
+        before = self.known.asked.get(order.cell.id)
         found: dict[Kind, tuple[Identity, Identity]] = {}
         for kind in self.wanted(order) if before else ():
-            old = self.records.get((kind, before.keys.get(kind, "") if before else ""))
+            old = self.known.records.get((kind, before.keys.get(kind, "") if before else ""))
             if old is not None and old.key != order.identities.keys[kind]:
                 found[kind] = (old.identity, order.identities.own[kind])
         return found
@@ -96,8 +93,3 @@ def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:
         f"{n} finished cell{'s' * (n > 1)} will run again, since this changed: {what}"
         for what, n in counted.most_common()
     ]
-
-
-def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:
-    """`--results`, or a folder named after the suite in the site's results."""
-    return given or site.results / suite.name

@@ -39,7 +39,7 @@ def _path(value: Any) -> Any:
         raise ValueError(f"{value!r}: {error}") from None
 
 
-Place = Annotated[Path, BeforeValidator(_path)]
+Named = Annotated[Path, BeforeValidator(_path)]
 
 
 class Site(BaseModel):
@@ -51,9 +51,9 @@ class Site(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
-    results: Place = Path("results")
-    datasets: dict[str, Place] = Field(default_factory=dict)
-    weights: dict[str, Place] = Field(default_factory=dict)
+    results: Named = Path("results")
+    datasets: dict[str, Named] = Field(default_factory=dict)
+    weights: dict[str, Named] = Field(default_factory=dict)
     hub: bool = True
     threads: int | None = None
     workers: int | None = None
@@ -61,25 +61,25 @@ class Site(BaseModel):
 
     @field_validator("datasets")
     @classmethod
-    def _known_data(cls, places: dict[str, Path]) -> dict[str, Path]:
-        for name in places:
+    def _known_data(cls, named: dict[str, Path]) -> dict[str, Path]:
+        for name in named:
             if name in NEED_NO_FOLDER:
                 raise ValueError(f"data set {name} comes with vitq and needs no folder: remove the line")
             if name not in dataset_names():
                 raise ValueError(unknown("data set", name, [n for n in dataset_names() if n not in NEED_NO_FOLDER]))
-        return places
+        return named
 
     @field_validator("weights")
     @classmethod
-    def _no_typos(cls, places: dict[str, Path]) -> dict[str, Path]:
+    def _no_typos(cls, named: dict[str, Path]) -> dict[str, Path]:
         """Any label will do for a folder; one that nearly is a model's name is a typo for it."""
-        for label in places:
+        for label in named:
             model = near_miss(label)
             if model:
                 raise ValueError(
                     f"{label!r} is no model's name; did you mean {model!r}? A folder may have another label"
                 )
-        return places
+        return named
 
     def places(self) -> Places:
         """What a task is told of it."""
@@ -89,21 +89,21 @@ class Site(BaseModel):
 def load_site(path: Path | None = None) -> Site:
     """Read `path`, or `$VITQ_SITE`, or `vitq.toml` here; without any of them, defaults. Raises BadInputError."""
     named = path if path is not None else _from_environment()
-    place = named or Path("vitq.toml")
-    if not named and not place.exists():
+    file = named or Path("vitq.toml")
+    if not named and not file.exists():
         return Site()
     try:
-        site = Site.model_validate(tomllib.loads(_text(place)))
+        site = Site.model_validate(tomllib.loads(_text(file)))
         within_cores("threads", site.threads)
         within_cores("workers", site.workers, least=0)
     except BadInputError as error:
-        raise BadInputError(f"site file {place}: {error}") from None
+        raise BadInputError(f"site file {file}: {error}") from None
     except ValidationError as error:
-        raise BadInputError(f"site file {place}: {describe(error, Site)}") from None
+        raise BadInputError(f"site file {file}: {describe(error, Site)}") from None
     except (ValueError, RecursionError) as error:  # TOML's own errors, bad dates and numbers, other encodings, depth
         what = "nested too deep" if isinstance(error, RecursionError) else error
-        raise BadInputError(f"site file {place} is not TOML: {what}") from None
-    return _placed(site, place.resolve())
+        raise BadInputError(f"site file {file} is not TOML: {what}") from None
+    return _absolute(site, file.resolve())
 
 
 def _from_environment() -> Path | None:
@@ -115,15 +115,15 @@ def _from_environment() -> Path | None:
     return Path(word)
 
 
-def _text(place: Path) -> str:
+def _text(file: Path) -> str:
     """The file's text; pipes and devices are never opened, since reading them may never end."""
     try:
-        if not place.exists():
+        if not file.exists():
             raise BadInputError("is not there: create it, or drop --site and VITQ_SITE")
-        if not place.is_file():
+        if not file.is_file():
             raise BadInputError("is no regular file: give a .toml file")
-        with place.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+        with file.open("rb") as opened:
+            data = opened.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:
         raise BadInputError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from None
     if len(data) > MAX_BYTES:
@@ -131,7 +131,7 @@ def _text(place: Path) -> str:
     return data.decode("utf-8-sig")
 
 
-def _placed(site: Site, source: Path) -> Site:
+def _absolute(site: Site, source: Path) -> Site:
     """With every path absolute. A label of [weights] that names a file must be a model's name: nobody else reads it."""
     base = source.parent
     weights = {label: base / path for label, path in site.weights.items()}

@@ -1,4 +1,4 @@
-"""Suites: YAML files that say what to run, validated by line."""
+"""Suites: what the YAML files that say what to run may hold, and reading them; a fault is named with its line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,19 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vitq.benchmarks.plan import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
+from vitq.datasets.calibration import Calibration
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
+from vitq.subject import WHOLE
 from vitq.tasks.names import dataset_names, model_names, task_names
 from vitq.words import describe, location, nearest, short
 
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
 Images = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+Measurement = Literal["accuracy", "counts", "latency"]
+NO_DATA = "none"
+"""The data set of cells that read no data: size and operations of an architecture need none."""
 
 
 class _Strict(BaseModel):
@@ -49,22 +54,6 @@ def _once(items: Any) -> Any:
     return items
 
 
-class Calibration(_Strict):
-    """The calibration set: `images` drawn from the training split in batches of `batch`.
-
-    `list`: `seeded` draws by `seed`; `attribution` takes the order of the data set's ATTRIBUTION.csv; else a text file
-    of relative paths.
-    """
-
-    images: Images = 32
-    batch: Images = 32
-    seed: Seed = 0
-    list: str = Field(default="seeded", min_length=1)
-    split: str | None = Field(default=None, min_length=1)
-    train_batch: Images = 64
-    augment: Literal["none", "light", "full"] = "light"
-
-
 class Latency(_Strict):
     """Latency of FP32 and quantized forms, measured in turn: `runs` batches of `batch` images on `threads` threads."""
 
@@ -75,15 +64,16 @@ class Latency(_Strict):
 
 
 class TaskEntry(_Strict):
-    """A task on a data set, with the models to run."""
+    """A task on a data set, with the models to run; `scope` is the path of the module to quantize, or the whole."""
 
     task: str = "classification"
     dataset: str
     models: list[str] = Field(min_length=1)
     limit: Images | None = None
+    scope: str = Field(default=WHOLE, pattern=r"^\w+(\.\w+)*$", max_length=200)
 
     _task = field_validator("task")(lambda word: _known(word, task_names(), "task"))
-    _dataset = field_validator("dataset")(lambda word: _known(word, [*dataset_names(), "none"], "data set"))
+    _dataset = field_validator("dataset")(lambda word: _known(word, [*dataset_names(), NO_DATA], "data set"))
     _names = field_validator("models")(_models)
 
 
@@ -117,13 +107,13 @@ class MethodEntry(_Strict):
 class Suite(_Strict):
     """What to run: the product of methods, tasks with their models, bits and seeds.
 
-    `mode: accounting` counts size and operations without data or weights. `keep: none` drops each quantized model's
-    file once its cell is done.
+    `measure` says which measurements to make, all by default; latency is measured where its settings are given.
+    `keep: none` drops each quantized model's file once its cell is done.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", max_length=80)
     description: str = ""
-    mode: Literal["measure", "accounting"] = "measure"
+    measure: list[Measurement] = Field(default=["accuracy", "counts", "latency"], min_length=1)
     tasks: list[TaskEntry] = Field(min_length=1)
     methods: list[MethodEntry] = Field(min_length=1)
     bits: list[str] = Field(min_length=1)
@@ -135,6 +125,7 @@ class Suite(_Strict):
 
     _widths = field_validator("bits")(_bits)
     _seeds = field_validator("seeds")(_once)
+    _measurements = field_validator("measure")(_once)
 
     @model_validator(mode="after")
     def _every_entry_runs(self) -> Suite:
@@ -146,8 +137,8 @@ class Suite(_Strict):
                     what = f"no task of this suite runs the model {model!r}; {nearest(model, run)}"
                     raise MisplacedError(what, "methods", i, "models", j)
         for i, task in enumerate(self.tasks):
-            if task.dataset == "none" and self.mode != "accounting":
-                raise MisplacedError("data set none serves mode: accounting alone", "tasks", i, "dataset")
+            if task.dataset == NO_DATA and self.measure != ["counts"]:
+                raise MisplacedError(f"data set {NO_DATA} serves measure: [counts] alone", "tasks", i, "dataset")
         return self
 
 

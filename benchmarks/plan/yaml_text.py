@@ -114,8 +114,8 @@ def _not_yaml(error: yaml.YAMLError, text: str, shown: str) -> str:
     if isinstance(error, yaml.reader.ReaderError):
         line = text.count("\n", 0, error.position) + 1
         return f"{shown} line {line} holds the control character U+{int(error.character):04X}: remove it"
-    place = f" line {mark.line + 1}" if mark else ""
-    return f"{shown}{place} is not YAML: {getattr(error, 'problem', None) or _first_line(error)}"
+    where = f" line {mark.line + 1}" if mark else ""
+    return f"{shown}{where} is not YAML: {getattr(error, 'problem', None) or _first_line(error)}"
 
 
 def _first_line(error: Exception) -> str:

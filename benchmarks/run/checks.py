@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from vitq.benchmarks.run.executors import become_worker, how_it_ended, join, start_server
-from vitq.benchmarks.run.messages import Send
 from vitq.datasets.base import Check
+from vitq.subject import Progress
 from vitq.tasks.places import Places
 
 PRELOAD = "vitq.benchmarks.run.worker"
@@ -35,7 +35,7 @@ class Request:
     threads: int | None
 
 
-def in_cells_process(request: Request, tell: Send) -> list[Check]:
+def in_cells_process(request: Request, progress: Progress) -> list[Check]:
     """Make the checks in a process of their own; how it dies, or what it raises, is a check that fails."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([PRELOAD])
@@ -45,7 +45,7 @@ def in_cells_process(request: Request, tell: Send) -> list[Check]:
     process.start()
     theirs.close()
     try:
-        return _heard(ours, process, request, tell)
+        return _heard(ours, process, request, progress)
     finally:
         if process.is_alive():
             process.kill()
@@ -53,10 +53,10 @@ def in_cells_process(request: Request, tell: Send) -> list[Check]:
         ours.close()
 
 
-def _heard(ours: Connection, process: Any, request: Request, tell: Send) -> list[Check]:
+def _heard(ours: Connection, process: Any, request: Request, progress: Progress) -> list[Check]:
     try:
         while not isinstance(message := ours.recv(), list):
-            tell(*message)
+            progress(*message)
     except (EOFError, ConnectionResetError):
         join(process)
         return [Check(request.dataset, False, f"the process that checks, made as a cell's is, {how_it_ended(process)}")]
@@ -75,7 +75,7 @@ def _serve(request: Request, connection: Connection) -> None:
     connection.close()
 
 
-def _checked(request: Request, tell: Send) -> list[Check]:
+def _checked(request: Request, progress: Progress) -> list[Check]:
     import torch
 
     from vitq.tasks.registry import load
@@ -87,7 +87,7 @@ def _checked(request: Request, tell: Send) -> list[Check]:
         warnings.simplefilter("default", UserWarning)
         checks = verify_classification(
             load(request.task), request.models, request.dataset, request.places,
-            progress=tell, sample=request.sample, calibration=request.calibration,
+            progress=progress, sample=request.sample, calibration=request.calibration,
         )  # fmt: skip
     said = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     return [*checks, *(Check(f"{request.dataset}: warning", True, text) for text in said)]

@@ -10,7 +10,8 @@ from filelock import FileLock, Timeout
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
 from vitq.outcomes import FOLDER as OUTCOMES
-from vitq.record import Asked, Line, Record
+from vitq.record import Line, Record
+from vitq.rows import latest
 
 FOLDERS = ("artifacts", "models", OUTCOMES)
 
@@ -34,7 +35,7 @@ def clean(folder: Path, dry_run: bool = False) -> str:
 
 
 def _needed(lines: Sequence[Line]) -> set[str]:
-    asked = {line.cell.id: line for line in lines if isinstance(line, Asked)}
+    asked = latest(lines).asked
     current = {(kind, key) for line in asked.values() for kind, key in line.keys.items()}
     current |= {("accuracy", line.fp32_key) for line in asked.values() if line.fp32_key}
     names: set[str] = set()

@@ -12,10 +12,10 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol
 
-from vitq.benchmarks.run.messages import Event, Finished, Measured, Order, Progressed, Tell
+from vitq.benchmarks.run.messages import Event, Finished, Link, Measured, Order, Progressed
 from vitq.record import KINDS, Record, key_of
 
-Work = Callable[[Order, Tell], Finished]
+Work = Callable[[Order, Link], Finished]
 
 
 class Executor(Protocol):
@@ -160,9 +160,9 @@ def lost(order: Order, told: set[str], how: str) -> Record:
 def _serve(order: Order, connection: Connection, work: Work | None) -> None:
     """Body of a worker process: do the order, tell the driver; end when the driver is gone."""
     become_worker()
-    tell = Tell(lambda phase, done, total: connection.send((phase, done, total)), connection.send)
+    link = Link(lambda phase, done, total: connection.send((phase, done, total)), connection.send)
     try:
-        connection.send((work or _cell_work())(order, tell))
+        connection.send((work or _cell_work())(order, link))
         connection.close()
     except BrokenPipeError:  # the driver is gone, and with it everyone who could want the record
         os._exit(1)

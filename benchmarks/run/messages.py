@@ -1,4 +1,4 @@
-"""Messages between the driver and its workers: what is to be measured of a cell, and what became of it.
+"""Messages between the process that drives a run and its workers: orders one way, progress and records the other.
 
 All are picklable: a worker may be a process that knows nothing else.
 """
@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Latency
 from vitq.record import Asked, CellKey, Kind, Provenance, Record, key_of
+from vitq.subject import Progress
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,11 @@ class Finished:
 
 
 @dataclass(frozen=True)
-class Tell:
-    """What a worker talks to: `phase(name, done, total)`, `total` 0 where it is unknown, and `record(record)`."""
+class Link:
+    """A worker's link to the driver: `phase` is told where it is, `record` what it measured."""
 
-    phase: Send
+    phase: Progress
     record: Callable[[Record], None] = field(default=lambda _record: None)
-
-
-class Send(Protocol):
-    """Tells the driver of a phase: `send(phase, done, total)`, `total` 0 where it is unknown."""
-
-    def __call__(self, phase: str, done: int, total: int) -> None:
-        """Send it."""
 
 
 Event = Progressed | Measured | Finished

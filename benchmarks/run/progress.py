@@ -9,7 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress import TimeRemainingColumn as TimeLeft
 
-from vitq.benchmarks.run.messages import Order, Send
+import vitq.subject
+from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.runner import Listener
 from vitq.escape import line
 from vitq.record import Record
@@ -32,10 +33,10 @@ def listener(console: Console) -> Iterator[Listener]:
 
 
 @contextmanager
-def phases(console: Console) -> Iterator[Send]:
+def phases(console: Console) -> Iterator[vitq.subject.Progress]:
     """One bar for the phases of a task in this process; silent where there is no terminal."""
     if not console.is_terminal:
-        yield lambda phase, done, total: None  # noqa: ARG005
+        yield vitq.subject.silent
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft())
     with Progress(*columns, console=console, transient=True) as progress:

@@ -21,8 +21,8 @@ from pydantic import ValidationError
 
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.record import SCHEMA_VERSION, Asked, Kind, Line, Record, Status, parse_line
-from vitq.rows import Row, join
+from vitq.record import SCHEMA_VERSION, Kind, Line, Record, Status, parse_line
+from vitq.rows import Latest, Row, join
 
 _MEND = "mend the line or move it to another file"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,8 +50,7 @@ class Store:
         self.path = folder / "records.jsonl"
         self._lock = FileLock(folder / ".records.lock")
         self._read_to = 0
-        self._finished: dict[tuple[Kind, str], Status] = {}
-        self._asked: dict[str, Asked] = {}
+        self._known = Latest()
 
     def lines(self) -> list[Line]:
         """All lines in the order they were written; raises BadInputError for a line that is no record."""
@@ -66,7 +65,7 @@ class Store:
         """Kind and key of every measurement that need not be done again, and how it ended."""
         with self._locked():
             self._catch_up()
-        return dict(self._finished)
+        return dict(self._known.finished)
 
     def append(self, line: Line) -> bool:
         """Write one line and flush it to the disk; False, and nothing written, where it says nothing new.
@@ -114,16 +113,13 @@ class Store:
             file.seek(self._read_to)
             fresh = file.read()
         for line in parse_records(fresh, self.path):
-            if isinstance(line, Asked):
-                self._asked[line.cell.id] = line
-            elif line.finished:
-                self._finished[line.kind, line.key] = line.status
+            self._known.add(line)
         self._read_to += len(fresh)
 
     def _is_known(self, line: Line) -> bool:
         if isinstance(line, Record):
-            return (line.kind, line.key) in self._finished
-        last = self._asked.get(line.cell.id)
+            return (line.kind, line.key) in self._known.finished
+        last = self._known.asked.get(line.cell.id)
         return last is not None and (last.cell, last.keys, last.fp32_key) == (line.cell, line.keys, line.fp32_key)
 
     def _repair(self) -> None:

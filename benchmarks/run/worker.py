@@ -1,4 +1,4 @@
-"""One cell from its order to its records, inside a worker process."""
+"""What a worker process does with an order: one measurement after the other, each ending in a record."""
 
 from __future__ import annotations
 
@@ -7,39 +7,43 @@ import random
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
-from vitq.benchmarks.measure.accuracy import evaluate, evaluate_fp32
-from vitq.benchmarks.measure.bench import Bench, Notes
-from vitq.benchmarks.measure.counts import count
-from vitq.benchmarks.measure.quantize import Restored, dropped_after, quantize, restore
-from vitq.benchmarks.measure.timing import time_forms
-from vitq.benchmarks.run.messages import Finished, Order, Send, Tell
+from vitq.benchmarks.measure import accuracy, counts, latency, model
+from vitq.benchmarks.measure.bench import Bench
+from vitq.benchmarks.run.messages import Finished, Link, Order
 from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.methods.toolkit import devices
-from vitq.record import Kind, Status
+from vitq.record import Kind, Record, Status
+from vitq.subject import Progress
+
+MEASUREMENTS: dict[Kind, Callable[[Bench], Iterator[Record]]] = {
+    "counts": counts.measure,
+    "model": model.measure,
+    "accuracy": accuracy.measure,
+    "latency": latency.measure,
+}
+"""What makes each kind of measurement, one or more records."""
 
 
-class _EndError(Exception):
-    """A measurement has ended without a result, and its record is written: nothing that needs it can follow."""
-
-
-def work_on(order: Order, tell: Tell) -> Finished:
+def work_on(order: Order, link: Link) -> Finished:
     """Measure what is wanted of a cell; every way it can end is a record, but for a full disk, which ends the run."""
     _prepare_process(order)
-    work = _Work(Bench(order, Tell(_throttled(tell.phase), tell.record)))
+    work = _Work(Bench(order, Link(_throttled(link.phase), link.record)))
     try:
-        with dropped_after(work.bench), _noted(work.bench):
+        with _noted(work.bench):
             work.run()
-    except _EndError:
-        pass
     except _FullDiskError:
         return Finished(order, fatal=f"the disk of {order.folder} is full: free some space and run again")
+    finally:
+        if not order.keep_model:
+            order.model_path.unlink(missing_ok=True)
     return Finished(order, bad_input=work.bad_input)
 
 
@@ -48,79 +52,71 @@ class _FullDiskError(Exception):
 
 
 class _Work:
-    """The measurements of one cell in their order: counts, the model, FP32 accuracy, accuracy, latency."""
+    """The measurements of one cell, one after the other."""
 
     def __init__(self, bench: Bench) -> None:
-        self.bench, self.wanted = bench, set(bench.order.wanted)
+        self.bench = bench
         self.bad_input: str | None = None
 
     def run(self) -> None:
-        """All that is wanted; raises _EndError when a measurement fails that the others need."""
-        of_model = self.bench.card.widths_depend_on_data and "model" in self.bench.order.identities.own
-        if "counts" in self.wanted and not of_model:
-            with self.ends("counts", needed=False):
-                self.bench.tell.record(count(self.bench))
-        if not self.wanted & {"model", "accuracy", "latency"} and not (of_model and "counts" in self.wanted):
+        """All that is wanted, until one ends without a result that others need."""
+        wanted = self.bench.order.wanted
+        asking = [kind for kind in ("model", "counts") if kind in wanted] or list(wanted[:1])
+        with self.ends(asking[0]) as asked:
+            asked.ok = self.supported(asking)
+        if not asked.ok:
             return
-        quantized = self.model()
-        if "counts" in self.wanted and of_model:
-            with self.ends("counts", needed=False):
-                self.bench.tell.record(count(self.bench, quantized.model))
-        self.measure(quantized)
+        for kind in self.kinds():
+            with self.ends(kind) as made:
+                for record in MEASUREMENTS[kind](self.bench):
+                    self.bench.link.record(record)
+            if not made.ok and kind != "counts":
+                return
 
-    def measure(self, quantized: Restored) -> None:
-        """Accuracy and latency of the model from its file."""
-        if "accuracy" in self.wanted:
-            with self.ends("accuracy"):
-                if self.bench.order.fp32_wanted and self.bench.order.cell.method != "fp32":
-                    self.bench.tell.record(evaluate_fp32(self.bench))
-                self.bench.tell.record(evaluate(self.bench, quantized.model))
-        if "latency" in self.wanted:
-            with self.ends("latency"):
-                self.bench.tell.record(time_forms(self.bench, quantized.model, quantized.exec))
+    def supported(self, kinds: Sequence[Kind]) -> bool:
+        """Whether the method can do what the cell asks, before anything is loaded; a record a kind where it cannot."""
+        reason = self.bench.method.unsupported(self.bench.bits, self.bench.options)
+        for kind in kinds if reason else ():
+            self.bench.link.record(self.bench.record(kind, "unsupported", error=reason))
+        return reason is None
 
-    def model(self) -> Restored:
-        """The quantized model from its file, which is made where it is wanted, missing or damaged."""
-        with self.ends("model"):
-            found = None if "model" in self.wanted else self.stored()
-            if found is None:
-                self.bench.tell.record(quantize(self.bench))
-                found = restore(self.bench)
-                self.bench.notes = Notes()
-            return found
-        raise _EndError
-
-    def stored(self) -> Restored | None:
-        """The model that an earlier run left; None where there is none that can be read."""
-        if not self.bench.order.model_path.is_file():
-            return None
-        try:
-            found = restore(self.bench)
-        except BadInputError:
-            return None
-        self.bench.notes = Notes()
-        return found
+    def kinds(self) -> list[Kind]:
+        """What has to be made, in order: the model too where others need it and no earlier run left it."""
+        bench, wanted = self.bench, set(self.bench.order.wanted)
+        needs = {"accuracy", "latency", *(["counts"] if bench.counted_on_model else [])}
+        if "model" not in wanted and wanted & needs and not bench.has_model():
+            wanted.add("model")
+        first: tuple[Kind, Kind] = ("model", "counts") if bench.counted_on_model else ("counts", "model")
+        order: tuple[Kind, ...] = (*first, "accuracy", "latency")
+        return [kind for kind in order if kind in wanted]
 
     @contextmanager
-    def ends(self, kind: Kind, needed: bool = True) -> Iterator[None]:
-        """Record a failure of this measurement; what needs it ends too."""
+    def ends(self, kind: Kind) -> Iterator[_Step]:
+        """A step of this measurement; one that fails is recorded, and is not ok."""
+        step = _Step()
         try:
-            yield
+            yield step
         except Exception as error:
+            step.ok = False
             self.failed(kind, error)
-            if needed:
-                raise _EndError from error
 
     def failed(self, kind: Kind, error: Exception) -> None:
         """Tell how a measurement ended without a result."""
         if _is_full_disk(error):
             raise _FullDiskError from error
         status, text = _ended(error)
+        foreseen = status != "failed"
         if isinstance(error, (BadInputError, MethodInputError)):
-            self.bad_input = self.bad_input or text
-        elif status == "failed":
-            self.bench.notes.details["traceback"] = traceback.format_exc()
-        self.bench.tell.record(self.bench.record(kind, status=status, error=text))
+            self.bad_input, foreseen = self.bad_input or text, True
+        trace = None if foreseen else traceback.format_exc()
+        self.bench.link.record(self.bench.record(kind, status, error=text, traceback=trace))
+
+
+@dataclass
+class _Step:
+    """Whether a step gave what follows it needs."""
+
+    ok: bool = True
 
 
 @contextmanager
@@ -171,7 +167,7 @@ def _is_full_disk(error: BaseException | None) -> bool:
     return False
 
 
-def _throttled(send: Send) -> Send:
+def _throttled(progress: Progress) -> Progress:
     """Pass on changes of phase at once, and steps at most ten times a second."""
     last: list[Any] = ["", 0.0]
 
@@ -179,6 +175,6 @@ def _throttled(send: Send) -> Send:
         now = time.monotonic()
         if phase != last[0] or done == total or now - last[1] > 0.1:
             last[:] = [phase, now]
-            send(phase, done, total)
+            progress(phase, done, total)
 
     return throttled

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitq.benchmarks.gate import Policy, gate
-from vitq.benchmarks.measure.latency import measure
+from vitq.benchmarks.measure.latency import time_in_turn
 from vitq.record import CellKey, LatencyRow, Provenance
 from vitq.rows import Row
 
@@ -38,7 +38,7 @@ def row(work: int, finished: str) -> Row:
         return images
 
     forms = {"fp32": lambda x: repeated(FP32_WORK, x), KERNEL: lambda x: repeated(work, x)}
-    timed = measure(forms, torch.randn(8, 65, 192), runs=ROUNDS, threads=1)
+    timed = time_in_turn(forms, torch.randn(8, 65, 192), batch=8, runs=ROUNDS, threads=1)
     return _row(timed, finished)
 
 

@@ -19,7 +19,10 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
+
+from vitq.details import Details, with_details
+from vitq.subject import WHOLE
 
 SCHEMA_VERSION = 2
 
@@ -46,7 +49,7 @@ class CellKey(_Strict):
     """What is asked for, in names alone: what `-k` picks, what a gate matches by.
 
     `id` is readable and unique: method[variant]/task/dataset/model/bits/seed, then the limit and the scope where they
-    are not the whole. `limit` evaluates a seeded, class-stratified subset of that many images.
+    are not the whole (`asked` makes it). `limit` evaluates a seeded, class-stratified subset of that many images.
     """
 
     id: str
@@ -58,9 +61,18 @@ class CellKey(_Strict):
     model: str
     bits: str
     seed: int = 0
-    scope: str = "model"
+    scope: str = WHOLE
     limit: int | None = None
     calibration: dict[str, Any] = Field(default_factory=dict)
+
+    def asked(self, **changes: Any) -> CellKey:
+        """The same cell with other fields, under the id that follows from them."""
+        cell = self.model_copy(update=changes)
+        named = cell.method + (f"[{cell.variant}]" if cell.variant else "")
+        parts = [named, cell.task, cell.dataset, cell.model, cell.bits, f"seed{cell.seed}"]
+        parts += [f"limit{cell.limit}"] if cell.limit is not None else []
+        parts += [f"scope-{cell.scope}"] if cell.scope != WHOLE else []
+        return cell.model_copy(update={"id": "/".join(parts)})
 
 
 class Metric(_Strict):
@@ -156,9 +168,10 @@ class Record(_Strict):
         cell: the cell that asked first.
         outcomes: file of every sample's outcome, relative to the results folder (see `outcomes`).
         calibrated: calibration images that were read.
-        details: what the method says of its work, by the method's own names.
+        details: what the method says of its work, in the method's own type; None where it says nothing.
         files: artifacts by name, relative to the results folder.
         seconds: by phase, the device waited for.
+        traceback: where an error that nobody foresaw was raised.
     """
 
     schema_version: Literal[2] = 2
@@ -176,13 +189,19 @@ class Record(_Strict):
     latency: list[LatencyRow] = Field(default_factory=list)
     model_file: ModelFile | None = None
     calibrated: Calibrated | None = None
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: SerializeAsAny[Details] | None = None
     files: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     peak_memory_mb: float | None = None
     error: str | None = None
+    traceback: str | None = None
     warnings: list[str] = Field(default_factory=list)
     provenance: Provenance
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, fields: Any) -> Any:
+        return with_details(fields)
 
     @model_validator(mode="after")
     def _keyed(self) -> Record:

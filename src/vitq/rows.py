@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
 
+from vitq.details import Details, with_details
 from vitq.record import (
     KINDS,
     Asked,
@@ -58,7 +59,7 @@ class Row(BaseModel):
     latency: list[LatencyRow] = Field(default_factory=list)
     model_file: ModelFile | None = None
     calibrated: Calibrated | None = None
-    details: dict[str, Any] = Field(default_factory=dict)
+    details: SerializeAsAny[Details] | None = None
     files: dict[str, str] = Field(default_factory=dict)
     seconds: dict[str, float] = Field(default_factory=dict)
     peak_memory_mb: float | None = None
@@ -67,6 +68,11 @@ class Row(BaseModel):
     provenance: Provenance
     latency_provenance: Provenance | None = None
     folder: Path | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _typed(cls, fields: Any) -> Any:
+        return with_details(fields)
 
     @property
     def key(self) -> str:
@@ -127,10 +133,8 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
     main = own.get("accuracy") or own.get("model") or next(iter(own.values()))
     fields: dict[str, Any] = {}
     for record in own.values():
-        fields.setdefault("details", {}).update(record.details)
         fields.setdefault("files", {}).update(record.files)
         fields.setdefault("seconds", {}).update(record.seconds)
-    measured = {kind: own[kind] for kind in ("model", "accuracy", "counts", "latency") if kind in own}
     return Row(
         cell=asked.cell,
         keys=asked.keys,
@@ -138,21 +142,22 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         status=bad.status if bad else "done",
         fidelity=main.fidelity,
         paper_name=asked.paper_name,
-        metrics=measured["accuracy"].metrics if "accuracy" in measured else {},
+        metrics=own["accuracy"].metrics if "accuracy" in own else {},
         fp32=fp32.metrics if fp32 else {},
-        outcomes=measured["accuracy"].outcomes if "accuracy" in measured else None,
+        outcomes=own["accuracy"].outcomes if "accuracy" in own else None,
         fp32_outcomes=fp32.outcomes if fp32 else None,
-        output_sha256=measured["accuracy"].output_sha256 if "accuracy" in measured else None,
-        size=measured["counts"].size if "counts" in measured else None,
-        operations=measured["counts"].operations if "counts" in measured else None,
-        latency=measured["latency"].latency if "latency" in measured else [],
-        model_file=measured["model"].model_file if "model" in measured else None,
-        calibrated=measured["model"].calibrated if "model" in measured else None,
+        output_sha256=own["accuracy"].output_sha256 if "accuracy" in own else None,
+        size=own["counts"].size if "counts" in own else None,
+        operations=own["counts"].operations if "counts" in own else None,
+        latency=own["latency"].latency if "latency" in own else [],
+        model_file=own["model"].model_file if "model" in own else None,
+        details=own["model"].details if "model" in own else None,
+        calibrated=own["model"].calibrated if "model" in own else None,
         peak_memory_mb=max((r.peak_memory_mb for r in own.values() if r.peak_memory_mb), default=None),
         error=bad.error if bad else None,
         warnings=list(dict.fromkeys(text for r in own.values() for text in r.warnings)),
         provenance=main.provenance,
-        latency_provenance=measured["latency"].provenance if "latency" in measured else None,
+        latency_provenance=own["latency"].provenance if "latency" in own else None,
         folder=folder,
         **fields,
     )

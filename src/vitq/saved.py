@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.options import make_options
+from vitq.subject import part_of, put_part
 
 if TYPE_CHECKING:
     import torch
@@ -48,7 +49,7 @@ def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Load
     try:
         header = saving.read_header(path)
         _check_size(path, header)
-        model = saving.fill(_restored(path, header), path)
+        model = saving.fill(_restored(header), path)
         return Loaded(model.to(target), str(header["exec"]), header)
     except (MethodInputError, UnsupportedError) as error:
         raise BadInputError(str(error)) from error
@@ -70,17 +71,16 @@ def _device(device: str | torch.device) -> torch.device:
     return target
 
 
-def _restored(path: Path, header: dict[str, Any]) -> nn.Module:
-    """The architecture with the method's modules in it, no weight yet."""
+def _restored(header: dict[str, Any]) -> nn.Module:
+    """The architecture with the method's modules in the part that was quantized, no weight yet."""
     from vitq.methods import registry
     from vitq.methods.bits import Bits
 
-    if header["scope"] != "model":
-        raise BadInputError(f"{path} holds the scope {header['scope']!r} of a model: only whole models can be loaded")
-    method = registry.load(header["method"])
+    method, scope = registry.load(header["method"]), str(header["scope"])
     options = make_options(method.Options, _tuples(header["options"]))
     model = _architecture(header["architecture"])
-    return method.restore(model, Bits.parse(header["bits"]), options, header["facts"])
+    part = method.restore(part_of(model, scope), Bits.parse(header["bits"]), options, header["facts"])
+    return put_part(model, scope, part)
 
 
 def _architecture(known: dict[str, Any]) -> nn.Module:

@@ -108,7 +108,7 @@ def test_bad_calibration_lists(folder: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("given", "word"),
     [
-        ({"imges": 3}, "did you mean images"),
+        ({"imges": 3}, "did you mean 'images'"),
         ({"images": 0}, "at least 1"),
         ({"batch": -1}, "at least 1"),
         ({"augment": "heavy"}, "light"),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
-from vitq.benchmarks.run.messages import Finished, Order, Tell
+from vitq.benchmarks.run.messages import Finished, Link, Order
 from vitq.record import CellKey, Operations, Provenance, Record, Size, key_of
 
 
@@ -28,16 +28,16 @@ def order(name: str, folder: Path) -> Order:
     return Order(cell, Identities({"counts": {"name": name}}), Site(), folder, Provenance(vitq="0"))
 
 
-def work(order: Order, tell: Tell) -> Finished:
+def work(order: Order, link: Link) -> Finished:
     """Stands for a cell: says which cell it starts, waits, and gives a record."""
     with (order.folder / "started").open("a") as file:
         file.write(order.cell.id + "\n")
-    tell.phase("wait", 0, 1)
+    link.phase("wait", 0, 1)
     time.sleep(0.01)
     if order.cell.id.startswith("die"):
         os.kill(os.getpid(), signal.SIGKILL)
     bad = "image x.jpg is truncated" if order.cell.id.startswith("bad") else None
-    tell.record(counted(order, bad))
+    link.record(counted(order, bad))
     return Finished(order, bad_input=bad)
 
 

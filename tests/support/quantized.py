@@ -13,7 +13,7 @@ from vitq.methods import registry
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit import saving
-from vitq.subject import InputSpec, Subject
+from vitq.subject import Subject
 from vitq.tasks.base import LoadedModel, Places
 from vitq.tasks.names import model_entry
 from vitq.tasks.registry import load as load_task
@@ -67,7 +67,7 @@ def loaded(model: str) -> LoadedModel:
 
 def images(model: str, n: int, seed: int = 0) -> torch.Tensor:
     """Noise [n, C, H, W] of the model's input shape."""
-    return torch.randn(n, *loaded(model).size, generator=torch.Generator().manual_seed(seed))
+    return torch.randn(n, *loaded(model).preprocessing.size, generator=torch.Generator().manual_seed(seed))
 
 
 def quantize(case: Case, folder: Path) -> Quantized:
@@ -79,7 +79,7 @@ def quantize(case: Case, folder: Path) -> Quantized:
         forward=TASK.forward, loss=TASK.loss, distance=TASK.distance, distill=TASK.distill,
         synthesize=lambda x, generator: TASK.synthesize(x, generator, known),
         example=lambda: data[0], digest=TASK.digest,
-        input=InputSpec(known.size, known.mean, known.std), training=lambda epoch: iter(data), artifacts=folder,
+        input=known.preprocessing.input, training=lambda epoch: iter(data), artifacts=folder,
     )  # fmt: skip
     done = method.quantize(subject, Bits.parse(case.bits), method.Options(**case.options))
     done.model.eval()

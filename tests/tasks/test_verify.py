@@ -11,7 +11,7 @@ import torch
 from vitq.tasks import registry
 from vitq.tasks.base import LoadedModel, Measured, Places
 from vitq.tasks.names import model_entry
-from vitq.tasks.verify import Check, judge, verify_classification
+from vitq.tasks.verify import Check, accuracy_check, verify_classification
 
 TASK = registry.load("classification")
 
@@ -34,9 +34,7 @@ def test_wrong_weights_show_in_the_accuracy(monkeypatch: pytest.MonkeyPatch) -> 
     torch.manual_seed(0)
     entry = model_entry("digits_vit")
     how = entry.preprocessing
-    untrained = LoadedModel(
-        "digits_vit", TASK.build_model("digits_vit"), how.size, how.mean, how.std, None, entry.expected
-    )
+    untrained = LoadedModel("digits_vit", TASK.build_model("digits_vit"), how, None, entry.expected)
     monkeypatch.setattr(TASK, "load_model", lambda name, places: untrained)
     check = verify(["digits_vit"], "digits", Places())["digits_vit: FP32 accuracy"]
     assert not check.ok
@@ -55,7 +53,7 @@ def test_missing_weights_and_missing_folders_are_checks_that_fail(tmp_path: Path
     [(84.0, 87.77, True), (81.0, 87.77, False), (95.0, 87.77, True), (0.3, None, False), (60.0, None, True)],
 )
 def test_three_standard_errors_decide(value: float, expected: float | None, ok: bool) -> None:
-    assert judge("m", Measured(value, 256, None), expected, 1000).ok is ok
+    assert accuracy_check("m", Measured(value, 256, None), expected, 1000).ok is ok
 
 
 @pytest.mark.slow

@@ -39,7 +39,7 @@ def test_packaged_weights_load_and_match_their_card(name: str) -> None:
     loaded = TASK.load_model(name, Places(hub=False))
     assert loaded.weights_sha256 == model_entry(name).sha256
     assert not loaded.model.training
-    assert loaded.size == (3, 32, 32)
+    assert loaded.preprocessing.size == (3, 32, 32)
 
 
 def test_swin_really_shifts_a_window() -> None:
@@ -53,7 +53,7 @@ def test_a_file_is_found_by_folder_by_name_and_by_model_folder(deit: Path) -> No
     for weights_at in ({"any": deit.parent}, {DEIT: deit}, {DEIT: deit.parent}):
         loaded = TASK.load_model(DEIT, Places(weights=weights_at, hub=False))
         assert loaded.weights_sha256 == weights.file_sha256(deit)
-        assert loaded.crop_pct == 0.875
+        assert loaded.preprocessing.crop_pct == 0.875
 
 
 def test_a_checkpoint_of_the_original_release_loads(deit: Path, tmp_path: Path) -> None:

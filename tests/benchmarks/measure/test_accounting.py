@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import timm
 import torch
+from counting import account, count_macs
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from vitq.benchmarks.measure.accounting import Account, account
-from vitq.benchmarks.measure.macs import count_macs, explicit_copy, meta_copy
+from vitq.benchmarks.measure.accounting import Account
+from vitq.benchmarks.measure.macs import explicit_copy, meta_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul, make_explicit
 from vitq.methods.binary_vit import method as binary_vit

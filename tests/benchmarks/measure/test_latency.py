@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from vitq.benchmarks.measure import latency
-from vitq.benchmarks.measure.latency import measure
+from vitq.benchmarks.measure.latency import time_in_turn
 
 EXAMPLE = torch.zeros(2, 3)
 
@@ -25,7 +25,7 @@ def recorder(calls: list[str], name: str) -> latency.Form:
 def test_forms_run_in_turn_after_the_warm_up_and_take_turns_to_start() -> None:
     calls: list[str] = []
     forms = {name: recorder(calls, name) for name in ("fp32", "fake-quant", "int8-kernel:torch")}
-    measure(forms, EXAMPLE, runs=4, warmup=2)
+    time_in_turn(forms, EXAMPLE, batch=2, runs=4, warmup=2)
     warm, timed = calls[:6], calls[6:]
     assert warm == [name for name in forms for _ in range(2)]
     rounds = [timed[i : i + 3] for i in range(0, 12, 3)]
@@ -34,7 +34,8 @@ def test_forms_run_in_turn_after_the_warm_up_and_take_turns_to_start() -> None:
 
 
 def test_a_row_holds_all_samples_their_median_and_p90() -> None:
-    rows = measure({"fp32": nn.Linear(3, 3), "fake-quant": nn.Linear(3, 3)}, EXAMPLE, runs=7, warmup=0, threads=1)
+    forms = {"fp32": nn.Linear(3, 3), "fake-quant": nn.Linear(3, 3)}
+    rows = time_in_turn(forms, EXAMPLE, batch=2, runs=7, warmup=0, threads=1)
     assert [row.exec for row in rows] == ["fp32", "fake-quant"]
     for row in rows:
         assert (row.batch, row.threads, row.device) == (2, 1, "cpu")
@@ -52,7 +53,7 @@ def test_forms_run_without_gradients_on_the_threads_asked_for_and_both_are_resto
         seen[(torch.get_num_threads(), torch.is_grad_enabled(), gc.isenabled())] += 1
 
     before = torch.get_num_threads()
-    measure({"fp32": form}, EXAMPLE, runs=2, warmup=1, threads=before + 1)
+    time_in_turn({"fp32": form}, EXAMPLE, batch=2, runs=2, warmup=1, threads=before + 1)
     assert seen == {(before + 1, False, False): 3}
     assert (torch.get_num_threads(), torch.is_grad_enabled(), gc.isenabled()) == (before, True, True)
 
@@ -63,7 +64,7 @@ def test_threads_are_restored_when_a_form_fails() -> None:
 
     before = torch.get_num_threads()
     with pytest.raises(RuntimeError, match="no kernel"):
-        measure({"fp32": broken}, EXAMPLE, threads=before + 1)
+        time_in_turn({"fp32": broken}, EXAMPLE, batch=2, threads=before + 1)
     assert torch.get_num_threads() == before
     assert gc.isenabled()
 
@@ -89,4 +90,4 @@ def test_what_cannot_be_measured_is_an_error(
     forms: dict[str, latency.Form], example: Tensor, options: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="latency needs"):
-        measure(forms, example, **options)
+        time_in_turn(forms, example, batch=len(example), **options)

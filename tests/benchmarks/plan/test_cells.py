@@ -2,7 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.plan.cells import expand, limited, picker
+from vitq.benchmarks.plan.cells import expand, limited
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, parse_suite, shipped_suites
 from vitq.errors import BadInputError
 

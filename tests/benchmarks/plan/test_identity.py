@@ -58,7 +58,7 @@ class World:
         self.patch.setattr(names, "model_entries", lambda: {**known, "vit_tiny_patch16_224": changed})
 
     def preprocessing(self, **changes: Any) -> None:
-        self.entry(preprocessing=names.model_entry("vit_tiny_patch16_224").preprocessing.model_copy(update=changes))
+        self.entry(preprocessing=replace(names.model_entry("vit_tiny_patch16_224").preprocessing, **changes))
 
     def code(self, module: str) -> None:
         """As if the module's syntax tree were another."""

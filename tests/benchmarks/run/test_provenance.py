@@ -100,5 +100,7 @@ def test_a_second_collect_asks_nothing_again(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_torch_is_not_imported() -> None:
-    code = "import sys; from vitq.benchmarks import provenance; provenance.collect(''); print('torch' in sys.modules)"
+    code = (
+        "import sys; from vitq.benchmarks.run import provenance; provenance.collect(''); print('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"

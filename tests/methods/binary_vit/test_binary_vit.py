@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 import timm
 import torch
+from counting import account
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vitq.benchmarks.measure.accounting import account
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.base import Quantized
 from vitq.methods.binary_vit import method as binary_vit

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from counting import account
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from vitq.benchmarks.measure.accounting import account
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.pmq import allocation

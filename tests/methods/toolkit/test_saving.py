@@ -10,12 +10,12 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from counting import account
 from quantized import CASES, Case, header, images, loaded, quantize
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import vitq
-from vitq.benchmarks.measure.accounting import account
 from vitq.benchmarks.measure.sizes import stored_tensors
 from vitq.errors import MethodInputError
 from vitq.methods import registry

@@ -170,7 +170,7 @@ def test_a_header_that_describes_no_model_is_refused(saved: Path, tmp_path: Path
     refused(_resigned(saved, file, method="minmaxx"), "did you mean minmax")
     refused(_resigned(saved, file, options={"nonsense": 1}), "unknown option 'nonsense'")
     refused(_resigned(saved, file, bits="W99A1"), "99")
-    refused(_resigned(saved, file, scope="backbone"), "only whole models")
+    refused(_resigned(saved, file, scope="backbone"), "has no module 'backbone'")
     refused(
         _resigned(saved, file, architecture={"task": "classificatio", "model": known}), "did you mean classification"
     )

@@ -1,4 +1,4 @@
-"""What `vitq list` prints; needs no torch."""
+"""`vitq list`: methods, models, suites and cells by name; needs no torch."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Callable
 from tabulate import tabulate
 
 from vitq import escape
-from vitq.benchmarks.plan.cells import expand, picker
+from vitq.benchmarks.plan.cells import expand
+from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
@@ -15,7 +16,7 @@ from vitq.tasks.names import model_entries
 from vitq.words import nearest
 
 
-def listing(what: str, suite: str, k: str | None) -> str:
+def names(what: str, suite: str, k: str | None) -> str:
     """A table of methods, models, suites or cells; BadInputError for anything else."""
     tables: dict[str, Callable[[], str]] = {
         "methods": _methods,
@@ -47,8 +48,8 @@ def _models() -> str:
 
 def _suites() -> str:
     suites = [load_suite(name) for name in shipped_suites()]
-    rows = [(s.name, s.mode, len(expand(s)[0]), s.description) for s in suites]
-    return tabulate(rows, ["suite", "mode", "cells", "what"], maxcolwidths=[None, None, None, 80])
+    rows = [(s.name, ", ".join(s.measure), len(expand(s)[0]), s.description) for s in suites]
+    return tabulate(rows, ["suite", "measures", "cells", "what"], maxcolwidths=[None, None, None, 80])
 
 
 def _cells(suite: str, k: str | None) -> str:

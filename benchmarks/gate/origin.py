@@ -24,10 +24,10 @@ def moved(old: Provenance, new: Provenance) -> str:
     return f"other {', '.join(found)}" if found else ""
 
 
-def describe_places(pairs: Iterable[tuple[Provenance, Provenance]]) -> list[str]:
+def describe_origins(pairs: Iterable[tuple[Provenance, Provenance]]) -> list[str]:
     """One line for all cells that were made elsewhere in the same way."""
-    counts = Counter(place for old, new in pairs if (place := moved(old, new)))
-    return [f"made elsewhere: {place} ({_cells(count)})" for place, count in counts.items()]
+    counts = Counter(origin for old, new in pairs if (origin := moved(old, new)))
+    return [f"made elsewhere: {origin} ({_cells(count)})" for origin, count in counts.items()]
 
 
 def _cells(count: int) -> str:

@@ -1,57 +1,43 @@
-"""The quantized model: made by the method, written to its file, and read back from it for whatever is measured."""
+"""Making the quantized model: by the method, of the subject that the task makes, and written to its file."""
 
 from __future__ import annotations
 
-import copy
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from typing import NamedTuple
-
-import torch
-from torch import nn
+from dataclasses import replace
 
 from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.measure.sizes import stored_tensors
 from vitq.methods.base import Quantized
 from vitq.methods.toolkit import saving
 from vitq.record import Calibrated, ModelFile, Record
-from vitq.saved import load_quantized
-from vitq.subject import Batch, InputSpec, Subject
-from vitq.tasks.base import Data
-from vitq.tasks.names import model_entry
+from vitq.subject import Batch, Subject
 
 DISK_SLACK = 0.02
 """How far what a file holds may be from the packed size that is counted."""
 
 
-class Restored(NamedTuple):
-    """A quantized model as its file has it, and how it computes."""
-
-    model: nn.Module
-    exec: str
-
-
-def quantize(bench: Bench) -> Record:
-    """Run the method and save what it made; the record of the model."""
+def measure(bench: Bench) -> Iterator[Record]:
+    """Run the method, save what it made, and read it back: the record of the model."""
     order = bench.order
     order.artifacts.mkdir(parents=True, exist_ok=True)
     with bench.phase("quantize"):
-        reading = _Reading(bench.data, bench)
-        done = bench.method.quantize(_job(bench, reading), bench.options)
-    bench.notes.details.update(done.details)
+        reading = _Reading(bench)
+        done = bench.method.quantize(reading.subject(), bench.bits, bench.options)
     bench.notes.files.update({name: bench.relative(path) for name, path in done.files.items()})
     calibrated = reading.calibrated()
     if calibrated is not None:
         bench.keep("calibration", order.artifacts / "calibration.txt", bench.data.calibration_list.encode())
     with bench.phase("save"):
         file = _save(bench, done)
-    return bench.record("model", status="done", model_file=file, calibrated=calibrated)
+    yield bench.record("model", model_file=file, calibrated=calibrated, details=done.details)
+    del done
+    bench.quantized  # noqa: B018 - a file that cannot be read back is a failure of this measurement
 
 
 def _save(bench: Bench, done: Quantized) -> ModelFile:
     order, cell = bench.order, bench.order.cell
-    entry = model_entry(cell.model).model_dump(mode="json", by_alias=True)
+    entry = bench.entry.model_dump(mode="json", by_alias=True)
     header = saving.header_of(
         method=cell.method,
         options=cell.options,
@@ -81,20 +67,21 @@ def _agree(saved: saving.SavedFile, counted: int) -> None:
         )
 
 
-def restore(bench: Bench) -> Restored:
-    """The model from its file, on the cell's device in eval mode: what accuracy and latency are measured on."""
-    with bench.phase("restore"):
-        loaded = load_quantized(bench.order.model_path, bench.order.device)
-        loaded.model.eval()
-    return Restored(loaded.model, loaded.exec)
-
-
 class _Reading:
     """The calibration and training data as a method reads them: counted, and refused where its card does not say so."""
 
-    def __init__(self, data: Data, bench: Bench) -> None:
-        self.data, self.card, self.cell = data, bench.card, bench.order.cell
+    def __init__(self, bench: Bench) -> None:
+        self.bench, self.data, self.card, self.cell = bench, bench.data, bench.card, bench.order.cell
         self.batches = 0
+
+    def subject(self) -> Subject:
+        """The task's subject, its data read through this; what pictures alone look at is not."""
+        order, guarded = self.bench.order, replace(self.data, calibration=self.calibration, training=self.training)
+        made = self.bench.task.subject(
+            self.bench.loaded, guarded, scope=self.cell.scope, seed=self.cell.seed, device=order.device,
+            artifacts=order.artifacts, progress=self.bench.link.phase,
+        )  # fmt: skip
+        return replace(made, look=self.data.calibration)
 
     def calibration(self) -> Iterator[Batch]:
         """The calibration batches, always the same."""
@@ -130,35 +117,3 @@ class _Reading:
         given = len(self.data.calibration_list.splitlines())
         size = int(self.cell.calibration.get("batch", given))
         return Calibrated(read=min(given, self.batches * size), given=given, evaluated=self.data.calibration_overlap)
-
-
-def _job(bench: Bench, reading: _Reading) -> Subject:
-    order, task, data, loaded = bench.order, bench.task, bench.data, bench.loaded
-    return Subject(
-        model=copy.deepcopy(loaded.model),
-        bits=bench.bits,
-        calibration=reading.calibration,
-        look=data.calibration,
-        forward=task.forward,
-        loss=task.loss,
-        distance=task.distance,
-        distill=task.distill,
-        synthesize=lambda images, generator: task.synthesize(images, generator, loaded),
-        input=InputSpec(loaded.size, loaded.mean, loaded.std),
-        training=reading.training,
-        validate=lambda model: {k: m.value for k, m in task.evaluate(model, data, bench.tell.phase).items()},
-        seed=order.cell.seed,
-        device=torch.device(order.device),
-        artifacts=order.artifacts,
-        progress=bench.tell.phase,
-    )
-
-
-@contextmanager
-def dropped_after(bench: Bench) -> Iterator[None]:
-    """Drop the model's file at the end where the suite does not keep it."""
-    try:
-        yield
-    finally:
-        if not bench.order.keep_model:
-            bench.order.model_path.unlink(missing_ok=True)

@@ -1,0 +1,30 @@
+"""`vitq verify`: check a suite's data and weights before hours are spent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vitq.benchmarks.plan.site import load_site
+from vitq.benchmarks.plan.suite import NO_DATA, load_suite
+from vitq.benchmarks.run.checks import Request, in_cells_process
+from vitq.benchmarks.run.progress import phases, plain_console
+
+
+def verify(suite_name: str, site: Path | None, sample: int) -> int:
+    """`vitq verify`: 0 when every check holds, 2 otherwise; a suite that reads no data needs none."""
+    suite, here = load_suite(suite_name), load_site(site)
+    entries = [entry for entry in suite.tasks if entry.dataset != NO_DATA]
+    if not entries:
+        print(f"suite {suite.name} uses neither data nor weights: there is nothing to check")
+    good = True
+    for entry in entries:
+        with phases(plain_console()) as progress:
+            request = Request(
+                entry.task, tuple(entry.models), entry.dataset, here.places(), sample,
+                suite.calibration.model_dump(), here.threads or suite.threads,
+            )  # fmt: skip
+            checks = in_cells_process(request, progress)
+        for check in checks:
+            print(f"{'ok  ' if check.ok else 'FAIL'} {check.name}: {check.message}")
+            good &= check.ok
+    return 0 if good else 2
