@@ -14,7 +14,7 @@ import typer
 
 from vitq.entry import STOPPED, STOPPED_LINE
 from vitq.errors import BadInputError
-from vitq.reports.escape import line
+from vitq.escape import line
 
 BAD_INPUT, PIPE_CLOSED = 2, 141
 # typer brings a click of its own or takes the installed one; BadParameter's grandparent is

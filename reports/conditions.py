@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure, MethodOptions, method_options
+from vitq.reports.effects import MethodOptions, defaults, recipe_of
+from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure
 from vitq.rows import Row
 from vitq.subject import WHOLE
 
@@ -15,7 +16,7 @@ def paper_model(record: Row) -> str:
     return str(record.paper_name or record.cell.model)
 
 
-def row_of(figure: Figure, record: Row) -> bool:
+def row_of(figure: Figure, record: Row, options: MethodOptions) -> bool:
     """Whether the record is of the figure's row: method, task, model, widths, and every option that makes a row.
 
     A count depends on the options that the figure names alone: how a softmax is computed moves no byte. Data, weights,
@@ -26,12 +27,12 @@ def row_of(figure: Figure, record: Row) -> bool:
         return False
     if figure.model and figure.model != paper_model(record):
         return False
-    known = method_options().get(cell.method, MethodOptions()).rows
+    known = defaults(options.get(cell.method, {}), "row")
     names = set(figure.options) if figure.counted else {*known, *figure.options}
     return all(cell.options.get(name, known.get(name)) == figure.options.get(name, known.get(name)) for name in names)
 
 
-def why_not_comparable(figure: Figure, run: Sequence[Row]) -> list[str]:
+def why_not_comparable(figure: Figure, run: Sequence[Row], options: MethodOptions) -> list[str]:
     """The reasons, in one order; none means that numbers may be compared.
 
     Counts (size, operations) need nothing but the architecture, all of it quantized. Latency is bound to its hardware
@@ -42,7 +43,7 @@ def why_not_comparable(figure: Figure, run: Sequence[Row]) -> list[str]:
         return _scope(run[0])
     if figure.metric in TIMED:
         return [*_scope(run[0]), *_hardware(figure, run[0])]
-    reasons = [*_data(figure, run[0]), *_scope(run[0]), *_recipe(figure, run[0])]
+    reasons = [*_data(figure, run[0]), *_scope(run[0]), *_recipe(figure, run[0], options)]
     for record in run:
         reasons += [reason for reason in _calibration(figure, record) if reason not in reasons]
         reasons += [reason for reason in _samples_and_weights(figure, record) if reason not in reasons]
@@ -98,20 +99,17 @@ def _calibration(figure: Figure, record: Row) -> list[str]:
     return reasons
 
 
-def _recipe(figure: Figure, record: Row) -> list[str]:
-    """Every setting of the figure, every option that is recipe, and every option that nobody has placed."""
+def _recipe(figure: Figure, record: Row, options: MethodOptions) -> list[str]:
+    """Every setting of the figure, every option that is recipe, and every option that the method does not declare."""
     cell = record.cell
-    known = method_options().get(cell.method, MethodOptions())
-    options = {**known.rows, **cell.options}
-    matters = all(options.get(name) == value for name, value in known.recipe_for.items())
-    wanted = {**(known.recipe if matters else {}), **figure.settings}
-    has = {**known.recipe, **cell.options, **{f"calibration.{k}": v for k, v in cell.calibration.items()}}
+    known = options.get(cell.method, {})
+    wanted = {**recipe_of(known, cell.options), **figure.settings}
+    calibration = {f"calibration.{name}": value for name, value in cell.calibration.items()}
+    has = {**defaults(known, "recipe"), **cell.options, **calibration}
     reasons = [_unlike(name, want, has) for name, want in wanted.items() if not _allowed(want, has.get(name))]
-    strange = sorted(
-        set(cell.options) - set(known.rows) - set(known.recipe) - set(figure.options) - set(figure.settings)
-    )
+    strange = sorted(set(cell.options) - set(known) - set(figure.options) - set(figure.settings))
     if strange:
-        reasons.append(f"options {', '.join(strange)} are not placed in figures/methods.yaml")
+        reasons.append(f"options {', '.join(strange)} are not declared by this vitq")
     return reasons
 
 

@@ -6,12 +6,10 @@ import csv
 import json
 import sys
 from collections.abc import Iterable
-from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from vitq.errors import BadInputError
@@ -119,32 +117,13 @@ class Figure(BaseModel):
     def name(self) -> str:
         """Readable and unique within a file: method[variant]/model/bits/metric, then the table."""
         variant = f"[{self.variant}]" if self.variant else ""
-        place = f" ({self.table})" if self.table else ""
-        return f"{self.method}{variant}/{self.model or 'any model'}/{self.bits}/{self.metric}{place}"
+        table = f" ({self.table})" if self.table else ""
+        return f"{self.method}{variant}/{self.model or 'any model'}/{self.bits}/{self.metric}{table}"
 
     @property
     def printed(self) -> str:
         """The value at the precision it is printed with."""
         return f"{self.value:.{self.decimals}f}"
-
-
-class MethodOptions(BaseModel):
-    """A method's options with their defaults: those that make another row, and those that are its recipe.
-
-    The recipe matters only in the row whose options are `recipe_for`.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-    rows: dict[str, Any] = Field(default_factory=dict)
-    recipe: dict[str, Any] = Field(default_factory=dict)
-    recipe_for: dict[str, Any] = Field(default_factory=dict)
-
-
-@cache
-def method_options() -> dict[str, MethodOptions]:
-    """`figures/methods.yaml`: what each option of a method means for a comparison."""
-    text = (resources.files("vitq.reports") / "figures" / "methods.yaml").read_text(encoding="utf-8")
-    return {name: MethodOptions.model_validate(value) for name, value in yaml.safe_load(text).items()}
 
 
 def load_figures(folder: Path | None = None) -> list[Figure]:
@@ -153,11 +132,11 @@ def load_figures(folder: Path | None = None) -> list[Figure]:
     A re-run that prints no FP32 value takes that of the paper's own row for the same method, model and metric.
     Raises BadInputError that names file and line of a row that cannot be read.
     """
-    place: Traversable = folder if folder is not None else resources.files("vitq.reports") / "figures"
-    files = sorted((f for f in place.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
+    home: Traversable = folder if folder is not None else resources.files("vitq.reports") / "figures"
+    files = sorted((f for f in home.iterdir() if f.name.endswith(".csv")), key=lambda f: f.name)
     figures = [figure for file in files for figure in _read(file)]
     if not figures:
-        raise BadInputError(f"no figures in {place}: it has no CSV file with a row")
+        raise BadInputError(f"no figures in {home}: it has no CSV file with a row")
     return _with_fp_values(figures)
 
 
@@ -172,8 +151,8 @@ def _read(file: Traversable) -> list[Figure]:
             for key in ("options", "settings"):
                 if row.get(key):
                     values[key] = json.loads(row[key])
-            place = (row["table"], row["metric"], row["source"])
-            figures.append(Figure.model_validate({**values, "decimals": decimals[place], "file": file.name}))
+            column = (row["table"], row["metric"], row["source"])
+            figures.append(Figure.model_validate({**values, "decimals": decimals[column], "file": file.name}))
         except (ValidationError, ValueError, KeyError) as error:
             what = error.errors()[0] if isinstance(error, ValidationError) else None
             text = f"{'.'.join(map(str, what['loc']))}: {what['msg']}" if what else str(error)
@@ -185,8 +164,8 @@ def _printed_decimals(rows: Iterable[dict[str, str]]) -> dict[tuple[str, str, st
     """Decimals a table prints a metric with: the most of any of its values, as a transcription drops last zeros."""
     most: dict[tuple[str, str, str], int] = {}
     for row in rows:
-        place = (row["table"], row["metric"], row["source"])
-        most[place] = max(most.get(place, 0), len(row["value"].partition(".")[2]))
+        column = (row["table"], row["metric"], row["source"])
+        most[column] = max(most.get(column, 0), len(row["value"].partition(".")[2]))
     return most
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitq.errors import BadInputError
-from vitq.reports.escape import line
+from vitq.escape import line
 
 
 def inside(folder: Path, relative: str) -> Path:

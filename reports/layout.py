@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tabulate import tabulate
 
-from vitq.reports import escape
+from vitq import escape
 
 Format = Literal["markdown", "csv", "plain"]
 NOTHING = "Nothing to show."

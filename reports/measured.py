@@ -27,7 +27,7 @@ def over_seeds(values: Sequence[float]) -> Measured:
     return Measured(statistics.fmean(values), error)
 
 
-def measure(figure: Figure, run: Sequence[Row], runs: Sequence[Sequence[Row]]) -> Measured | str:
+def value_of(figure: Figure, run: Sequence[Row], runs: Sequence[Sequence[Row]]) -> Measured | str:
     """The run's value of the figure's metric; `runs` are needed for a gain over another row."""
     if figure.metric == GAIN:
         return _gain(figure, run, runs)

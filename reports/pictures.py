@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from vitq.reports.escape import markdown
+from vitq.escape import markdown
 from vitq.rows import Row
 
 

@@ -7,37 +7,46 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from vitq.benchmarks.run.results_path import check_folder
+from vitq.escape import code, markdown
 from vitq.reports import tables
-from vitq.reports.escape import code, markdown
+from vitq.reports.compare_tables import compare_table
+from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
+from vitq.reports.run_tables import ablation_table, seeds_table
 from vitq.reports.verdicts import compare
 from vitq.rows import Row
 
 
 def write_report(
-    records: Sequence[Row], figures: Sequence[Figure], results: Path, out: Path, title: str = "Report"
+    records: Sequence[Row],
+    figures: Sequence[Figure],
+    options: MethodOptions,
+    results: Path,
+    out: Path,
+    title: str = "Report",
 ) -> Path:
     """Write `report.md`, `results.csv`, `compare.csv` and the PNGs into `out`, which is made; returns `report.md`.
 
-    `results` is the folder that the records' files are relative to. Any records will do, none at all included.
+    `results` is the folder that the records' files are relative to; `options` are those that the methods declare. Any
+    records will do, none at all included. OSError where `out` cannot be made or written.
     """
-    from vitq.reports import plots
+    from vitq.reports.compare_plots import measured_against_reported
+    from vitq.reports.size_plot import accuracy_against_size
 
-    check_folder(out, "the report's folder")
+    out.mkdir(parents=True, exist_ok=True)
     records = tables.order(records)
-    comparisons = compare(records, figures)
+    comparisons = compare(records, figures, options)
     (out / "results.csv").write_text(tables.results_table(records, "csv"), encoding="utf-8")
-    (out / "compare.csv").write_text(tables.compare_table(comparisons, "csv"), encoding="utf-8")
-    drawn = [*plots.accuracy_against_size(records, out), *plots.measured_against_reported(comparisons, out)]
+    (out / "compare.csv").write_text(compare_table(comparisons, "csv"), encoding="utf-8")
+    drawn = [*accuracy_against_size(records, out), *measured_against_reported(comparisons, out)]
     of_methods, problems = draw_method_pictures(records, results, out)
     sections = {
         title: _what_was_run(records),
         "Results": tables.results_table(records),
-        "Against the papers": tables.compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
-        "Variants side by side": tables.ablation_table(records),
-        "Over seeds": tables.seeds_table(records),
+        "Against the papers": compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
+        "Variants side by side": ablation_table(records),
+        "Over seeds": seeds_table(records),
         **method_sections(records),
         "Warnings and failures": _troubles(records, problems),
         "Pictures": _gallery([*drawn, *of_methods], out),

@@ -11,6 +11,7 @@ from pathlib import Path
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure as Canvas
+from matplotlib.lines import Line2D
 
 mpl.rcParams["text.parse_math"] = False  # a $ in a record's name is a $
 
@@ -42,6 +43,12 @@ def look(method: str) -> tuple[str, str]:
     """Colour and marker of a method; one that is not ours gets a spare pair, always the same for its name."""
     spare = sum(method.encode()) % len(_SPARE_COLOURS)
     return COLOURS.get(method, _SPARE_COLOURS[spare]), MARKERS.get(method, _SPARE_MARKERS[spare])
+
+
+def method_handle(method: str) -> Line2D:
+    """A method's entry in a legend."""
+    colour, marker = look(method)
+    return Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=method)
 
 
 def clean(axes: Axes) -> None:

@@ -1,20 +1,15 @@
-"""Tables of records and comparisons by tabulate: Markdown, CSV or plain text. Never imports matplotlib."""
+"""The table of results, a row a cell, as Markdown, CSV or plain text; and the words that every table shares."""
 
 from __future__ import annotations
 
-import re
-import statistics
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from vitq.paired import against_fp32
 from vitq.record import Metric
-from vitq.reports import escape
 from vitq.reports.layout import Format, render
-from vitq.reports.measured import FAKE_QUANT, over_seeds
-from vitq.reports.verdicts import VERDICTS, Comparison, group_seeds, latest
-from vitq.rows import Row
+from vitq.reports.measured import FAKE_QUANT
+from vitq.rows import Row, by_cell
 
 MARKS = {"reconstruction": "†"}
 RECONSTRUCTION = (
@@ -32,7 +27,7 @@ def marked(record: Row) -> str:
 def order(records: Iterable[Row]) -> list[Row]:
     """Last record of each cell, by task, data set, model, method, variant, widths and seed; FP32 first."""
     return sorted(
-        latest(records),
+        by_cell(records).values(),
         key=lambda r: (
             *(r.cell.task, r.cell.dataset, r.cell.model, r.cell.method != "fp32", r.cell.method, r.cell.variant),
             *(r.cell.bits, r.cell.limit or 0, r.cell.seed, r.cell.id),
@@ -133,133 +128,3 @@ def _paired_flat(record: Row, metric: str) -> dict[str, Any]:
         return {}
     named = {"difference": found.difference, "difference_stderr": found.stderr, "mcnemar_p": found.p}
     return {f"{metric}_{name}": value for name, value in named.items()}
-
-
-def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", everything: bool = False) -> str:
-    """One row a comparison, those with a measurement first to last as figures are listed.
-
-    Figures not run and runs without a figure are counted below the table, unless `everything`; CSV always has all.
-    """
-    if fmt == "csv":
-        return render([_compared_flat(c) for c in comparisons], fmt)
-    quiet = () if everything else ("not-run", "no-figure")
-    shown = [c for c in comparisons if c.verdict not in quiet]
-    table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"))
-    marks = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for c in shown for r in c.records) else []
-    return "\n\n".join(
-        part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
-    )
-
-
-def summary(comparisons: Sequence[Comparison]) -> str:
-    """Number of each verdict, in one line."""
-    counts = Counter(c.verdict for c in comparisons)
-    return "Verdicts: " + ", ".join(f"{counts[v]} {v}" for v in VERDICTS if counts[v]) + "."
-
-
-def _left(comparisons: Sequence[Comparison], fmt: Format) -> list[str]:
-    lines, shown = [], escape.markdown if fmt == "markdown" else escape.line
-    for verdict, text in (("not-run", "Figures not run"), ("no-figure", "Runs that no figure speaks of")):
-        names = Counter(
-            c.figure.method if c.figure else c.records[0].cell.method for c in comparisons if c.verdict == verdict
-        )
-        if names:
-            lines.append(
-                f"{text}: " + ", ".join(f"{shown(name)} {count}" for name, count in sorted(names.items())) + "."
-            )
-    return lines
-
-
-def _compared_readable(c: Comparison) -> dict[str, str]:
-    figure, first = c.figure, c.records[0] if c.records else None
-    digits = figure.decimals if figure else 2
-    error = f" ± {c.stderr:.2f}" if c.stderr is not None else ""
-    method = marked(first) if first else ""
-    return {
-        "verdict": c.verdict + (" (disputed figure)" if figure and figure.disputed and c.verdict != "disputed" else ""),
-        "figure": figure.name if figure else "",
-        "paper": figure.printed if figure else "",
-        "measured": f"{c.measured:.{digits}f}{error}" if c.measured is not None else "",
-        "diff": f"{c.difference:+.{digits}f}" if c.difference is not None else "",
-        "runs": f"{method} {len(c.records)} seed{'s' if len(c.records) > 1 else ''}" if first else "",
-        "reason": c.reason,
-        "evidence": f"{figure.evidence}: {figure.source}" if figure else "",
-    }
-
-
-def _compared_flat(c: Comparison) -> dict[str, Any]:
-    fields = ("method", "variant", "task", "dataset", "model", "bits", "metric", "value", "fp_value", "table")
-    source = ("evidence", "source", "note", "condition", "tolerance", "tolerance_reason", "others", "file")
-    return {
-        "verdict": c.verdict,
-        "reason": c.reason,
-        **{name: getattr(c.figure, name) if c.figure else None for name in fields},
-        **{"measured": c.measured, "stderr": c.stderr, "difference": c.difference},
-        **{"fidelity": c.records[0].fidelity if c.records else None, "seeds": len(c.records)},
-        "cells": " ".join(r.cell.id for r in c.records),
-        **{name: getattr(c.figure, name) if c.figure else None for name in source},
-    }
-
-
-def seeds_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
-    """Reproducibility: mean, standard deviation and standard error over seeds of every run with at least two."""
-    rows = []
-    for run in group_seeds(records):
-        for name in PRIMARY.get(run[0].cell.task, ()):
-            values = [r.metrics[name].value for r in run if name in r.metrics]
-            if run[0].status == "done" and len(values) > 1:
-                mean = over_seeds(values)
-                rows.append(
-                    {
-                        "run": run[0].cell.id.rpartition("/")[0].replace(run[0].cell.method, marked(run[0]), 1),
-                        "data": run[0].cell.dataset,
-                        "metric": name,
-                        "seeds": str(len(values)),
-                        "mean ± se": f"{mean.value:.2f} ± {mean.stderr:.2f}",
-                        "std": f"{statistics.stdev(values):.2f}",
-                        "lowest": f"{min(values):.2f}",
-                        "highest": f"{max(values):.2f}",
-                    }
-                )
-    return render(rows, fmt, right=("seeds", "mean ± se", "std", "lowest", "highest"))
-
-
-def ablation_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
-    """Variants side by side: one row a variant, one column a bit width, for methods with several variants.
-
-    A table a method, but a single one as CSV.
-    """
-    rows = _variant_rows(records)
-    widths = sorted({key for row in rows for key in row if key not in _VARIANT_KEYS}, key=_by_width)
-    rows = [{key: row.get(key, "") for key in (*_VARIANT_KEYS, *widths)} for row in rows]
-    if fmt == "csv" or not rows:
-        return render(rows, fmt)
-    methods = dict.fromkeys(row["method"] for row in rows)
-    return "\n\n".join(render([r for r in rows if r["method"] == m], fmt, right=widths) for m in methods)
-
-
-_VARIANT_KEYS = ("method", "data", "model", "variant")
-
-
-def _by_width(bits: str) -> tuple[int, ...]:
-    return tuple(int(digits) for digits in re.findall(r"\d+", bits))
-
-
-def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
-    groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
-    for run in group_seeds(records):
-        cell = run[0].cell
-        name = PRIMARY.get(cell.task, ("top1",))[0]
-        metrics = [r.metrics[name] for r in run if name in r.metrics]
-        if run[0].status == "done" and metrics:
-            data = cell.dataset + (f" (limit {cell.limit})" if cell.limit else "")
-            mean = over_seeds([m.value for m in metrics])
-            seeds = f"{mean.value:.2f} ± {mean.stderr or 0:.2f} ({len(metrics)} seeds)"
-            text = with_error(metrics[0]) if len(metrics) == 1 else seeds
-            groups[marked(run[0]), data, cell.model][cell.variant or "default"][cell.bits] = text
-    return [
-        dict(zip(_VARIANT_KEYS, (*key, variant), strict=True)) | variants[variant]
-        for key, variants in sorted(groups.items())
-        if len(variants) > 1
-        for variant in sorted(variants, key=lambda v: (v != "default", v))
-    ]

@@ -12,9 +12,10 @@ from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple
 
 from vitq.reports.conditions import paper_model, row_of, why_not_comparable
+from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
-from vitq.reports.measured import Measured, measure
-from vitq.rows import Row
+from vitq.reports.measured import Measured, value_of
+from vitq.rows import Row, by_cell
 
 Verdict = Literal["reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run"]
 VERDICTS: tuple[Verdict, ...] = ("reproduced", "above", "below", "disputed", "not-comparable", "no-figure", "not-run")
@@ -42,20 +43,20 @@ Run = tuple[Row, ...]
 """Records of one cell that differ in nothing but the seed."""
 
 
-def compare(records: Iterable[Row], figures: Sequence[Figure]) -> list[Comparison]:
+def compare(records: Iterable[Row], figures: Sequence[Figure], options: MethodOptions) -> list[Comparison]:
     """A verdict for every figure, then `no-figure` for each run that no figure speaks of.
 
     Seeds of one cell are compared by their mean. A figure that several runs measure (a subset beside the whole set)
-    has a comparison with each.
+    has a comparison with each. `options` are those that the methods declare.
     """
     runs = group_seeds(records)
     found: list[Comparison] = []
     spoken_for: set[str] = set()
     for figure in figures:
-        matching = [run for run in runs if row_of(figure, run[0])]
+        matching = [run for run in runs if row_of(figure, run[0], options)]
         done = [run for run in matching if run[0].status == "done" and (figure.counted or _evaluated(run))]
         spoken_for.update(r.cell.id for run in matching for r in run if not (figure.counted and r.metrics))
-        found.extend(_once([_compared(figure, run, runs) for run in done]) or [_not_run(figure, matching)])
+        found.extend(_once([_compared(figure, run, runs, options) for run in done]) or [_not_run(figure, matching)])
     return found + [
         Comparison(None, "no-figure", _no_figure(run[0]), run)
         for run in runs
@@ -65,32 +66,27 @@ def compare(records: Iterable[Row], figures: Sequence[Figure]) -> list[Compariso
 
 def group_seeds(records: Iterable[Row]) -> list[Run]:
     """Runs in order of their first record's id; of two records of one cell the last one counts."""
-    groups: dict[str, dict[str, Row]] = {}
-    for record in latest(records):
+    groups: dict[str, list[Row]] = {}
+    for record in by_cell(records).values():
         key = record.cell.model_dump(exclude={"id", "seed"})
         text = json.dumps([key, record.status, record.part("weights")], sort_keys=True, default=str)
-        groups.setdefault(text, {})[record.cell.id] = record
-    runs = [tuple(sorted(group.values(), key=lambda r: (r.cell.seed, r.cell.id))) for group in groups.values()]
+        groups.setdefault(text, []).append(record)
+    runs = [tuple(sorted(group, key=lambda r: (r.cell.seed, r.cell.id))) for group in groups.values()]
     return sorted(runs, key=lambda run: (run[0].cell.id, run[0].cell.dataset, run[0].cell.limit or 0, run[0].status))
 
 
-def latest(records: Iterable[Row]) -> list[Row]:
-    """The last row of each cell, so that none counts twice."""
-    return list({record.cell.id: record for record in records}.values())
-
-
-def _compared(figure: Figure, run: Run, runs: Sequence[Run]) -> Comparison:
-    measured = measure(figure, run, runs)
-    reasons = why_not_comparable(figure, run)
+def _compared(figure: Figure, run: Run, runs: Sequence[Run], options: MethodOptions) -> Comparison:
+    measured = value_of(figure, run, runs)
+    reasons = why_not_comparable(figure, run, options)
     if isinstance(measured, str):
         return Comparison(figure, "not-comparable", "; ".join([*reasons, measured]), run)
     if reasons:
         return Comparison(figure, "not-comparable", "; ".join(reasons), run, measured.value, measured.stderr)
-    verdict, reason = judge(figure, measured)
+    verdict, reason = _verdict_of(figure, measured)
     return Comparison(figure, verdict, reason, run, measured.value, measured.stderr)
 
 
-def judge(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
+def _verdict_of(figure: Figure, measured: Measured) -> tuple[Verdict, str]:
     """The verdict of a measurement that is comparable, and the tolerance it rests on."""
     rounded = round(measured.value, figure.decimals)
     slack = figure.tolerance + 1e-9

@@ -40,8 +40,8 @@ def pythons() -> list[str]:
     return [last for first, _, last in words if first == "Programming Language :: Python" and "." in last]
 
 
-def workflow() -> Any:
-    return yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text(encoding="utf-8"))
+def workflow(name: str) -> Any:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text(encoding="utf-8"))
 
 
 def tox() -> configparser.ConfigParser:
@@ -64,7 +64,7 @@ def ci_lines() -> list[str]:
 def test_every_python_that_is_named_is_run() -> None:
     named = pythons()
     assert len(named) >= 4
-    assert workflow()["jobs"]["pythons"]["strategy"]["matrix"]["python"] == named
+    assert workflow("nightly")["jobs"]["pythons"]["strategy"]["matrix"]["python"] == named
     short = ",".join(version.removeprefix("3.") for version in named)
     assert f"py3{{{short}}}" in tox()["tox"]["env_list"]
     commands = tox()[f"testenv:py3{{{short}}}"]["commands"]
@@ -83,7 +83,7 @@ def test_the_lowest_python_is_the_one_that_is_required_and_checked_against() -> 
 
 def test_an_interpreter_that_is_missing_is_skipped_here_and_an_error_in_the_workflow() -> None:
     assert tox()["tox"]["skip_missing_interpreters"] == "true"
-    steps = [step.get("run", "") for step in workflow()["jobs"]["pythons"]["steps"]]
+    steps = [step.get("run", "") for step in workflow("nightly")["jobs"]["pythons"]["steps"]]
     assert any("tox run" in step and "--skip-missing-interpreters false" in step for step in steps)
 
 
@@ -104,7 +104,16 @@ def test_ci_runs_what_the_readme_says_and_the_checks() -> None:
     for name in re.findall(r"tox run -e (\S+)", "\n".join(lines)):
         assert tox().has_section(f"testenv:{name}")
     assert {"lint", "types"} <= set(re.findall(r"tox run -e (\S+)", "\n".join(lines)))
-    assert [step for step in workflow()["jobs"]["all"]["steps"] if step.get("run") == ".ci/run"]
+    assert [step for step in workflow("ci")["jobs"]["all"]["steps"] if step.get("run") == ".ci/run"]
+
+
+def test_long_tests_wait_for_the_night() -> None:
+    """Left out by default, run by an environment of their own, which the nightly workflow runs."""
+    assert "-m 'not long'" in project()["tool"]["pytest"]["ini_options"]["addopts"]
+    assert "pytest -m long" in tox()["testenv:long"]["commands"]
+    assert ".venv/bin/tox run -e long" in [step.get("run") for step in workflow("nightly")["jobs"]["long"]["steps"]]
+    assert workflow("nightly")[True]["schedule"]  # YAML reads the key `on` as true
+    assert "-m" not in tox()["testenv:test"]["commands"].replace("python -m pytest", "")
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")

@@ -36,7 +36,7 @@ def site_file(root: Path, data: Path, weights: Path) -> None:
     (root / "vitq.toml").write_text(text, encoding="utf-8")
 
 
-def small_proxy(source: Path, to: Path, images: int = 48) -> None:
+def small_proxy(source: Path, to: Path, images: int = 32) -> None:
     """The first photographs of both splits, with the rows of ATTRIBUTION.csv that list them."""
     with (source / "ATTRIBUTION.csv").open(newline="", encoding="utf-8") as file:
         table = list(csv.DictReader(file))
@@ -69,12 +69,12 @@ def test_the_commands_run_one_after_the_other(tmp_path: Path) -> None:
 
 
 def test_photographs_run_as_the_text_says(shared: Path, tmp_path: Path) -> None:
-    """96 photographs and the ViT-Tiny: verified, then run, without a setting beside the text's own."""
+    """64 photographs and the ViT-Tiny: verified, then run, without a setting beside the text's own."""
     small_proxy(shared / "data" / "imagenet-proxy", tmp_path / "proxy")
     site_file(tmp_path, tmp_path / "proxy", shared / "data" / "weights")
     verified = vitq("verify", "proxy", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
-    assert "48 of 48 read" in verified.stdout
+    assert "32 of 32 read" in verified.stdout
     ran = vitq("run", "proxy", "-k", "fp32/ or minmax/ and W8A8", cwd=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "failed" not in ran.stdout

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.commands.results import rows_of
+from vitq.benchmarks.run.results_path import check_folder
+from vitq.reports.compare_tables import compare_table
 from vitq.reports.figure import load_figures
 from vitq.reports.report import write_report
-from vitq.reports.tables import compare_table
 from vitq.reports.verdicts import compare as compare_rows
 
 
 def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
     """`vitq compare`: 0, or 4 when no figure could be compared."""
     _, rows = rows_of(suite_name, results, site)
-    comparisons = compare_rows(rows, load_figures())
+    comparisons = compare_rows(rows, load_figures(), declared_options())
     print(compare_table(comparisons, "plain", everything))
     return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
@@ -22,5 +24,7 @@ def compare(suite_name: str, results: Path | None, site: Path | None, everything
 def report(suite_name: str, results: Path | None, site: Path | None, out: Path | None) -> int:
     """`vitq report`: writes report.md, CSV tables and pictures; prints where."""
     folder, rows = rows_of(suite_name, results, site)
-    print(write_report(rows, load_figures(), folder, out or folder / "report"))
+    out = out or folder / "report"
+    check_folder(out, "the report's folder")
+    print(write_report(rows, load_figures(), declared_options(), folder, out))
     return 0

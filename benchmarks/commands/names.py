@@ -10,13 +10,13 @@ from typing import Any
 
 from tabulate import tabulate
 
+from vitq import escape
 from vitq.benchmarks.plan.cells import expand
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.reports import escape
 from vitq.tasks.names import model_entry, model_names
 from vitq.words import nearest
 

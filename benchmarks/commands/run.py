@@ -9,6 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from vitq import escape
 from vitq.benchmarks.commands.results import results_folder
 from vitq.benchmarks.plan.cells import Refusal, expand, limited, scoped
 from vitq.benchmarks.plan.limits import within_machine
@@ -25,8 +26,7 @@ from vitq.benchmarks.run.runner import run as run_matrix
 from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines
 from vitq.errors import BadInputError
 from vitq.record import CellKey
-from vitq.reports import escape
-from vitq.rows import Row
+from vitq.rows import Row, by_cell
 from vitq.words import nearest
 
 PATIENCE_SECONDS = 5
@@ -131,7 +131,7 @@ def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, 
 
 def _asked_for(rows: Sequence[Row], orders: Sequence[Order]) -> list[Row]:
     """The row of every order, in the suite's order."""
-    found = {row.cell.id: row for row in rows}
+    found = by_cell(rows)
     return [found[o.cell.id] for o in orders if o.cell.id in found]
 
 

@@ -7,7 +7,7 @@ from xml.etree import ElementTree as ET
 
 from vitq.benchmarks.gate.policy import FAILING, UNJUDGED, GateRow
 from vitq.benchmarks.gate.result import NOTHING_COMPARED, GateResult
-from vitq.benchmarks.gate.text import plain
+from vitq.escape import lines, visible
 
 
 def junit(result: GateResult, suite: str) -> str:
@@ -15,35 +15,32 @@ def junit(result: GateResult, suite: str) -> str:
     cells: dict[str, list[GateRow]] = defaultdict(list)
     for row in result.rows:
         cells[row.cell].append(row)
-    root = ET.Element("testsuite", name=plain(f"vitq gate {suite}"))
+    root = ET.Element("testsuite", name=visible(f"vitq gate {suite}"))
     for cell, rows in cells.items():
         _case(root, cell, rows)
     if result.exit_code == NOTHING_COMPARED:
         case = ET.SubElement(root, "testcase", classname="vitq.gate", name="enough was compared")
-        ET.SubElement(case, "error", message=plain(result.summary))
+        ET.SubElement(case, "error", message=visible(result.summary))
     for name, tag in (("tests", "testcase"), ("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
         root.set(name, str(len(list(root.iter(tag)))))
-    ET.SubElement(root, "system-out").text = plain_lines(result.render())
+    ET.SubElement(root, "system-out").text = lines(result.render())
     ET.indent(root)
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def plain_lines(text: str) -> str:
-    """`plain` that keeps the lines."""
-    return "\n".join(plain(line) for line in text.split("\n"))
-
-
 def _case(root: ET.Element, cell: str, rows: list[GateRow]) -> None:
-    case = ET.SubElement(root, "testcase", classname="vitq.gate", name=plain(cell))
+    case = ET.SubElement(root, "testcase", classname="vitq.gate", name=visible(cell))
     failing = [row for row in rows if row.verdict in FAILING]
     if failing:
         message = "; ".join(_line(row) for row in failing)
-        ET.SubElement(case, "failure", message=plain(message)).text = "\n".join(plain(_line(row)) for row in failing)
+        ET.SubElement(case, "failure", message=visible(message)).text = "\n".join(
+            visible(_line(row)) for row in failing
+        )
     elif all(row.verdict in UNJUDGED for row in rows):
-        ET.SubElement(case, "skipped", message=plain("; ".join(row.note or row.verdict for row in rows)))
+        ET.SubElement(case, "skipped", message=visible("; ".join(row.note or row.verdict for row in rows)))
     told = [_line(row) for row in rows if row.verdict in ("within", "faster")]
     if told:
-        ET.SubElement(case, "system-out").text = "\n".join(plain(line) for line in told)
+        ET.SubElement(case, "system-out").text = "\n".join(visible(line) for line in told)
 
 
 def _line(row: GateRow) -> str:

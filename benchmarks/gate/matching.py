@@ -21,7 +21,7 @@ from vitq.benchmarks.gate.spread import Spread
 from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
 from vitq.paired import Paired, pair, side
-from vitq.rows import Row
+from vitq.rows import Row, by_cell
 
 _LIMIT = re.compile(r"/limit\d+")
 
@@ -50,7 +50,7 @@ def gate(
 ) -> GateResult:
     """Judge every cell of the baseline, and name the cells that are new; `spread` is that of the baseline."""
     policy = policy or Policy()
-    before, after = ({row.cell.id: row for row in rows} for rows in (baseline, current))
+    before, after = by_cell(baseline), by_cell(current)
     judged = {name: _judge_cell(old, after.get(name), after, policy, spread) for name, old in before.items()}
     compared = [name for name, rows in judged.items() if any(row.verdict not in UNJUDGED for row in rows)]
     pairs = [(before[name], after[name]) for name in compared if name in after]

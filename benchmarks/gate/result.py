@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 from tabulate import tabulate
 
 from vitq.benchmarks.gate.policy import FAILING, QUIET, UNJUDGED, GateRow
-from vitq.benchmarks.gate.text import plain
+from vitq.escape import visible
 
 GOOD, REGRESSION, NOTHING_COMPARED = 0, 1, 4
 
@@ -87,7 +87,7 @@ class GateResult:
         )
         unusable = [f"{row.cell} was not compared: {row.note}" for row in self.unusable]
         counted = [f"{text} ({count}x)" for text, count in silent.items()]
-        return [plain(line) for line in (*self.changes, *self.costs, *unusable, *counted)]
+        return [visible(line) for line in (*self.changes, *self.costs, *unusable, *counted)]
 
     @property
     def summary(self) -> str:
@@ -104,7 +104,7 @@ class GateResult:
 
     def render(self) -> str:
         """A table of what differs, what could not be compared and why, and one line that sums it up."""
-        rows = [[plain(text) for text in row] for row in self.shown]
+        rows = [[visible(text) for text in row] for row in self.shown]
         table = tabulate(rows, headers=GateRow._fields, tablefmt="simple", disable_numparse=True)
         blocks = [*([table] if rows else []), *(["\n".join(self.lines)] if self.lines else []), self.summary]
         return "\n".join(line.rstrip() for line in "\n\n".join(blocks).split("\n"))

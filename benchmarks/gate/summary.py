@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vitq.benchmarks.gate.policy import GateRow
 from vitq.benchmarks.gate.result import GOOD, GateResult
-from vitq.benchmarks.gate.text import markdown
+from vitq.escape import markdown
 
 _MOST_ROWS = 1000
 """GitHub refuses a summary of more than 1 MiB; a thousand rows of a suite's cells are a third of it."""

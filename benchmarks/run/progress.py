@@ -12,8 +12,8 @@ from rich.progress import TimeRemainingColumn as TimeLeft
 import vitq.subject
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.runner import Listener
+from vitq.escape import line
 from vitq.record import Record
-from vitq.reports.escape import line
 
 
 def plain_console() -> Console:

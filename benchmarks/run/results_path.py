@@ -11,7 +11,7 @@ from pathlib import Path
 from vitq.errors import BadInputError
 
 FILES = ("records.jsonl", "records.broken", ".records.lock")
-FOLDERS = ("artifacts", "fp32", "outcomes", "models", "accounting", "report", ".claims")
+FOLDERS = ("artifacts", "outcomes", "models", "report", ".claims")
 
 
 def check_results(folder: Path) -> None:

@@ -161,3 +161,8 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         folder=folder,
         **fields,
     )
+
+
+def by_cell(rows: Iterable[Row]) -> dict[str, Row]:
+    """Rows by their cell's id; of two rows of one cell the last one counts."""
+    return {row.cell.id: row for row in rows}

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
 from pydantic import ValidationError
-from torch import nn
 
 from vitq.errors import BadInputError, MethodInputError, UnsupportedError
-from vitq.methods import registry
-from vitq.methods.bits import Bits
-from vitq.methods.toolkit import saving
-from vitq.methods.toolkit.saved_file import read_index
 from vitq.options import make_options
 from vitq.subject import part_of, put_part
-from vitq.tasks import registry as tasks
-from vitq.tasks.names import ModelEntry
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
 
 _SLACK = 1_000_000
 
@@ -47,6 +43,8 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> nn.Module:
 
 def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Loaded:
     """As `load`, with how the model computes and the file's header."""
+    from vitq.methods.toolkit import saving
+
     path, target = Path(path), _device(device)
     try:
         header = saving.read_header(path)
@@ -62,6 +60,8 @@ def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Load
 
 def _device(device: str | torch.device) -> torch.device:
     """The device, tried; BadInputError where nothing can be computed on it."""
+    import torch
+
     try:
         target = torch.device(device)
         torch.zeros(1, device=target).cpu()
@@ -73,6 +73,9 @@ def _device(device: str | torch.device) -> torch.device:
 
 def _restored(header: dict[str, Any]) -> nn.Module:
     """The architecture with the method's modules in the part that was quantized, no weight yet."""
+    from vitq.methods import registry
+    from vitq.methods.bits import Bits
+
     method, scope = registry.load(header["method"]), str(header["scope"])
     options = make_options(method.Options, _tuples(header["options"]))
     model = _architecture(header["architecture"])
@@ -81,12 +84,15 @@ def _restored(header: dict[str, Any]) -> nn.Module:
 
 
 def _architecture(known: dict[str, Any]) -> nn.Module:
+    from vitq.tasks import registry
+    from vitq.tasks.names import ModelEntry
+
     try:
         entry = ModelEntry.model_validate(known["model"])
     except ValidationError as error:
         first = error.errors()[0]
         raise ValueError(f"architecture.{'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return tasks.load(known["task"]).build_entry(entry)
+    return registry.load(known["task"]).build_entry(entry)
 
 
 def _tuples(options: dict[str, Any]) -> dict[str, Any]:
@@ -96,6 +102,10 @@ def _tuples(options: dict[str, Any]) -> dict[str, Any]:
 
 def _check_size(path: Path, header: dict[str, Any]) -> None:
     """Refuse an architecture that is far larger than what the file holds, before memory is taken for it."""
+    import torch
+
+    from vitq.methods.toolkit.saved_file import read_index
+
     held = sum(entry.numel for entry in read_index(path).entries)
     with torch.device("meta"):
         needed = sum(parameter.numel() for parameter in _architecture(header["architecture"]).parameters())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -11,16 +12,20 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from option_facts import declared_by_hand
 
 from vitq.record import Provenance
+from vitq.reports.compare_plots import measured_against_reported
 from vitq.reports.pareto import pareto_front
 from vitq.reports.pictures import Picture, draw_method_pictures
-from vitq.reports.plots import accuracy_against_size, measured_against_reported, points_by_panel
 from vitq.reports.report import write_report
-from vitq.reports.verdicts import compare
+from vitq.reports.size_plot import accuracy_against_size, points_by_panel
+from vitq.reports.verdicts import compare as compare_by
 from vitq.rows import Row
 
 Make = Callable[..., Any]
+OPTIONS = declared_by_hand()
+compare = partial(compare_by, options=OPTIONS)
 PNG = b"\x89PNG"
 
 
@@ -37,7 +42,7 @@ def test_the_front_is_exactly_what_nothing_dominates(points: list[tuple[float, f
 
 
 def test_a_report_without_any_record_is_written(tmp_path: Path) -> None:
-    text = write_report([], [], tmp_path, tmp_path / "out").read_text()
+    text = write_report([], [], {}, tmp_path, tmp_path / "out").read_text()
     assert "nothing was run" in text
     assert not list((tmp_path / "out").glob("*.png"))
 
@@ -53,7 +58,7 @@ def test_a_report_tells_what_was_run_and_what_went_wrong(record: Make, figure: M
     ]
     out = tmp_path / "out"
     text = write_report(
-        records, [figure(), figure(value=78.0, disputed_low=68, disputed_high=69)], tmp_path, out
+        records, [figure(), figure(value=78.0, disputed_low=68, disputed_high=69)], OPTIONS, tmp_path, out
     ).read_text()
     for words in ("few images", "gpu box", "with local changes", "oom: `pmq", "unsupported: `i_vit", "reconstruction:"):
         assert words in text

@@ -8,17 +8,22 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
+from option_facts import declared_by_hand
 
 from vitq.reports import row_view, tables
+from vitq.reports.compare_tables import compare_table
 from vitq.reports.layout import NOTHING
-from vitq.reports.verdicts import compare
+from vitq.reports.run_tables import ablation_table, seeds_table
+from vitq.reports.verdicts import compare as compare_by
 from vitq.rows import Row
 
 Make = Callable[..., Any]
+compare = partial(compare_by, options=declared_by_hand())
 GOLDEN = Path(__file__).with_name("golden_tables.md")
 
 
@@ -44,9 +49,9 @@ def test_tables_are_those_of_the_golden_page(records: list[Row], figure: Make) -
     page = "\n\n".join(
         [
             tables.results_table(records),
-            tables.compare_table(compare(records, figures)),
-            tables.ablation_table(records),
-            tables.seeds_table(records),
+            compare_table(compare(records, figures)),
+            ablation_table(records),
+            seeds_table(records),
         ]
     )
     assert page + "\n" == GOLDEN.read_text(encoding="utf-8")
@@ -54,7 +59,7 @@ def test_tables_are_those_of_the_golden_page(records: list[Row], figure: Make) -
 
 def test_order_does_not_depend_on_the_order_of_records(records: list[Row]) -> None:
     assert tables.results_table(records) == tables.results_table(records[::-1])
-    assert tables.ablation_table(records) == tables.ablation_table(records[::-1])
+    assert ablation_table(records) == ablation_table(records[::-1])
 
 
 def test_csv_holds_plain_numbers(records: list[Row]) -> None:
@@ -74,18 +79,18 @@ def test_a_fake_quant_time_is_never_a_speed_up(records: list[Row]) -> None:
 def test_reconstructions_are_marked_wherever_they_are_shown(record: Make, figure: Make) -> None:
     made = [record(51.0 + s, method="pmq", fidelity="reconstruction", variant=v, seed=s) for v in "ab" for s in (0, 1)]
     row = figure(method="pmq", cell_method="pmq")
-    shown = [tables.results_table(made), tables.compare_table(compare(made, [row]))]
-    shown += [tables.ablation_table(made), tables.seeds_table(made)]
+    shown = [tables.results_table(made), compare_table(compare(made, [row]))]
+    shown += [ablation_table(made), seeds_table(made)]
     assert all("pmq†" in text for text in shown)
     assert all(tables.RECONSTRUCTION in text for text in [*shown[:2], row_view.row_view(made[0])])
 
 
 def test_compare_csv_has_every_figure(record: Make, figure: Make) -> None:
     comparisons = compare([record()], [figure(), figure(model="deit_tiny")])
-    rows = list(csv.DictReader(io.StringIO(tables.compare_table(comparisons, "csv"))))
+    rows = list(csv.DictReader(io.StringIO(compare_table(comparisons, "csv"))))
     assert [r["verdict"] for r in rows] == ["reproduced", "not-run"]
-    assert "not-run" not in tables.compare_table(comparisons, "plain").split("Verdicts:")[0]
-    assert "deit_tiny" in tables.compare_table(comparisons, "plain", everything=True)
+    assert "not-run" not in compare_table(comparisons, "plain").split("Verdicts:")[0]
+    assert "deit_tiny" in compare_table(comparisons, "plain", everything=True)
 
 
 def test_layers_are_read_from_the_records_file(record: Make, tmp_path: Path) -> None:
@@ -102,8 +107,8 @@ def test_a_row_view_names_everything(record: Make, latency: Make) -> None:
 
 def test_nothing_is_said_to_be_nothing() -> None:
     assert tables.results_table([]) == NOTHING
-    assert tables.ablation_table([]) == NOTHING
-    assert tables.seeds_table([]) == NOTHING
+    assert ablation_table([]) == NOTHING
+    assert seeds_table([]) == NOTHING
 
 
 def test_an_unknown_format_is_refused(record: Make) -> None:

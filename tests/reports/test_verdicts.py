@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from option_facts import declared_by_hand
 
 from vitq.record import Calibrated, LatencyRow, Metric, Provenance, Size
 from vitq.reports.figure import FULL_SIZE, Figure, load_figures
-from vitq.reports.verdicts import Comparison, compare
+from vitq.reports.verdicts import Comparison
+from vitq.reports.verdicts import compare as compare_by
 from vitq.rows import Row
 
 Make = Callable[..., Any]
+compare = partial(compare_by, options=declared_by_hand())
 
 
 def only(comparisons: list[Comparison]) -> Comparison:

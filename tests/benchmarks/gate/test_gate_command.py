@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -199,5 +200,6 @@ def test_what_a_record_says_cannot_break_out_of_what_is_written(tmp_path: Path) 
     (failure,) = (f for f in ET.parse(tmp_path / "gate.xml").iter("failure") if "<b>" in f.get("message", ""))
     assert "]]> &amp; @all \\x00" in (failure.text or "")
     (line,) = (each for each in (tmp_path / "gate.md").read_text().split("\n") if "all" in each and "31m" in each)
-    assert line.count("|") == 8
-    assert not set("<`*@]") & set(line)
+    bare = re.sub(r"\\.", "", line)
+    assert bare.count("|") == 8
+    assert not set("<`*@]") & set(bare)

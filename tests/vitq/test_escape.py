@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vitq import escape
 from vitq.errors import BadInputError
-from vitq.reports import escape
 from vitq.reports.files import inside
 from vitq.reports.layout import render
 

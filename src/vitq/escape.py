@@ -13,7 +13,7 @@ from typing import Any
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that show nothing, or move or turn what is around them (escapes, bidi marks, surrogates)."""
 _MARKUP = re.compile(r"[\\`*\[\]<>|~$]|(?<![^\W_])_|_(?![^\W_])|&(?=#?\w+;)")
-_LINK = re.compile(r"(?<=\w)(:)(?=//)|(?<=www)(\.)|(?<=\w)(@)(?=\w)", re.IGNORECASE)
+_LINK = re.compile(r"(?<=\w)(:)(?=//)|(?<=www)(\.)|(@)(?=\w)", re.IGNORECASE)
 _FORMULA = ("=", "+", "-", "@", "\t")
 _NUMBER = re.compile(r"[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?")
 
