@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib import pyplot as plt
@@ -48,11 +48,8 @@ def _trained(records: Sequence[Row]) -> Rows:
     """The runs that trained, by the row of the ablation, in its order."""
     found: Rows = {name: [] for name in COLOURS}
     for record in records:
-        if not record.details:  # counted alone
-            continue
-        details = Details.model_validate(record.details)
-        if details.training:
-            found[row_name(record)].append(Run(record.cell.seed, details))
+        if isinstance(record.details, Details) and record.details.training:
+            found[row_name(record)].append(Run(record.cell.seed, record.details))
     return {name: runs for name, runs in found.items() if runs}
 
 
@@ -164,7 +161,7 @@ def _means(model: str, rows: Rows, out: Path) -> Picture:
     return Picture(save(figure, _file(out, model, "means")), f"BinaryViT, channel means, {model}", caption)
 
 
-def _sides(axes: Axes, before: Sequence[float], after: Sequence[float], name: str, form: str, **look: float) -> None:
+def _sides(axes: Axes, before: Sequence[float], after: Sequence[float], name: str, form: str, **look: Any) -> None:
     """Values before and after the shift."""
     axes.plot(before, form, color=_PALE, label="before the shift", **look)
     axes.plot(after, form, color=COLOURS[name], label="after the shift", **look)

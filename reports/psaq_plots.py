@@ -15,8 +15,8 @@ from tabulate import tabulate
 
 from vitq.details import psaq_vit, psaq_vit_v2
 from vitq.details.psaq_vit import Images, LossCurves
-from vitq.reports import style
 from vitq.escape import markdown
+from vitq.reports import style
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
 from vitq.rows import Row

@@ -18,6 +18,7 @@ from detector_task import IMAGES, MODEL, NAME, TASK
 from fake_cells import Quiet
 
 import vitq
+from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.plan.cells import expand
 from vitq.benchmarks.plan.orders import plan
 from vitq.benchmarks.plan.site import Site
@@ -131,7 +132,7 @@ def _shown(row: Row, folder: Path) -> None:
     after_method = row.cell.id.partition("/")[2]  # which a mark of its fidelity may follow
     assert after_method in results_table([row], "plain")
     assert row.cell.scope in row_view(row)
-    write_report([row], load_figures(), folder, folder / "report")
+    write_report([row], load_figures(), declared_options(), folder, folder / "report")
     assert after_method in (folder / "report" / "report.md").read_text()
 
 
