@@ -56,7 +56,7 @@ class Problem:
 UNITS: dict[Kind, str] = {"weights": "weight bits", "activations": "MAC-weighted activation bits", "bitops": "BitOPs"}
 
 
-def problem(kind: Kind, parts: Sequence[Component], widths: Sequence[int], budget: float) -> Problem:
+def problem_of(kind: Kind, parts: Sequence[Component], widths: Sequence[int], budget: float) -> Problem:
     """The problem of one kind over the components that take part in it."""
     ladder = sorted(widths)
     names, options, costs = [], [], []
@@ -76,61 +76,61 @@ def problem(kind: Kind, parts: Sequence[Component], widths: Sequence[int], budge
     return Problem(kind, names, options, costs, budget)
 
 
-def perturbations(task: Problem, table: Table) -> list[list[float]]:
+def perturbations(problem: Problem, table: Table) -> list[list[float]]:
     """Omega of every option: the sum over the operands whose width it decides."""
     return [
         [
             (table[name]["weight"][w] if w else 0.0) + (table[name]["activation"][a] if a else 0.0)
             for w, a in options
         ]
-        for name, options in zip(task.names, task.options, strict=True)
+        for name, options in zip(problem.names, problem.options, strict=True)
     ]  # fmt: skip
 
 
-def pareto(task: Problem, table: Table, limit: int) -> tuple[list[int], Frontier]:
+def pareto(problem: Problem, table: Table, limit: int) -> tuple[list[int], Frontier]:
     """The frontier, and the choice of least perturbation within the budget."""
-    front = frontier(task.costs, perturbations(task, table), limit)
-    return front.choice(front.under(task.budget)), front
+    front = frontier(problem.costs, perturbations(problem, table), limit)
+    return front.choice(front.under(problem.budget)), front
 
 
-def uniform(task: Problem) -> list[int]:
+def uniform(problem: Problem) -> list[int]:
     """The largest width, the same for every component and operand, that the budget pays."""
-    offered = sorted({b for options in task.options for pair in options for b in pair if b}, reverse=True)
+    offered = sorted({b for options in problem.options for pair in options for b in pair if b}, reverse=True)
     for bits in offered:
-        choice = task.uniform(bits, bits)
-        if task.total(choice) <= task.budget:
+        choice = problem.uniform(bits, bits)
+        if problem.total(choice) <= problem.budget:
             return choice
-    raise MethodInputError(f"no uniform width fits the budget of {task.budget:,.0f} {UNITS[task.kind]}")
+    raise MethodInputError(f"no uniform width fits the budget of {problem.budget:,.0f} {UNITS[problem.kind]}")
 
 
-def random(task: Problem, generator: torch.Generator) -> list[int]:
+def random(problem: Problem, generator: torch.Generator) -> list[int]:
     """A random choice of equal cost: drawn freely, then lowered until it fits and raised while anything fits."""
-    choice = [int(torch.randint(len(o), (), generator=generator)) for o in task.options]
-    cost = task.total(choice)
-    while cost > task.budget:
+    choice = [int(torch.randint(len(o), (), generator=generator)) for o in problem.options]
+    cost = problem.total(choice)
+    while cost > problem.budget:
         item = _pick([i for i, c in enumerate(choice) if c > 0], generator)
-        cost -= task.costs[item][choice[item]] - task.costs[item][choice[item] - 1]
+        cost -= problem.costs[item][choice[item]] - problem.costs[item][choice[item] - 1]
         choice[item] -= 1
     while rises := [
         i
         for i, c in enumerate(choice)
-        if c + 1 < len(task.costs[i]) and cost + task.costs[i][c + 1] - task.costs[i][c] <= task.budget
+        if c + 1 < len(problem.costs[i]) and cost + problem.costs[i][c + 1] - problem.costs[i][c] <= problem.budget
     ]:
         item = _pick(rises, generator)
-        cost += task.costs[item][choice[item] + 1] - task.costs[item][choice[item]]
+        cost += problem.costs[item][choice[item] + 1] - problem.costs[item][choice[item]]
         choice[item] += 1
     return choice
 
 
-def _pick(places: list[int], generator: torch.Generator) -> int:
-    return places[int(torch.randint(len(places), (), generator=generator))]
+def _pick(items: list[int], generator: torch.Generator) -> int:
+    return items[int(torch.randint(len(items), (), generator=generator))]
 
 
 def widths_of(parts: Sequence[Component], choices: Sequence[tuple[Problem, list[int]]]) -> Widths:
     """Join the choices of all problems; a product's weight width is its activation width."""
     found: dict[str, list[int]] = {part.name: [0, 0] for part in parts}
-    for task, choice in choices:
-        for name, options, index in zip(task.names, task.options, choice, strict=True):
+    for problem, choice in choices:
+        for name, options, index in zip(problem.names, problem.options, choice, strict=True):
             for side, bits in enumerate(options[index]):
                 found[name][side] = bits or found[name][side]
     return {name: (w or a, a) for name, (w, a) in found.items()}

@@ -12,7 +12,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.pmq.clipping import MSEClip
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
-from vitq.methods.toolkit.standard_layers import Layer, quantize_places
+from vitq.methods.toolkit.standard_layers import Layer, quantize_standard_layers
 from vitq.subject import Output
 
 Widths = dict[str, tuple[int, int]]
@@ -24,7 +24,7 @@ class Component:
     """A quantized layer or product.
 
     `weights`: number of weights, 0 for a product. `inputs`: activation elements that enter it, `macs`: its
-    multiply-accumulates, both for one image and 0 until `measure` has run.
+    multiply-accumulates, both for one image and 0 until `count_costs` has run.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Component:
         return quantizer if isinstance(quantizer, UniformQuantizer) else None
 
 
-def build(model: nn.Module, bits: Bits) -> nn.Module:
+def build(part: nn.Module, bits: Bits) -> nn.Module:
     """Base quantizer everywhere at one width: weights per channel, activations per tensor, MSE-searched clipping."""
 
     def activation() -> Quantizer:
@@ -55,13 +55,14 @@ def build(model: nn.Module, bits: Bits) -> nn.Module:
         rows = module.weight.shape[0]
         return UniformQuantizer(bits.w, MSEClip(axis=0), axis=0, channels=rows), activation()
 
-    return quantize_places(model, layer, lambda _: (activation(), activation()))
+    quantize_standard_layers(part, layer, lambda _: (activation(), activation()))
+    return part
 
 
-def components(model: nn.Module) -> list[Component]:
-    """Every component of a model made by `build`, in the order of its modules."""
+def components(part: nn.Module) -> list[Component]:
+    """Every component of what `build` made, in the order of its modules."""
     found = []
-    for name, module in model.named_modules():
+    for name, module in part.named_modules():
         if isinstance(module, (QLinear, QConv2d)):
             found.append(Component(name, module, module.weight.numel()))
         elif isinstance(module, QMatMul):
@@ -70,7 +71,7 @@ def components(model: nn.Module) -> list[Component]:
 
 
 @torch.no_grad()
-def measure(parts: list[Component], forward: Callable[[], Output]) -> int:
+def count_costs(parts: list[Component], forward: Callable[[], Output]) -> int:
     """Fill in inputs and MACs from one forward pass; returns the images in the batch.
 
     The batch as the task makes it stays closed: the number of images is the first dimension that the first layer sees.

@@ -12,184 +12,57 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
-from timm.models.swin_transformer import SwinTransformerBlock, window_partition
 from torch import Tensor, nn
 
+from vitq.details.pmq import Patches
 from vitq.errors import MethodInputError
-from vitq.methods.architectures.explicit import attentions
+from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.pmq.components import Component, Widths, clip, set_width
-from vitq.methods.toolkit.layers import QMatMul, restore_child
+from vitq.methods.pmq.components import bitops as components_bitops
+from vitq.methods.pmq.patch_quantizers import STEPS, PatchQuantizer, Ranking, RankingProduct, cheap_share
+from vitq.methods.pmq.search import Search
+from vitq.methods.toolkit.layers import QMatMul
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 
-_STEPS = 1024
 
+class PatchComponent(NamedTuple):
+    """A component that can run patch-wise, where tokens lie in each of its operands, and its block's layout.
 
-class Ranking:
-    """Which tokens of each image are less important now; shared by a model's patch-wise quantizers."""
-
-    def __init__(self, share: float, prefix: int, class_token: bool) -> None:
-        self.share, self.prefix, self.class_token = share, prefix, class_token
-        self.low: Tensor | None = None
-
-    def count(self, tokens: int) -> int:
-        """How many of an image's tokens run at the lower width."""
-        return int(self.share * (tokens - self.prefix))
-
-    def update(self, attention: Tensor, layout: Tensor | None) -> None:
-        """Rank the tokens by attention [B*windows, heads, N, N]; `layout` maps window places to map places."""
-        mean = attention.detach().mean(1)
-        received = mean[:, 0] if self.class_token else mean.mean(1)
-        if layout is not None:
-            windows = received.reshape(-1, layout.numel())
-            inside = layout >= 0
-            received = torch.empty_like(windows[:, inside])
-            received[:, layout[inside]] = windows[:, inside]
-        received = received.clone()
-        received[:, : self.prefix] = torch.inf
-        order = received.argsort(dim=1, stable=True)
-        self.low = torch.zeros_like(received, dtype=torch.bool)
-        self.low.scatter_(1, order[:, : self.count(received.shape[1])], True)
-
-
-def cheap_share(ranking: Ranking, layout: Tensor | None, tokens: int) -> float:
-    """Share of a tensor's token places that run at the lower width, padding of windows included."""
-    if layout is None:
-        return ranking.count(tokens) / tokens
-    padding = layout.numel() - tokens
-    return (ranking.count(tokens) + padding) / layout.numel()
-
-
-class PatchQuantizer(Quantizer):
-    """Two uniform grids for one activation; a token's importance says which serves it.
-
-    `axis` is the token dimension of the tensor. `layout` is given where tokens lie in windows; places that hold
-    padding run at the lower width.
+    `attention_value` says that it is attention·V, which ranks the patches.
     """
-
-    def __init__(self, high: UniformQuantizer, low: UniformQuantizer, ranking: Ranking, axis: int,
-                 layout: Tensor | None, tokens: int) -> None:  # fmt: skip
-        super().__init__(high.bits)
-        self.high, self.low, self.ranking, self.axis, self.tokens = high, low, ranking, axis, tokens
-        self.layout: Tensor | None
-        self.register_buffer("layout", layout, persistent=False)
-        self.mode, self.fitted = "on", True
-
-    @property
-    def mean_bits(self) -> float:
-        """Width averaged over the tokens of an image."""
-        cheap = cheap_share(self.ranking, self.layout, self.tokens)
-        return cheap * self.low.bits + (1 - cheap) * self.high.bits
-
-    def overhead_bits(self) -> int:
-        """Both grids; the layout follows from the architecture and is not stored."""
-        return self.high.overhead_bits() + self.low.overhead_bits()
-
-    def require_grid(self) -> None:
-        """Both grids must be there."""
-        self.high.require_grid()
-        self.low.require_grid()
-
-    def form(self) -> list[int]:
-        """Both widths, the token dimension, and what decides how many tokens get which."""
-        ranked = [self.ranking.prefix, int(self.ranking.class_token), round(self.ranking.share * _STEPS)]
-        return [self.high.bits, self.low.bits, self.axis, self.tokens, *ranked]
-
-    def stored_state(self) -> dict[str, Tensor]:
-        """Both grids."""
-        both = {"high": self.high.stored_state(), "low": self.low.stored_state()}
-        return {f"{name}.{key}": value for name, grid in both.items() for key, value in grid.items()}
-
-    def restore_state(self, state: dict[str, Tensor]) -> None:
-        """Take both grids, and quantize from now on."""
-        restore_child("high", self.high, state)
-        restore_child("low", self.low, state)
-        self.mode = "on"
-
-    def _mask(self, x: Tensor) -> Tensor:
-        low = self.ranking.low
-        if low is None:
-            raise RuntimeError("a patch-wise quantizer ran before any attention had ranked the patches")
-        if self.layout is not None:
-            low = low[:, self.layout.clamp_min(0)] | (self.layout < 0)
-        tokens = x.shape[self.axis]
-        shape = [1] * x.ndim
-        shape[0], shape[self.axis] = -1, tokens
-        return low.reshape(-1, tokens).view(shape)
-
-    def codes(self, x: Tensor) -> Tensor:
-        """Integer codes, each token's in its own grid."""
-        return torch.where(self._mask(x), self.low.codes(x), self.high.codes(x))
-
-    def decode(self, codes: Tensor) -> Tensor:
-        """The values that codes stand for, while the ranking that made them holds."""
-        return torch.where(self._mask(codes), self.low.decode(codes), self.high.decode(codes))
-
-    def fake_quant(self, x: Tensor) -> Tensor:
-        """Each token on its own grid."""
-        return torch.where(self._mask(x), self.low.fake_quant(x), self.high.fake_quant(x))
-
-
-class RankingProduct(QMatMul):
-    """Attention·V that ranks the patches by the attention it is given, before it quantizes anything."""
-
-    ranking: Ranking
-    layout: Tensor | None
-
-    def forward(self, left: Tensor, right: Tensor) -> Tensor:
-        """[B*windows, h, N, N] @ [B*windows, h, N, d]."""
-        self.ranking.update(left, self.layout)
-        return super().forward(left, right)
-
-
-class Site(NamedTuple):
-    """A component that can run patch-wise, where tokens lie in each of its operands, and its block's layout."""
 
     component: Component
     axes: tuple[int, ...]
     layout: Tensor | None
     tokens: int
+    attention_value: bool = False
 
 
-def window_layout(block: Any) -> Tensor:
-    """For each place of a SwinTransformerBlock's windows, [windows*N], the place in its feature map, -1 for padding."""
-    h, w = block.input_resolution
-    (wh, ww), shift = block.window_size, block.shift_size
-    places = torch.arange(1, h * w + 1, dtype=torch.float32).view(1, h, w, 1)
-    places = torch.roll(places, (-shift[0], -shift[1]), (1, 2))
-    places = nn.functional.pad(places, (0, 0, 0, (ww - w % ww) % ww, 0, (wh - h % wh) % wh))
-    return window_partition(places, block.window_size).reshape(-1).long() - 1
-
-
-def sites(model: nn.Module, parts: Sequence[Component]) -> list[Site]:
+def patch_components(roles: Roles, parts: Sequence[Component]) -> list[PatchComponent]:
     """Every component that has a ranking when it runs, in forward order."""
     by_name = {part.name: part for part in parts}
     seen: set[str] = set()
     found = []
-    for name in attentions(model):
-        block = name.rpartition(".")[0]
-        stage = block.rpartition(".")[0]
-        for leaf, axes, windowed in _operands(name, block, first=stage not in seen):
-            if leaf in by_name:
-                found.append(_site(model.get_submodule(block), by_name[leaf], axes, windowed))
-        seen.add(stage)
+    for block in roles.blocks:
+        layout = None if block.attention.layout is None else block.attention.layout()
+        tokens = 0 if layout is None else int((layout >= 0).sum())
+        for path, axes, windowed in _operands(block, first=block.stage not in seen):
+            if path in by_name:
+                where = layout if windowed else None
+                found.append(PatchComponent(by_name[path], axes, where, tokens, path == block.attention.av))
+        seen.add(block.stage)
     return found
 
 
-def _operands(attention: str, block: str, first: bool) -> Iterator[tuple[str, tuple[int, ...], bool]]:
+def _operands(block: Block, first: bool) -> Iterator[tuple[str, tuple[int, ...], bool]]:
     """(component, token dimension of each operand, whether tokens lie in windows) of one block."""
     if not first:
-        yield f"{attention}.qkv", (1,), True
-        yield f"{attention}.qk", (2, 3), True
-    yield f"{attention}.av", (2, 2), True
-    yield f"{attention}.proj", (1,), True
-    yield f"{block}.mlp.fc1", (1,), False
-    yield f"{block}.mlp.fc2", (1,), False
-
-
-def _site(block: nn.Module, part: Component, axes: tuple[int, ...], windowed: bool) -> Site:
-    layout = window_layout(block) if isinstance(block, SwinTransformerBlock) else None
-    tokens = 0 if layout is None else int((layout >= 0).sum())
-    return Site(part, axes, layout if windowed else None, tokens)
+        yield block.attention.qkv, (1,), True
+        yield block.attention.qk, (2, 3), True
+    yield block.attention.av, (2, 2), True
+    yield block.attention.proj, (1,), True
+    yield block.mlp.fc1, (1,), False
+    yield block.mlp.fc2, (1,), False
 
 
 def lower(bits: int, ladder: Sequence[int]) -> int:
@@ -197,10 +70,10 @@ def lower(bits: int, ladder: Sequence[int]) -> int:
     return max((b for b in ladder if b < bits), default=bits)
 
 
-def bitops(parts: Sequence[Component], places: Sequence[Site], widths: Widths, ladder: Sequence[int],
+def bitops(parts: Sequence[Component], patched: Sequence[PatchComponent], widths: Widths, ladder: Sequence[int],
            tokens: int, ranking: Ranking) -> float:  # fmt: skip
     """BitOPs of one image when the ranking's share of tokens runs at the lower width."""
-    patchwise = {site.component.name: cheap_share(ranking, site.layout, site.tokens or tokens) for site in places}
+    patchwise = {each.component.name: cheap_share(ranking, each.layout, each.tokens or tokens) for each in patched}
     total = 0.0
     for part in parts:
         w, a = widths[part.name]
@@ -212,12 +85,12 @@ def bitops(parts: Sequence[Component], places: Sequence[Site], widths: Widths, l
     return total
 
 
-def find_share(parts: Sequence[Component], places: Sequence[Site], widths: Widths, ladder: Sequence[int],
+def find_share(parts: Sequence[Component], patched: Sequence[PatchComponent], widths: Widths, ladder: Sequence[int],
                tokens: int, ranking: Ranking, target: float) -> float:  # fmt: skip
     """The smallest share (in steps of 1/1024) that meets a BitOPs target; MethodInputError where none does."""
-    low, high = 0, _STEPS
+    low, high = 0, STEPS
     ranking.share = 1.0
-    least = bitops(parts, places, widths, ladder, tokens, ranking)
+    least = bitops(parts, patched, widths, ladder, tokens, ranking)
     if least > target:
         raise MethodInputError(
             f"patch-wise widths reach {least / 1e9:.3f} GBitOPs at the lowest, {target / 1e9:.3f} were asked for; "
@@ -225,32 +98,35 @@ def find_share(parts: Sequence[Component], places: Sequence[Site], widths: Width
         )
     while low < high:
         middle = (low + high) // 2
-        ranking.share = middle / _STEPS
-        fits = bitops(parts, places, widths, ladder, tokens, ranking) <= target
+        ranking.share = middle / STEPS
+        fits = bitops(parts, patched, widths, ladder, tokens, ranking) <= target
         low, high = (low, middle) if fits else (middle + 1, high)
-    return low / _STEPS
+    return low / STEPS
 
 
-def install(model: nn.Module, places: Sequence[Site], ladder: Sequence[int], tokens: int, ranking: Ranking) -> None:
-    """Replace the activation quantizers of every site by patch-wise ones, and let attention·V rank the patches."""
-    for site in places:
-        module = site.component.module
+def install(
+    part: nn.Module, patched: Sequence[PatchComponent], ladder: Sequence[int], tokens: int, ranking: Ranking
+) -> None:
+    """Replace the activation quantizers of every component by patch-wise ones, and let attention·V rank the patches."""
+    for each in patched:
+        module = each.component.module
         if isinstance(module, QMatMul):
-            left, right = site.component.activations()
-            module.left = _patchwise(left, site, 0, ladder, tokens, ranking)
-            module.right = _patchwise(right, site, 1, ladder, tokens, ranking)
+            left, right = each.component.activations()
+            module.left = _patchwise(left, each, 0, ladder, tokens, ranking)
+            module.right = _patchwise(right, each, 1, ladder, tokens, ranking)
         else:
-            (only,) = site.component.activations()
-            module.input_quantizer = _patchwise(only, site, 0, ladder, tokens, ranking)
-        if site.component.name.endswith(".av"):
+            (only,) = each.component.activations()
+            module.input_quantizer = _patchwise(only, each, 0, ladder, tokens, ranking)
+        if each.attention_value:
             module.__class__ = RankingProduct
             module.ranking = ranking  # type: ignore[assignment]
-            module.register_buffer("layout", site.layout, persistent=False)
-    model.to(next(model.parameters()).device)
+            module.register_buffer("layout", each.layout, persistent=False)
+    part.to(next(part.parameters()).device)
 
 
-def _patchwise(high: UniformQuantizer, site: Site, operand: int, ladder: Sequence[int], tokens: int,
-               ranking: Ranking) -> Quantizer:  # fmt: skip
+def _patchwise(
+    high: UniformQuantizer, one: PatchComponent, operand: int, ladder: Sequence[int], tokens: int, ranking: Ranking
+) -> Quantizer:
     bits = lower(high.bits, ladder)
     if bits == high.bits:
         return high
@@ -258,15 +134,49 @@ def _patchwise(high: UniformQuantizer, site: Site, operand: int, ladder: Sequenc
     if high.fitted:  # not where a saved model is restored, which brings the grids
         set_width(low, bits)
     low.mode = "on"
-    return PatchQuantizer(high, low, ranking, site.axes[operand], site.layout, site.tokens or tokens)
+    return PatchQuantizer(high, low, ranking, one.axes[operand], one.layout, one.tokens or tokens)
+
+
+def assign(run: Search, widths: Widths) -> tuple[Patches, dict[str, Any]]:
+    """Move the less important patches to lower widths until the saving is met.
+
+    Returns share and BitOPs for the record, and the facts that `restore` needs.
+    """
+    roles = roles_of(run.part)
+    ranking = Ranking(0.0, roles.class_tokens, class_token=roles.has_class_token)
+    patched = patch_components(roles, run.components)
+    before = components_bitops(run.components, widths)
+    tokens = _tokens(run, patched)
+    target = before * (1 - run.options.patch_saving)
+    ranking.share = find_share(run.components, patched, widths, run.ladder, tokens, ranking, target)
+    after = bitops(run.components, patched, widths, run.ladder, tokens, ranking)
+    install(run.part, patched, run.ladder, tokens, ranking)
+    record = Patches(
+        share=ranking.share, gbitops_before=before / 1e9, gbitops=after / 1e9, components=len(patched),
+        importance="class token" if ranking.class_token else "mean attention",
+    )  # fmt: skip
+    return record, facts(ranking, tokens)
+
+
+@torch.no_grad()
+def _tokens(run: Search, patched: Sequence[PatchComponent]) -> int:
+    """Tokens of an image where they lie in no windows, seen in one forward pass; 0 where all lie in windows."""
+    if all(each.tokens for each in patched):
+        return 0
+    seen: list[int] = []
+    module = next(each.component.module for each in patched if each.attention_value)
+    handle = module.register_forward_hook(lambda _m, inputs, _o: seen.append(int(inputs[0].shape[-1])))
+    run.subject.forward(run.subject.model, next(run.subject.calibration()))
+    handle.remove()
+    return seen[0]
 
 
 def facts(ranking: Ranking, tokens: int) -> dict[str, Any]:
-    """What `restore` needs of a model that `install` made patch-wise, JSON-able."""
+    """What `restore` needs of a part that `install` made patch-wise, JSON-able."""
     return {"share": ranking.share, "prefix": ranking.prefix, "class_token": ranking.class_token, "tokens": tokens}
 
 
-def restore(model: nn.Module, parts: Sequence[Component], ladder: Sequence[int], known: dict[str, Any]) -> None:
-    """Make a model patch-wise as `facts` says, its grids to come; its components have their widths."""
+def restore(part: nn.Module, parts: Sequence[Component], ladder: Sequence[int], known: dict[str, Any]) -> None:
+    """Make a part patch-wise as `facts` says, its grids to come; its components have their widths."""
     ranking = Ranking(float(known["share"]), int(known["prefix"]), bool(known["class_token"]))
-    install(model, sites(model, parts), ladder, int(known["tokens"]), ranking)
+    install(part, patch_components(roles_of(part), parts), ladder, int(known["tokens"]), ranking)

@@ -5,7 +5,7 @@ perturbation of relative size r = ||T - Q_b(T)|| / ||T||, spread over the elemen
 independent from one to the next, changes the loss by ||dL/dm|| r in root mean square. Errors of that kind add in
 squares. Hence
 
-    Omega(T, b) = mean_i <dL_i/dT, Q_b(T) - T>^2                  (`directional`: see pmq_directional)
+    Omega(T, b) = mean_i <dL_i/dT, Q_b(T) - T>^2                  (`directional`: see there)
     Omega(T, b) = (||dL/dm||_2 * ||T - Q_b(T)|| / ||T||)^2        (`squared`)
     Omega(T, b) = ||dL/dm||_2 * ||T - Q_b(T)|| / ||T||            (`relative`: adds the sizes themselves)
     Omega(T, b) = ||dL/dm||_1 * ||T - Q_b(T)||                    (`absolute`: SNIP's sum, the plain perturbation)
@@ -24,12 +24,12 @@ from torch import Tensor
 
 from vitq.errors import MethodInputError
 from vitq.methods.pmq.components import Component, clip, set_width
+from vitq.methods.pmq.options import Perturbation
 from vitq.methods.toolkit.layers import QMatMul
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 
 Table = dict[str, dict[Literal["weight", "activation"], dict[int, float]]]
 """Component name to operand to width to expected change of the loss; no `weight` for a product."""
-Perturbation = Literal["directional", "squared", "relative", "absolute"]
 LossOf = Callable[[], Tensor]
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from counting import account
+from subjects import digest
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -21,15 +22,17 @@ from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.pmq import allocation
 from vitq.methods.pmq import method as pmq
-from vitq.methods.pmq.components import build, components, measure, set_width
+from vitq.methods.pmq.components import build, components, count_costs, set_width
 from vitq.methods.pmq.directional import directional
-from vitq.methods.pmq.patch_widths import PatchQuantizer
+from vitq.methods.pmq.options import Options
+from vitq.methods.pmq.patch_quantizers import PatchQuantizer
 from vitq.methods.pmq.sensitivity import connection
 from vitq.methods.toolkit.layers import QLinear, QMatMul, set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.subject import InputSpec, Subject
 
 Batch = tuple[Tensor, Tensor]
+W4A4, W6A6, W8A8 = (Bits.parse(word) for word in ("W4A4", "W6A6", "W8A8"))
 
 
 def vit(**options: Any) -> nn.Module:
@@ -52,7 +55,7 @@ def swin() -> nn.Module:
     ).eval()
 
 
-def job(model: nn.Module, bits: str = "W4A4", batches: int = 1, seed: int = 0) -> Subject:
+def subject(model: nn.Module, batches: int = 1, seed: int = 0) -> Subject:
     size = 24 if isinstance(model, SwinTransformer) else 16
     generator = torch.Generator().manual_seed(7)
     data = [(torch.randn(6, 3, size, size, generator=generator), torch.arange(6) % 5) for _ in range(batches)]
@@ -64,7 +67,7 @@ def job(model: nn.Module, bits: str = "W4A4", batches: int = 1, seed: int = 0) -
         return images, torch.randint(5, (images.shape[0],), generator=generator)
 
     return Subject(
-        model=copy.deepcopy(model), bits=Bits.parse(bits), calibration=batches_again,
+        model=copy.deepcopy(model), calibration=batches_again, example=lambda: data[0], digest=digest,
         forward=lambda m, b: m(b[0]), loss=lambda out, b: F.cross_entropy(out, b[1]),
         distance=lambda left, right: (left - right).abs().mean(),
         distill=lambda s, t: F.kl_div(s.log_softmax(-1), t.softmax(-1)), synthesize=synthesize,
@@ -84,14 +87,14 @@ def bits_of(details: dict[str, Any]) -> list[tuple[int | None, int]]:
 def test_sensitivity_is_the_gradient_of_masks() -> None:
     """Against masks written out: every operand times m, dL/dm at m = 1, from one backward pass each."""
     model = build(vit(), Bits(4, 4))
-    parts, task = components(model), job(vit())
-    batch = next(task.calibration())
-    found = connection(parts, lambda: task.loss(task.forward(model, batch), batch), 6, order=2)
+    parts, given = components(model), subject(vit())
+    batch = next(given.calibration())
+    found = connection(parts, lambda: given.loss(given.forward(model, batch), batch), 6, order=2)
     for part in parts:
         if isinstance(part.module, QLinear):
             weight = part.module.weight.detach()
             mask = torch.ones_like(weight, requires_grad=True)
-            loss = task.loss(
+            loss = given.loss(
                 torch.func.functional_call(model, {f"{part.name}.weight": weight * mask}, batch[:1]), batch
             )
             (gradient,) = torch.autograd.grad(loss, mask)
@@ -105,7 +108,7 @@ def test_sensitivity_is_the_gradient_of_masks() -> None:
                 return out * mask
 
             handle = quantizer.register_forward_hook(times_mask)
-            loss = task.loss(task.forward(model, batch), batch)
+            loss = given.loss(given.forward(model, batch), batch)
             handle.remove()
             (gradient,) = torch.autograd.grad(loss, mask)  # type: ignore[arg-type]
             assert found[quantizer] == pytest.approx(float(gradient.flatten(1).norm(dim=1).sum()), rel=1e-4)
@@ -114,16 +117,16 @@ def test_sensitivity_is_the_gradient_of_masks() -> None:
 def test_directional_sensitivity_is_the_first_order_change_of_each_image() -> None:
     """Against finite differences: move one operand a little towards its quantized form, image by image."""
     model = build(vit(), Bits(4, 4)).double()
-    parts, task = components(model), job(vit())
-    x, y = next(task.calibration())
+    parts, given = components(model), subject(vit())
+    x, y = next(given.calibration())
     batch = (x.double(), y)
     set_mode(model, "observe")
-    measure(parts, lambda: task.forward(model, batch))
+    count_costs(parts, lambda: given.forward(model, batch))
     for part in parts:
         if not isinstance(part.module, QMatMul):
             part.weight().observe(part.module.weight.detach())  # type: ignore[union-attr]
     set_mode(model, "off")
-    rows = directional(parts, lambda: task.loss(task.forward(model, batch), batch), 6, (3,))
+    rows = directional(parts, lambda: given.loss(given.forward(model, batch), batch), 6, (3,))
     step = 1e-4
 
     def losses() -> Tensor:
@@ -152,19 +155,19 @@ def test_directional_sensitivity_is_the_first_order_change_of_each_image() -> No
 
 
 def test_a_model_without_gradient_asks_for_random_labels() -> None:
-    task = job(vit())
-    task.loss = lambda out, _: (out * 0).sum()
+    given = subject(vit())
+    given.loss = lambda out, _: (out * 0).sum()
     with pytest.raises(MethodInputError, match="labels: random"):
-        pmq.quantize(task, pmq.Options(labels="task"))
+        pmq.quantize(given, Options(labels="task"))
 
 
 @pytest.mark.parametrize("make", [vit, swin])
 def test_costs_are_those_that_accounting_counts(make: Any) -> None:
     model = make()
-    task = job(model)
-    quantized = pmq.quantize(task, pmq.Options(cost="bitops"))
-    size = task.input.size
-    counted = account(model, quantized.model, size, task.bits)
+    given = subject(model)
+    quantized = pmq.quantize(given, Options(cost="bitops"))
+    size = given.input.size
+    counted = account(model, quantized.model, size, given.bits)
     assert quantized.details["gbitops"] * 1e9 == pytest.approx(counted.operations.bitops)
     assert sum(c["macs"] for c in quantized.details["components"]) == counted.operations.macs
 
@@ -174,9 +177,9 @@ def test_costs_are_those_that_accounting_counts(make: Any) -> None:
 @pytest.mark.parametrize("allocation", ["pareto", "uniform", "random", "leave_one_out"])
 def test_every_allocation_keeps_the_budget_and_computes(make: Any, cost: str, allocation: str) -> None:
     model = make()
-    options = pmq.Options(allocation=allocation, cost=cost)  # type: ignore[arg-type]
-    quantized = pmq.quantize(job(model), options)
-    again = pmq.quantize(job(model), options)
+    options = Options(allocation=allocation, cost=cost)  # type: ignore[arg-type]
+    quantized = pmq.quantize(subject(model), W4A4, options)
+    again = pmq.quantize(subject(model), W4A4, options)
     x = images(model)
     assert torch.equal(quantized.model(x), again.model(x))
     assert bits_of(quantized.details) == bits_of(again.details)
@@ -192,18 +195,18 @@ def test_every_allocation_keeps_the_budget_and_computes(make: Any, cost: str, al
 def test_pareto_beats_every_allocation_by_its_own_measure() -> None:
     """Brute force over the pairs of widths of a model of six components."""
     model = build(vit(depth=1), Bits(4, 4))
-    parts, task = components(model), job(vit(depth=1))
+    parts, given = components(model), subject(vit(depth=1))
     picked = [p for p in parts if p.name in {"blocks.0.attn.qkv", "blocks.0.attn.proj", "blocks.0.attn.av",
                                               "blocks.0.mlp.fc1", "blocks.0.mlp.fc2", "head"}]  # fmt: skip
     assert len(picked) == 6
     set_mode(model, "observe")
-    count = measure(parts, lambda: task.forward(model, next(task.calibration())))
+    count = count_costs(parts, lambda: given.forward(model, next(given.calibration())))
     for part in picked:
         if part.weights:
             part.weight().observe(part.module.weight.detach())  # type: ignore[union-attr, operator]
     set_mode(model, "off")
-    batch = next(task.calibration())
-    sizes = connection(parts, lambda: task.loss(task.forward(model, batch), batch), count, 2)
+    batch = next(given.calibration())
+    sizes = connection(parts, lambda: given.loss(given.forward(model, batch), batch), count, 2)
     widths = (2, 4)
     table = pmq.table(picked, sizes, widths, "squared")
     knapsack = allocation.problem("bitops", picked, widths, sum(p.macs * 16 for p in picked) * 0.8)
@@ -220,7 +223,7 @@ def test_pareto_beats_every_allocation_by_its_own_measure() -> None:
 
 
 def test_random_draws_differ_and_fill_the_budget() -> None:
-    draws = [pmq.quantize(job(vit()), pmq.Options(allocation="random", draw=d)).details for d in (0, 1)]
+    draws = [pmq.quantize(subject(vit()), W4A4, Options(allocation="random", draw=d)).details for d in (0, 1)]
     assert bits_of(draws[0]) != bits_of(draws[1])
     for details in draws:
         assert 3.5 < details["average_bits"]["weights"] <= 4
@@ -229,11 +232,11 @@ def test_random_draws_differ_and_fill_the_budget() -> None:
 
 def test_budget_in_mb_is_what_a_shipped_model_takes() -> None:
     model = vit()
-    task = job(model)
-    uniform = pmq.quantize(job(model, "W6A6"), pmq.Options(allocation="uniform"))
-    room = account(model, uniform.model, task.input.size, task.bits).size.packed_mb
-    quantized = pmq.quantize(task, pmq.Options(budget_kind="mb", budget=room))
-    counted = account(model, quantized.model, task.input.size, task.bits).size.packed_mb
+    given = subject(model)
+    uniform = pmq.quantize(subject(model), W6A6, Options(allocation="uniform"))
+    room = account(model, uniform.model, given.input.size, given.bits).size.packed_mb
+    quantized = pmq.quantize(given, Options(budget_kind="mb", budget=room))
+    counted = account(model, quantized.model, given.input.size, given.bits).size.packed_mb
     assert 0.9 * room < counted <= room + 1e-9
     assert quantized.details["average_bits"]["weights"] > 5
 
@@ -241,38 +244,38 @@ def test_budget_in_mb_is_what_a_shipped_model_takes() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (pmq.Options(budget=1.5), "below the smallest"),
-        (pmq.Options(budget=9), "above the largest"),
-        (pmq.Options(budget_kind="mb", budget=0.001), "below the smallest"),
-        (pmq.Options(cost="bitops", budget_kind="gbitops", budget=1e-6), "below the smallest"),
-        (pmq.Options(cost="bitops", budget_kind="gbitops", budget=1e6), "above the largest"),
-        (pmq.Options(cost="bitops", budget_kind="mb", budget=1), "change `cost` or `budget_kind`"),
-        (pmq.Options(budget_kind="mb"), "set `budget`"),
-        (pmq.Options(patch_wise=True, patch_saving=0.9), "lower `patch_saving`"),
-        (pmq.Options(patch_wise=True, patch_saving=1.0), "patch_saving"),
+        (Options(budget=1.5), "below the smallest"),
+        (Options(budget=9), "above the largest"),
+        (Options(budget_kind="mb", budget=0.001), "below the smallest"),
+        (Options(cost="bitops", budget_kind="gbitops", budget=1e-6), "below the smallest"),
+        (Options(cost="bitops", budget_kind="gbitops", budget=1e6), "above the largest"),
+        (Options(cost="bitops", budget_kind="mb", budget=1), "change `cost` or `budget_kind`"),
+        (Options(budget_kind="mb"), "set `budget`"),
+        (Options(patch_wise=True, patch_saving=0.9), "lower `patch_saving`"),
+        (Options(patch_wise=True, patch_saving=1.0), "patch_saving"),
     ],
 )
 def test_bad_budgets_give_one_clear_line(options: pmq.Options, words: str) -> None:
     with pytest.raises(MethodInputError, match=words) as caught:
-        pmq.quantize(job(vit()), options)
+        pmq.quantize(subject(vit()), W4A4, options)
     assert "\n" not in str(caught.value)
 
 
 def test_bad_models_widths_and_calibration() -> None:
     with pytest.raises(UnsupportedError, match="no attention"):
-        pmq.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)), Bits(4, 4), pmq.Options())
-    assert "W1A1" in str(pmq.unsupported(Bits(1, 1), pmq.Options()))
-    assert "FP32" in str(pmq.unsupported(Bits(32, 32), pmq.Options()))
-    assert "2..8" in str(pmq.unsupported(Bits(4, 4), pmq.Options(widths=(4, 16))))
-    assert pmq.unsupported(Bits(4, 8), pmq.Options()) is None
+        pmq.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)), Bits(4, 4), Options())
+    assert "W1A1" in str(pmq.unsupported(Bits(1, 1), Options()))
+    assert "FP32" in str(pmq.unsupported(Bits(32, 32), Options()))
+    assert "2..8" in str(pmq.unsupported(Bits(4, 4), Options(widths=(4, 16))))
+    assert pmq.unsupported(Bits(4, 8), Options()) is None
     with pytest.raises(MethodInputError, match="at least one calibration batch"):
-        pmq.quantize(dataclasses.replace(job(vit()), calibration=lambda: iter(())), pmq.Options())
+        pmq.quantize(dataclasses.replace(subject(vit()), calibration=lambda: iter(())), W4A4, Options())
 
 
 def test_prepare_needs_no_data_and_works_on_meta() -> None:
     with torch.device("meta"):
         model = VisionTransformer(img_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=2)
-    prepared = pmq.prepare(model, Bits(4, 6), pmq.Options())
+    prepared = pmq.prepare(model, Bits(4, 6), Options())
     assert {p.module.operand_bits() for p in components(prepared)} == {(6, 4), (6, 6)}
 
 
@@ -283,11 +286,11 @@ def test_prepare_needs_no_data_and_works_on_meta() -> None:
 @pytest.mark.parametrize("cost", ["size", "bitops"])
 def test_patch_wise_widths_meet_the_bitops_budget(model: nn.Module, cost: str) -> None:
     saving = 0.12 if isinstance(model, SwinTransformer) else 0.05  # padding of windows alone saves 5 %
-    options = pmq.Options(cost=cost, patch_wise=True, patch_saving=saving)  # type: ignore[arg-type]
-    quantized = pmq.quantize(job(model), options)
-    details, task = quantized.details, job(model)
+    options = Options(cost=cost, patch_wise=True, patch_saving=saving)  # type: ignore[arg-type]
+    quantized = pmq.quantize(subject(model), W4A4, options)
+    details, given = quantized.details, subject(model)
     patches = details["patches"]
-    counted = account(model, quantized.model, task.input.size, task.bits).operations.bitops
+    counted = account(model, quantized.model, given.input.size, given.bits).operations.bitops
     assert counted == pytest.approx(patches["gbitops"] * 1e9, rel=1e-6)
     assert patches["gbitops"] <= patches["gbitops_before"] * (1 - saving)
     assert 0 < patches["share"] < 1
@@ -295,11 +298,11 @@ def test_patch_wise_widths_meet_the_bitops_budget(model: nn.Module, cost: str) -
         uniform = sum(c["macs"] for c in details["components"]) * 16
         assert counted <= uniform
     x = images(model)
-    assert torch.equal(quantized.model(x), pmq.quantize(job(model), options).model(x))
+    assert torch.equal(quantized.model(x), pmq.quantize(subject(model), W4A4, options).model(x))
 
 
 def test_the_patches_that_the_class_token_ignores_run_lower() -> None:
-    quantized = pmq.quantize(job(vit(), "W8A8"), pmq.Options(budget=8, patch_wise=True, patch_saving=0.05))
+    quantized = pmq.quantize(subject(vit()), W8A8, Options(budget=8, patch_wise=True, patch_saving=0.05))
     model = quantized.model
     fc1 = model.get_submodule("blocks.0.mlp.fc1.input_quantizer")
     av = model.get_submodule("blocks.0.attn.av")
@@ -320,7 +323,7 @@ def test_the_patches_that_the_class_token_ignores_run_lower() -> None:
 
 def test_swin_ranks_in_the_map_and_quantizes_in_windows() -> None:
     """What a window's place is told must be what its pixel was told, shifts included."""
-    quantized = pmq.quantize(job(swin(), "W8A8"), pmq.Options(patch_wise=True, patch_saving=0.03))
+    quantized = pmq.quantize(subject(swin()), W8A8, Options(patch_wise=True, patch_saving=0.03))
     block = quantized.model.get_submodule("layers.0.blocks.1")
     quantizer = block.attn.proj.input_quantizer  # type: ignore[union-attr]
     assert isinstance(quantizer, PatchQuantizer)
@@ -340,7 +343,7 @@ def test_swin_ranks_in_the_map_and_quantizes_in_windows() -> None:
 
 
 def test_compare_search_times_both_and_counts_forward_passes() -> None:
-    details = pmq.quantize(job(vit()), pmq.Options(compare_search=True)).details
+    details = pmq.quantize(subject(vit()), W4A4, Options(compare_search=True)).details
     layers = sum(1 for c in details["components"] if c["weights"])
     expected = (len(details["components"]) + layers) * 5 + 1
     assert details["search_seconds"]["leave_one_out_passes"] == expected
