@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import fields, is_dataclass
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -36,7 +36,7 @@ PATHS: dict[type, tuple[str, ...]] = {
     Attention: ("path", "qkv", "qk", "logits", "softmax", "av", "proj", "bias", "bias_add"),
     Mlp: ("fc1", "act", "fc2"),
     Block: ("path", "stage", "norm1", "norm2", "sums"),
-    Merging: ("path", "norm", "reduction"),
+    Merging: ("path", "norm", "reduction", "before"),
     Embedding: ("projection", "norm", "tokens", "position", "position_add"),
     Ends: ("norms", "pool", "head"),
 }
@@ -56,7 +56,7 @@ def paths(role: Any) -> Iterator[str]:
     """Every path that a role, or a role in it, names."""
     for field in fields(role):
         value = getattr(role, field.name)
-        if is_dataclass(value):
+        if type(value) in PATHS:
             yield from paths(value)
         elif field.name in PATHS[type(role)] and value is not None:
             yield from (value,) if isinstance(value, str) else value
