@@ -114,7 +114,7 @@ class Network(Steps):
             reals: Tensor = self.output(self.run(self.input(images.float())))
         return reals
 
-    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, images: Tensor) -> Tensor:
         """Normalized images [B, 3, H, W] to logits [B, classes].
 
         Without a classifier to the pooled features [B, C], in floating point, since nothing of the network follows;
