@@ -155,7 +155,7 @@ def windows_of(block: Any) -> ShiftedWindows:
     return ShiftedWindows((wh, ww), (down, right))
 
 
-def window_layout(block: SwinTransformerBlock) -> Tensor:
+def window_layout(block: Any) -> Tensor:
     """For each place of a block's windows, [windows*N], the place in its feature map, -1 for padding."""
     h, w = block.input_resolution
     numbers = torch.arange(1, h * w + 1, dtype=torch.float32).view(1, h, w, 1)

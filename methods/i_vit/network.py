@@ -151,7 +151,6 @@ class Network(Steps):
                 "forward_features"
             ) from None
 
-    @property
     def seen_size(self) -> tuple[int, ...]:
         """[C, H, W] of the images that the trainable form saw last; MethodInputError where it saw none."""
         if not isinstance(self.input, Input) or not self.input.size:
@@ -165,6 +164,6 @@ class Network(Steps):
         `size` is the input's [C, H, W], by default that of the images that the network saw last, whatever model it
         stands in; MethodInputError where it saw none.
         """
-        training, size = self.training, size or self.seen_size
+        training, size = self.training, size or self.seen_size()
         self.eval()._reals(torch.zeros(1, *size, device=next(self.parameters()).device))
         self.train(training)
