@@ -17,10 +17,10 @@ from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.linear import Linear
 from vitq.methods.i_vit.mask import Mask
 from vitq.methods.i_vit.matmul import MatMul
-from vitq.methods.i_vit.place import Flow, Place, each
 from vitq.methods.i_vit.softmax import Softmax
 from vitq.methods.i_vit.sums import Add, AddConstant
 from vitq.methods.i_vit.tokens import RelativeBias
+from vitq.methods.i_vit.tree import Flow, Tree, each
 
 
 def norm_of(known: Roles, path: str) -> nn.LayerNorm:
@@ -39,8 +39,8 @@ def linear_of(known: Roles, path: str) -> nn.Linear:
     return layer
 
 
-class Steps(Place):
-    """A place that runs its nodes in an order of its own: each stands at a path below, and is called by its step."""
+class Steps(Tree):
+    """A tree that runs its nodes in an order of its own: each stands at a path below, and is called by its step."""
 
     def __init__(self, path: str) -> None:
         super().__init__()

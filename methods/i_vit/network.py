@@ -19,11 +19,11 @@ from vitq.methods.i_vit.ends import Input, Reals
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.linear import Linear
-from vitq.methods.i_vit.place import Flow, each
 from vitq.methods.i_vit.pool import Pool
 from vitq.methods.i_vit.served import patch_projection, refuse_unserved
 from vitq.methods.i_vit.sums import AddConstant
 from vitq.methods.i_vit.tokens import ClassToken, Regrid, Whole
+from vitq.methods.i_vit.tree import Flow, each
 
 
 class _Missing(UnsupportedError, AttributeError):
