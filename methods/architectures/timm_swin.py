@@ -149,13 +149,13 @@ class ShiftedWindows:
         return (-height) % self.size[0], (-width) % self.size[1]
 
 
-def windows_of(block: SwinTransformerBlock) -> ShiftedWindows:
+def windows_of(block: Any) -> ShiftedWindows:
     """The windows of a block."""
     (wh, ww), (down, right) = block.window_size, block.shift_size
     return ShiftedWindows((wh, ww), (down, right))
 
 
-def window_layout(block: SwinTransformerBlock) -> Tensor:
+def window_layout(block: Any) -> Tensor:
     """For each place of a block's windows, [windows*N], the place in its feature map, -1 for padding."""
     h, w = block.input_resolution
     numbers = torch.arange(1, h * w + 1, dtype=torch.float32).view(1, h, w, 1)
@@ -180,16 +180,20 @@ def _is_block(module: nn.Module) -> bool:
 
 def _block(path: str, block: Any) -> roles.Block:
     at = f"{path}." if path else ""
-    leaves = ("qkv", "qk", "logits", "bias", "bias_add", "softmax", "av", "proj")
-    attention = roles.Attention(
-        path=f"{at}attn", heads=block.attn.num_heads, scale=float(block.attn.scale),
-        table=f"{at}attn.relative_position_bias_table", index=f"{at}attn.relative_position_index",
-        windows=windows_of(block), layout=partial(window_layout, block), mask=partial(getattr, block, "attn_mask"),
-        **{leaf: f"{at}attn.{leaf}" for leaf in leaves},
-    )  # fmt: skip
+    attention = _attention(f"{at}attn", block)
     mlp = roles.Mlp(f"{at}mlp.fc1", f"{at}mlp.act", f"{at}mlp.fc2")
     stage = path.rpartition(".")[0]
     return roles.Block(path, stage, f"{at}norm1", attention, f"{at}norm2", mlp, (f"{at}add1", f"{at}add2"))
+
+
+def _attention(path: str, block: Any) -> roles.Attention:
+    return roles.Attention(
+        path=path, heads=block.attn.num_heads, scale=float(block.attn.scale), qkv=f"{path}.qkv", qk=f"{path}.qk",
+        logits=f"{path}.logits", softmax=f"{path}.softmax", av=f"{path}.av", proj=f"{path}.proj", bias=f"{path}.bias",
+        bias_add=f"{path}.bias_add", table=f"{path}.relative_position_bias_table",
+        index=f"{path}.relative_position_index", windows=windows_of(block), layout=partial(window_layout, block),
+        mask=partial(getattr, block, "attn_mask"),
+    )  # fmt: skip
 
 
 def _mergings(part: nn.Module) -> Iterator[roles.Merging]:

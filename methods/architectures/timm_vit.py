@@ -119,9 +119,11 @@ def _blocks(part: nn.Module, class_tokens: int) -> Iterator[roles.Block]:
 
 
 def _attention(path: str, attention: Any, class_tokens: int) -> roles.Attention:
-    leaves = {leaf: f"{path}.{leaf}" for leaf in ("qkv", "qk", "logits", "softmax", "av", "proj")}
-    scale = float(attention.scale)
-    return roles.Attention(path=path, heads=attention.num_heads, scale=scale, class_tokens=class_tokens, **leaves)
+    return roles.Attention(
+        path=path, heads=attention.num_heads, scale=float(attention.scale), qkv=f"{path}.qkv", qk=f"{path}.qk",
+        logits=f"{path}.logits", softmax=f"{path}.softmax", av=f"{path}.av", proj=f"{path}.proj",
+        class_tokens=class_tokens,
+    )  # fmt: skip
 
 
 def _feeds(block: roles.Block) -> Iterator[roles.NormFeed]:

@@ -17,10 +17,10 @@ from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.linear import Linear
 from vitq.methods.i_vit.mask import Mask
 from vitq.methods.i_vit.matmul import MatMul
-from vitq.methods.i_vit.place import Flow, Place, each
 from vitq.methods.i_vit.softmax import Softmax
 from vitq.methods.i_vit.sums import Add, AddConstant
 from vitq.methods.i_vit.tokens import RelativeBias
+from vitq.methods.i_vit.tree import Flow, Tree, each
 
 
 def norm_of(known: Roles, path: str) -> nn.LayerNorm:
@@ -39,8 +39,8 @@ def linear_of(known: Roles, path: str) -> nn.Linear:
     return layer
 
 
-class Steps(Place):
-    """A place that runs its nodes in an order of its own: each stands at a path below, and is called by its step."""
+class Steps(Tree):
+    """A tree that runs its nodes in an order of its own: each stands at a path below, and is called by its step."""
 
     def __init__(self, path: str) -> None:
         super().__init__()
@@ -77,19 +77,19 @@ class Block(Steps):
         self.drop_path = DropPath(drop_path)
 
     def _add_attention(self, known: Roles, attention: roles.Attention, forms: Forms) -> None:
-        qkv, device = linear_of(known, attention.qkv), known.module(attention.qkv).weight.device
+        qkv = linear_of(known, attention.qkv)
         joined = attention.bias_add is not None and forms.paper("activations")  # the bias takes the accumulators
         bits = forms.probability_bits(attention.windowed)
         self.add("qkv", attention.qkv, Linear(qkv, forms.activation, forms))
         logits = None if joined else forms.activation
-        self.add("qk", attention.qk, MatMul((8, 8), logits, attention.scale, forms, device))
+        self.add("qk", attention.qk, MatMul((8, 8), logits, attention.scale, forms, qkv.weight.device))
         if attention.bias_add is not None:
             self.add("bias_add", attention.bias_add, _relative_bias(known, attention, forms))
         mask = None if attention.mask is None else attention.mask()
         if mask is not None:
             self.add("mask", f"{attention.path}.mask", Mask(mask, forms))
         self.add("softmax", attention.softmax, Softmax(forms, attention.windowed))
-        self.add("av", attention.av, MatMul((bits, 8), forms.activation, 1.0, forms, device))
+        self.add("av", attention.av, MatMul((bits, 8), forms.activation, 1.0, forms, qkv.weight.device))
         self.add("proj", attention.proj, Linear(linear_of(known, attention.proj), forms.branch, forms))
 
     def _add_mlp(self, known: Roles, mlp: roles.Mlp, forms: Forms) -> None:
@@ -100,7 +100,7 @@ class Block(Steps):
         self.add("act", mlp.act, Gelu(forms, fc1.weight.device))
         self.add("fc2", mlp.fc2, Linear(fc2, forms.branch, forms))
 
-    def forward(self, x: Flow) -> Flow:  # type: ignore[override]
+    def forward(self, x: Flow) -> Flow:
         """Same shape."""
         x = self.do("add1", each(self._mix(self.do("norm1", x)), self.drop_path), x)
         branch = self.do("fc2", self.do("act", self.do("fc1", self.do("norm2", x))))
@@ -147,6 +147,6 @@ class Merging(Steps):
         reduction = linear_of(known, merging.reduction)
         self.add("reduction", merging.reduction, Linear(reduction, forms.merged, forms))
 
-    def forward(self, x: Flow) -> Flow:  # type: ignore[override]
+    def forward(self, x: Flow) -> Flow:
         """[B, H, W, C] -> [B, H/2, W/2, 2C]."""
         return self.do("reduction", self.do("norm", each(x, self.gather)))

@@ -130,7 +130,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     network.eval().requires_grad_(False)
     with torch.no_grad():
         subject.forward(subject.model, subject.example())  # every node notes the scales that it is given
-    facts = {"size": list(network.seen_size)}
+    facts = {"size": list(network.seen_size())}
     refuse_zero_gammas(network)
     refuse_unfit_grids(network)
     (subject.artifacts / CHECKPOINT).unlink(missing_ok=True)  # three times the model's size, and of no use any more

@@ -19,11 +19,11 @@ from vitq.methods.i_vit.ends import Input, Reals
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.linear import Linear
-from vitq.methods.i_vit.place import Flow, each
 from vitq.methods.i_vit.pool import Pool
 from vitq.methods.i_vit.served import patch_projection, refuse_unserved
 from vitq.methods.i_vit.sums import AddConstant
 from vitq.methods.i_vit.tokens import ClassToken, Regrid, Whole
+from vitq.methods.i_vit.tree import Flow, each
 
 
 class _Missing(UnsupportedError, AttributeError):
@@ -114,7 +114,7 @@ class Network(Steps):
             reals: Tensor = self.output(self.run(self.input(images.float())))
         return reals
 
-    def forward(self, images: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, images: Tensor) -> Tensor:
         """Normalized images [B, 3, H, W] to logits [B, classes].
 
         Without a classifier to the pooled features [B, C], in floating point, since nothing of the network follows;
@@ -151,7 +151,6 @@ class Network(Steps):
                 "forward_features"
             ) from None
 
-    @property
     def seen_size(self) -> tuple[int, ...]:
         """[C, H, W] of the images that the trainable form saw last; MethodInputError where it saw none."""
         if not isinstance(self.input, Input) or not self.input.size:
@@ -165,6 +164,6 @@ class Network(Steps):
         `size` is the input's [C, H, W], by default that of the images that the network saw last, whatever model it
         stands in; MethodInputError where it saw none.
         """
-        training, size = self.training, size or self.seen_size
+        training, size = self.training, size or self.seen_size()
         self.eval()._reals(torch.zeros(1, *size, device=next(self.parameters()).device))
         self.train(training)

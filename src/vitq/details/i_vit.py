@@ -16,8 +16,8 @@ class Curve(BaseModel):
         unit: what the errors are counted in.
         max_error: largest absolute error over the whole range.
         mean_error: mean absolute error over the whole range.
-        x: places on the curve, at most 65.
-        error: the operator less the real function at each place.
+        x: points of the curve, at most 65.
+        error: the operator less the real function at each point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -242,7 +242,7 @@ def test_a_methods_code_is_what_it_imports_and_nothing_else() -> None:
         "vitq.methods.toolkit.quantizers",
     } <= found
     assert not [name for name in found if "i_vit" in name or "pmq" in name or name.startswith("vitq.datasets")]
-    assert "vitq.methods.i_vit.plan" in reached(["vitq.methods.i_vit.method"])
+    assert "vitq.methods.i_vit.forms" in reached(["vitq.methods.i_vit.method"])
 
 
 def test_every_module_that_a_method_really_imports_is_in_its_code() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
@@ -314,6 +316,19 @@ def test_one_operator_of_the_paper_within_release(tmp_path: Path) -> None:
             mixed = calibrated(vit(), Forms("release", frozenset({operator})))(images)
             assert not torch.equal(plain, mixed), operator
             assert (plain - mixed).abs().max() < 0.5, operator
+
+
+def test_details_are_read_back_as_they_were_written(tmp_path: Path) -> None:
+    details = run(
+        short_vit, tmp_path, arithmetic="release", epochs=1, lr=1e-4, softmax="log_int", softmax_bits=16
+    ).details
+    written = json.loads(json.dumps(details.model_dump(mode="json")))
+    assert read_details("i_vit", written) == details
+    assert set(written) == {"without_effect", "calibration_batches", "training", "operators"}
+    assert written["without_effect"] == ["softmax_bits"]
+    assert [set(epoch) for epoch in written["training"]] == [{"epoch", "loss", "lr"}]
+    keys = {"operator", "variant", "unit", "max_error", "mean_error", "x", "error"}
+    assert all(set(curve) == keys for curve in written["operators"])
 
 
 def test_curves_are_recorded_for_every_operator(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Places: the tree of names in which I-ViT's nodes stand under the paths that their FP layers have in the model.
+"""The tree of names in which I-ViT's nodes stand under the paths that their FP layers have in the model.
 
 What flows between nodes is `Scaled` in the trainable form and an integer tensor in the integer form; only `each`, which
 reshapes, can tell.
@@ -24,23 +24,23 @@ def each(x: Flow, reshape: Callable[[Tensor], Tensor]) -> Flow:
     return reshape(x)
 
 
-class Place(nn.Module):
-    """A place in the tree of names, which holds nodes and further places and computes nothing by itself.
+class Tree(nn.Module):
+    """A tree of nodes by name, which computes nothing by itself.
 
-    The model may have been called part by part where this place is now; it says in one line that it cannot be.
+    The model may have been called part by part where this tree is now; it says in one line that it cannot be.
     """
 
     def put(self, path: str, node: nn.Module) -> None:
-        """Set a node at a path below this place; the places between are made."""
+        """Set a node at a path below; the trees between are made."""
         name, _, rest = path.partition(".")
         if not rest:
             self.add_module(name, node)
             return
         if name not in self._modules:
-            self.add_module(name, Place())
+            self.add_module(name, Tree())
         below = self._modules[name]
-        if not isinstance(below, Place):
-            raise UnsupportedError(f"I-ViT has no place for {path!r}: {name!r} is a {type(below).__name__}")
+        if not isinstance(below, Tree):
+            raise UnsupportedError(f"I-ViT cannot put a node at {path!r}: {name!r} is a {type(below).__name__}")
         below.put(rest, node)
 
     def forward(self, *_: Any, **__: Any) -> Any:
