@@ -16,6 +16,7 @@ from torch import nn
 from vitq.errors import MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
 from vitq.methods.pmq import patch_widths
 from vitq.methods.pmq.budgets import allocate, problems
 from vitq.methods.pmq.components import Widths, apply, bitops, build, components, give_widths
@@ -28,6 +29,9 @@ from vitq.subject import Subject
 
 def unsupported(bits: Bits, options: Options) -> str | None:
     """Widths that no allocation averages to, and a budget that does not fit the cost."""
+    refused = all_cards()["pmq"].supports.refuses(bits)
+    if refused:
+        return refused
     low, high = min(options.widths), max(options.widths)
     if not (2 <= low <= high <= 8):
         return f"PMQ's candidate widths lie in 2..8, these do not: {sorted(options.widths)}"

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from vitq.methods.pmq.options import Options
 from vitq.record import CellKey, Metric, Provenance
 from vitq.reports.pmq_plots import draw, short
 from vitq.rows import Row
@@ -21,7 +23,7 @@ def component(name: str, weights: int, bits: int) -> dict[str, Any]:
 
 def record(allocation: str, draw_number: int, top1: float, searched: bool) -> Row:
     uniform = [[b, 1e6 * b, 2.0**-b] for b in WIDTHS]
-    problem = {"kind": "weights", "budget": 4e6, "smallest": 2e6, "largest": 8e6}
+    problem = {"kind": "weights", "budget": 4e6, "smallest": 2_000_000, "largest": 8_000_000}
     if searched:
         frontier = [[1e6 * (2 + i / 10), 0.2 * 2.0 ** (-i / 10)] for i in range(60)]
         problem |= {
@@ -32,12 +34,15 @@ def record(allocation: str, draw_number: int, top1: float, searched: bool) -> Ro
             "slack": 0.0,
         }
     names = ["patch_embed.proj", *(f"blocks.{i}.attn.{leaf}" for i in range(3) for leaf in ("qkv", "qk", "av", "proj"))]
+    options = Options(allocation=allocation, draw=draw_number, perturbation="relative")  # type: ignore[arg-type]
     details = {
-        "options": {"allocation": allocation, "cost": "size", "draw": draw_number, "perturbation": "relative"},
+        "options": asdict(options) | {"widths": list(WIDTHS)},
         "sensitivity_by": "pareto" if searched else None,
         "components": [component(n, 0 if n.endswith(("qk", "av")) else 500, 4) for n in names],
         "problems": [problem],
         "average_bits": {"weights": 4.0, "activations": 3.9},
+        "gbitops": 1.0,
+        "patches": None,
         "search_seconds": {"pareto": 1.0, "frontier": 0.5, "leave_one_out": 60.0} if searched else {},
     }
     key = CellKey(id=f"pmq:{allocation}{draw_number}/classification/m/W4A4/seed0", method="pmq", task="classification",

@@ -18,6 +18,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from vitq.details.pmq import Details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.pmq import allocation
@@ -26,7 +27,7 @@ from vitq.methods.pmq.components import build, components, count_costs, set_widt
 from vitq.methods.pmq.directional import directional
 from vitq.methods.pmq.options import Options
 from vitq.methods.pmq.patch_quantizers import PatchQuantizer
-from vitq.methods.pmq.sensitivity import connection
+from vitq.methods.pmq.sensitivity import connection, table
 from vitq.methods.toolkit.layers import QLinear, QMatMul, set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.subject import InputSpec, Subject
@@ -80,8 +81,8 @@ def images(model: nn.Module, n: int = 3) -> Tensor:
     return torch.randn(n, 3, size, size, generator=torch.Generator().manual_seed(3))
 
 
-def bits_of(details: dict[str, Any]) -> list[tuple[int | None, int]]:
-    return [(c["weight_bits"], c["activation_bits"]) for c in details["components"]]
+def bits_of(details: Details) -> list[tuple[int | None, int]]:
+    return [(c.weight_bits, c.activation_bits) for c in details.components]
 
 
 def test_sensitivity_is_the_gradient_of_masks() -> None:
@@ -158,18 +159,18 @@ def test_a_model_without_gradient_asks_for_random_labels() -> None:
     given = subject(vit())
     given.loss = lambda out, _: (out * 0).sum()
     with pytest.raises(MethodInputError, match="labels: random"):
-        pmq.quantize(given, Options(labels="task"))
+        pmq.quantize(given, W4A4, Options(labels="task"))
 
 
 @pytest.mark.parametrize("make", [vit, swin])
 def test_costs_are_those_that_accounting_counts(make: Any) -> None:
     model = make()
     given = subject(model)
-    quantized = pmq.quantize(given, Options(cost="bitops"))
+    quantized = pmq.quantize(given, W4A4, Options(cost="bitops"))
     size = given.input.size
-    counted = account(model, quantized.model, size, given.bits)
-    assert quantized.details["gbitops"] * 1e9 == pytest.approx(counted.operations.bitops)
-    assert sum(c["macs"] for c in quantized.details["components"]) == counted.operations.macs
+    counted = account(model, quantized.model, size, W4A4)
+    assert quantized.details.gbitops * 1e9 == pytest.approx(counted.operations.bitops)
+    assert sum(c.macs for c in quantized.details.components) == counted.operations.macs
 
 
 @pytest.mark.parametrize("make", [vit, swin])
@@ -184,12 +185,12 @@ def test_every_allocation_keeps_the_budget_and_computes(make: Any, cost: str, al
     assert torch.equal(quantized.model(x), again.model(x))
     assert bits_of(quantized.details) == bits_of(again.details)
     assert not torch.equal(quantized.model(x), model(x))
-    for problem in quantized.details["problems"]:
-        if problem.get("chosen"):
-            assert problem["smallest"] <= problem["chosen"][0] <= problem["budget"]
+    for problem in quantized.details.problems:
+        if problem.chosen:
+            assert problem.smallest <= problem.chosen[0] <= problem.budget
     if allocation == "uniform":
         assert {b for pair in bits_of(quantized.details) for b in pair if b} == {4}
-    json.dumps(quantized.details, allow_nan=False)
+    json.dumps(quantized.details.model_dump(mode="json"), allow_nan=False)
 
 
 def test_pareto_beats_every_allocation_by_its_own_measure() -> None:
@@ -208,10 +209,10 @@ def test_pareto_beats_every_allocation_by_its_own_measure() -> None:
     batch = next(given.calibration())
     sizes = connection(parts, lambda: given.loss(given.forward(model, batch), batch), count, 2)
     widths = (2, 4)
-    table = pmq.table(picked, sizes, widths, "squared")
-    knapsack = allocation.problem("bitops", picked, widths, sum(p.macs * 16 for p in picked) * 0.8)
-    choice, front = allocation.pareto(knapsack, table, 10**6)
-    omegas = allocation.perturbations(knapsack, table)
+    omega = table(picked, sizes, widths, "squared")
+    knapsack = allocation.problem_of("bitops", picked, widths, sum(p.macs * 16 for p in picked) * 0.8)
+    choice, front = allocation.pareto(knapsack, omega, 10**6)
+    omegas = allocation.perturbations(knapsack, omega)
     every = [
         (knapsack.total(c), sum(o[i] for o, i in zip(omegas, c, strict=True)))
         for c in itertools.product(*(range(len(o)) for o in knapsack.options))
@@ -226,19 +227,19 @@ def test_random_draws_differ_and_fill_the_budget() -> None:
     draws = [pmq.quantize(subject(vit()), W4A4, Options(allocation="random", draw=d)).details for d in (0, 1)]
     assert bits_of(draws[0]) != bits_of(draws[1])
     for details in draws:
-        assert 3.5 < details["average_bits"]["weights"] <= 4
-        assert 3.5 < details["average_bits"]["activations"] <= 4
+        assert 3.5 < details.average_bits.weights <= 4
+        assert 3.5 < details.average_bits.activations <= 4
 
 
 def test_budget_in_mb_is_what_a_shipped_model_takes() -> None:
     model = vit()
     given = subject(model)
     uniform = pmq.quantize(subject(model), W6A6, Options(allocation="uniform"))
-    room = account(model, uniform.model, given.input.size, given.bits).size.packed_mb
-    quantized = pmq.quantize(given, Options(budget_kind="mb", budget=room))
-    counted = account(model, quantized.model, given.input.size, given.bits).size.packed_mb
+    room = account(model, uniform.model, given.input.size, W4A4).size.packed_mb
+    quantized = pmq.quantize(given, W4A4, Options(budget_kind="mb", budget=room))
+    counted = account(model, quantized.model, given.input.size, W4A4).size.packed_mb
     assert 0.9 * room < counted <= room + 1e-9
-    assert quantized.details["average_bits"]["weights"] > 5
+    assert quantized.details.average_bits.weights > 5
 
 
 @pytest.mark.parametrize(
@@ -262,7 +263,7 @@ def test_bad_budgets_give_one_clear_line(options: pmq.Options, words: str) -> No
 
 
 def test_bad_models_widths_and_calibration() -> None:
-    with pytest.raises(UnsupportedError, match="no attention"):
+    with pytest.raises(UnsupportedError, match=r"roles attention .* are missing"):
         pmq.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)), Bits(4, 4), Options())
     assert "W1A1" in str(pmq.unsupported(Bits(1, 1), Options()))
     assert "FP32" in str(pmq.unsupported(Bits(32, 32), Options()))
@@ -289,13 +290,13 @@ def test_patch_wise_widths_meet_the_bitops_budget(model: nn.Module, cost: str) -
     options = Options(cost=cost, patch_wise=True, patch_saving=saving)  # type: ignore[arg-type]
     quantized = pmq.quantize(subject(model), W4A4, options)
     details, given = quantized.details, subject(model)
-    patches = details["patches"]
-    counted = account(model, quantized.model, given.input.size, given.bits).operations.bitops
-    assert counted == pytest.approx(patches["gbitops"] * 1e9, rel=1e-6)
-    assert patches["gbitops"] <= patches["gbitops_before"] * (1 - saving)
-    assert 0 < patches["share"] < 1
+    patches = details.patches
+    counted = account(model, quantized.model, given.input.size, W4A4).operations.bitops
+    assert counted == pytest.approx(patches.gbitops * 1e9, rel=1e-6)
+    assert patches.gbitops <= patches.gbitops_before * (1 - saving)
+    assert 0 < patches.share < 1
     if cost == "bitops":
-        uniform = sum(c["macs"] for c in details["components"]) * 16
+        uniform = sum(c.macs for c in details.components) * 16
         assert counted <= uniform
     x = images(model)
     assert torch.equal(quantized.model(x), pmq.quantize(subject(model), W4A4, options).model(x))
@@ -344,7 +345,7 @@ def test_swin_ranks_in_the_map_and_quantizes_in_windows() -> None:
 
 def test_compare_search_times_both_and_counts_forward_passes() -> None:
     details = pmq.quantize(subject(vit()), W4A4, Options(compare_search=True)).details
-    layers = sum(1 for c in details["components"] if c["weights"])
-    expected = (len(details["components"]) + layers) * 5 + 1
-    assert details["search_seconds"]["leave_one_out_passes"] == expected
-    assert {"calibration", "pareto", "frontier", "leave_one_out"} <= set(details["search_seconds"])
+    layers = sum(1 for c in details.components if c.weights)
+    expected = (len(details.components) + layers) * 5 + 1
+    assert details.search_seconds["leave_one_out_passes"] == expected
+    assert {"calibration", "pareto", "frontier", "leave_one_out"} <= set(details.search_seconds)
