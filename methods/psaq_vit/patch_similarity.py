@@ -215,7 +215,7 @@ def _similarity_gradient(slope: Tensor, distance: Tensor, kernel: Tensor, h: flo
 
 @lru_cache(maxsize=16)
 def _pairs(n: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Of a symmetric n x n matrix: flat positions of pairs i <= j, the pair at every position, how often a pair occurs."""
+    """Of a symmetric n x n matrix: flat positions of pairs i <= j, the pair at each position, how often it occurs."""
     rows, columns = torch.triu_indices(n, n, device=device)
     pair = torch.empty(n, n, dtype=torch.long, device=device)
     number = torch.arange(len(rows), device=device)
