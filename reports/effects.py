@@ -13,7 +13,7 @@ MethodOptions = Mapping[str, Mapping[str, Declared]]
 
 def defaults(known: Mapping[str, Declared], effect: Effect) -> dict[str, Any]:
     """Defaults of the options of this effect, as a record holds them."""
-    return {name: _as_recorded(each) for name, each in known.items() if each.effect == effect}
+    return {name: each.recorded for name, each in known.items() if each.effect == effect}
 
 
 def recipe_of(known: Mapping[str, Declared], given: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,8 +24,3 @@ def recipe_of(known: Mapping[str, Declared], given: Mapping[str, Any]) -> dict[s
 
 def _matters(each: Declared, options: Mapping[str, Any]) -> bool:
     return all(options.get(name) == value for name, value in each.effect_when.items())
-
-
-def _as_recorded(each: Declared) -> Any:
-    """JSON has no tuples."""
-    return list(each.default) if each.kind == "list" and each.default is not None else each.default
