@@ -75,9 +75,10 @@ def test_photographs_run_as_the_text_says(shared: Path, tmp_path: Path) -> None:
     verified = vitq("verify", "proxy", cwd=tmp_path)
     assert verified.returncode == 0, verified.stdout + verified.stderr
     assert "32 of 32 read" in verified.stdout
-    ran = vitq("run", "proxy", "-k", "fp32/ or minmax/ and W8A8", cwd=tmp_path)
+    ran = vitq("run", "proxy", "-k", "minmax/ and W8A8", cwd=tmp_path)  # its FP32 accuracy is measured with it
     assert ran.returncode == 0, ran.stdout + ran.stderr
     assert "failed" not in ran.stdout
+    assert "± " in ran.stdout
 
 
 def test_a_folder_of_noise_runs_as_the_text_says(tmp_path: Path) -> None:
