@@ -15,6 +15,7 @@ from vitq.benchmarks.plan.cells import Refusal, expand, limited, scoped
 from vitq.benchmarks.plan.limits import within_machine
 from vitq.benchmarks.plan.orders import Past, plan, summary_of_changes, why_again
 from vitq.benchmarks.plan.picking import picker
+from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.executors import EXECUTORS
@@ -53,6 +54,7 @@ def run(
     suite, here = load_suite(suite_name), load_site(site)
     within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
     cells, refused = _picked(suite, k, limit, scope)
+    check_scopes(cells)
     folder = results_folder(suite, here, results)
     if not dry_run:
         check_results(folder)

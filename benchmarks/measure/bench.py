@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 import torch
 from torch import nn
-from typing_extensions import TypedDict, Unpack
 
 from vitq.benchmarks.run.messages import Link, Order
 from vitq.details import Details
@@ -44,6 +43,9 @@ from vitq.subject import Batch, Output
 from vitq.tasks.base import Data, LoadedModel, Task
 from vitq.tasks.names import ModelEntry, model_entry
 from vitq.tasks.registry import load as load_task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @dataclass

@@ -12,6 +12,9 @@ from vitq.methods.cards import Card, all_cards
 from vitq.record import CellKey
 from vitq.subject import WHOLE
 
+FP = "fp32"
+"""The method that quantizes nothing."""
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -44,14 +47,14 @@ def expand(suite: Suite) -> tuple[list[CellKey], list[Refusal]]:
 
 def _rows(suite: Suite) -> Iterator[tuple[MethodEntry, TaskEntry, str]]:
     """Entries of a method, a task and a model; FP32 is one whatever else is quantized of the model."""
-    seen: set[tuple[object, ...]] = set()
+    scopes: dict[tuple[object, ...], str] = {}
     for task in suite.tasks:
         for model in task.models:
             for number, entry in enumerate(suite.methods):
-                scope = _scope(entry.method, task.scope)
-                row = (number, task.task, task.dataset, task.limit, model)
-                if (entry.models is None or model in entry.models) and not (scope != task.scope and row in seen):
-                    seen.add(row)
+                if entry.models is not None and model not in entry.models:
+                    continue
+                first = scopes.setdefault((number, task.task, task.dataset, task.limit, model), task.scope)
+                if first == task.scope or entry.method != FP:
                     yield entry, task, model
 
 
@@ -76,7 +79,7 @@ def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: s
 
 def _scope(method: str, scope: str) -> str:
     """The scope of a method's cells: FP32 quantizes nothing, so that it is one for every scope."""
-    return WHOLE if method == "fp32" else scope
+    return WHOLE if method == FP else scope
 
 
 def _no_twins(cells: list[CellKey], suite: str) -> None:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from vitq.benchmarks.plan import identity
 from vitq.benchmarks.plan.identity import Surroundings, changed_parts, describe_change
-from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Suite
 from vitq.benchmarks.run.messages import Order
@@ -31,7 +30,7 @@ def plan(
     jobs: int = 1,
     fetch: bool = True,
 ) -> list[Order]:
-    """An order a cell. Raises BadInputError when a scope, a data set, its folder, a list or a weights file is missing.
+    """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
 
     `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them.
     """
@@ -41,7 +40,6 @@ def plan(
     timed = suite.latency
     timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
     around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure))
-    check_scopes(cells)
     identity.forget()
     return [
         Order(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
+from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.subject import WHOLE, part_of
+from vitq.words import short
+
+PATH = r"^\w+(\.\w+)*$"
+"""What a scope looks like, as text."""
 
 
 def check_scopes(cells: Iterable[CellKey]) -> None:
-    """BadInputError for the first scope that names no module of its model; torch is asked for parts alone."""
+    """BadInputError for the first scope that names no module of its model; torch is imported for parts alone."""
     asked = {(cell.task, cell.model, cell.scope): cell for cell in cells if cell.scope != WHOLE}
     if not asked:
         return
+    for _, _, scope in asked:
+        if not re.fullmatch(PATH, scope):
+            raise BadInputError(f"--scope is {short(scope)}: give the path of a module, as backbone, or {WHOLE}")
     import torch
 
     from vitq.tasks.registry import load

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from vitq.benchmarks.plan import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
+from vitq.benchmarks.plan.scopes import PATH
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
@@ -72,7 +73,7 @@ class TaskEntry(_Strict):
     dataset: str
     models: list[str] = Field(min_length=1)
     limit: Images | None = None
-    scope: str = Field(default=WHOLE, pattern=r"^\w+(\.\w+)*$", max_length=200)
+    scope: str = Field(default=WHOLE, pattern=PATH, max_length=200)
 
     _task = field_validator("task")(lambda word: _known(word, TASKS.names(), "task"))
     _dataset = field_validator("dataset")(lambda word: _known(word, [*DATASETS.names(), NO_DATA], "data set"))

@@ -61,7 +61,8 @@ class _Work:
     def run(self) -> None:
         """All that is wanted, until one ends without a result that others need."""
         wanted = self.bench.order.wanted
-        asking = [kind for kind in wanted if kind in ("model", "counts")] or list(wanted[:1])
+        asking: list[Kind] = [kind for kind in wanted if kind in ("model", "counts")]
+        asking = asking or list(wanted[:1])
         with self.ends(asking[0]) as asked:
             asked.ok = self.supported(asking)
         if not asked.ok:

@@ -18,19 +18,18 @@ from detector_task import IMAGES, MODEL, NAME, TASK
 from fake_cells import Quiet
 
 import vitq
-from vitq.benchmarks.commands.declared_options import declared_options
+from vitq.benchmarks.commands.compare import report
 from vitq.benchmarks.plan.cells import expand
 from vitq.benchmarks.plan.orders import plan
+from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import Site
-from vitq.benchmarks.plan.suite import Suite
+from vitq.benchmarks.plan.suite import load_suite
 from vitq.benchmarks.run.executors import LocalExecutor
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.runner import Summary, run
 from vitq.benchmarks.run.store import Store, read_rows
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.reports.figure import load_figures
-from vitq.reports.report import write_report
 from vitq.reports.row_view import row_view
 from vitq.reports.tables import results_table
 from vitq.rows import Row
@@ -54,18 +53,20 @@ def _known(monkeypatch: pytest.MonkeyPatch) -> None:
 def planned(folder: Path, method: str, **entry: Any) -> list[Order]:
     """The order of one cell on the detector's backbone."""
     bits, options = SHORT.get(method, ("W8A8", {}))
-    suite = Suite.model_validate(
-        {
+    (folder / "made.yaml").write_text(
+        json.dumps({
             "name": "made", "bits": [bits], "methods": [{"method": method, "options": options}],
             "tasks": [{"task": NAME, "dataset": IMAGES, "models": [MODEL], "scope": "backbone", **entry}],
             "latency": {"batch": 2, "runs": 3, "warmup": 0, "threads": 1}, "threads": 1,
             "calibration": {"images": 6, "batch": 3},
-        }
+        })
     )  # fmt: skip
+    suite = load_suite(str(folder / "made.yaml"))
     weights = folder / "weights.safetensors"
     site = Site(weights={MODEL: weights if weights.exists() else detector_task.write_weights(weights)})
     cells, refused = expand(suite)
     assert not refused
+    check_scopes(cells)
     return plan(suite, cells, site, folder, device="cpu", command="test")
 
 
@@ -129,11 +130,11 @@ def _saved(row: Row, folder: Path) -> None:
 
 
 def _shown(row: Row, folder: Path) -> None:
-    after_method = row.cell.id.partition("/")[2]  # which a mark of its fidelity may follow
-    assert after_method in results_table([row], "plain")
+    name = row.cell.id.partition("/")[2]  # a reconstruction's method is marked
+    assert name in results_table([row], "plain")
     assert row.cell.scope in row_view(row)
-    write_report([row], load_figures(), declared_options(), folder, folder / "report")
-    assert after_method in (folder / "report" / "report.md").read_text()
+    assert report(str(folder / "made.yaml"), folder, None, None) == 0
+    assert name in (folder / "report" / "report.md").read_text()
 
 
 def test_a_scope_that_names_no_module_is_one_line_before_anything_runs(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vitq.benchmarks.plan.cells import expand, limited
+from vitq.benchmarks.plan.cells import expand, limited, scoped
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, parse_suite, shipped_suites
 from vitq.errors import BadInputError
@@ -94,3 +94,22 @@ def test_expressions_mean_what_python_means(tree, text):
         return leaf(node) if isinstance(node, str) else f"({write(node[1], leaf)} {node[0]} {write(node[2], leaf)})"
 
     assert picker(write(tree, str))(text) == eval(write(tree, lambda word: str(word in text)))
+
+
+def test_a_part_of_a_model_is_a_cell_of_its_own_and_fp32_is_one_for_all_parts():
+    task = "{dataset: digits, models: [digits_vit]"
+    suite = parse_suite(SUITE.replace(f"[{task}}}]", f"[{task}, scope: blocks.0}}, {task}}}]"), "tiny")
+    cells, _ = expand(suite)
+    assert len({c.id for c in cells}) == len(cells) == 2 * (2 * 2 + 1 + 2 * 2)
+    assert {c.scope for c in cells if c.method == "fp32"} == {"model"}
+    part = next(c for c in cells if c.scope == "blocks.0")
+    assert part.id.endswith("/seed0/scope-blocks.0")
+    assert limited(part, 5).id.endswith("/seed0/limit5/scope-blocks.0")
+    assert scoped(part, "model").id == part.id.removesuffix("/scope-blocks.0")
+
+
+def test_what_needs_no_data_has_neither_subset_nor_calibration():
+    suite = parse_suite(SUITE.replace("dataset: digits", "dataset: none") + "measure: [counts]\n", "tiny")
+    cell = expand(suite)[0][0]
+    assert (cell.dataset, cell.limit, cell.calibration) == ("none", None, {})
+    assert limited(cell, 5) == cell
