@@ -10,49 +10,16 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.registry import CARD, METHODS
-from vitq.options import Declared, Kind, declared
+from vitq.options import Declared, declared
 from vitq.registry import OURS, Offer
 from vitq.words import describe
 
 Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
-
-
-# Until every method declares its options in options.py; then this part, `Card.stated` and its use in `Card.options` go.
-class Stated(BaseModel):
-    """An option as some cards still state it."""
-
-    model_config = ConfigDict(extra="forbid")
-    name: str
-    default: Any
-    type: Literal["whole", "number", "text"] | None = None
-    choices: list[Any] | None = None
-    source: str
-    note: str = ""
-    file: bool = False
-
-
-def stated_options(stated: list[Stated]) -> dict[str, Declared]:
-    """Them as if they were declared; what another value makes is not known here."""
-    kinds: dict[type, Kind] = {bool: "flag", int: "whole", float: "number", str: "text", list: "list"}
-    found = {}
-    for each in stated:
-        first = each.choices[0] if each.choices else each.default
-        items = each.default if isinstance(each.default, list) else None
-        found[each.name] = Declared(
-            name=each.name, default=tuple(each.default) if items is not None else each.default, source=each.source,
-            effect="row", kind=each.type or kinds[type(first)], none=each.default is None,
-            choices=tuple(each.choices) if each.choices else None, note=each.note, file=each.file,
-            item=None if items is None else kinds[type(items[0])] if items else "text",
-        )  # fmt: skip
-    return found
-
-
-# The end of that part.
 
 
 class Supports(BaseModel):
@@ -101,7 +68,6 @@ class Card(BaseModel):
     reads: dict[Literal["calibration", "training"], When | list[When]] = {}
     widths_depend_on_data: bool = False
     supports: Supports = Supports(weights=list(range(1, 17)), activations=list(range(1, 17)), reason="")
-    stated: list[Stated] = Field(default=[], alias="hyperparameters")
     differences: list[str] = []
     others_could_not_reproduce: list[str] = []
     compared: str = ""
@@ -111,8 +77,6 @@ class Card(BaseModel):
     @cached_property
     def options(self) -> dict[str, Declared]:
         """The method's options by name, as its `options.py` declares them; imports no torch."""
-        if self.stated:
-            return stated_options(self.stated)
         return declared(METHODS.load(self.name, "options").Options)
 
     def reads_data(self, what: str, options: Mapping[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from vitq.benchmarks.measure.macs import Forward, count_macs, explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.bits import Bits
-from vitq.methods.toolkit.layers import HasOperands
+from vitq.methods.toolkit.stored import HasOperands
 from vitq.record import Operations, Size
 from vitq.subject import Batch
 

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from vitq.methods.toolkit.layers import HasPacked
+from vitq.methods.toolkit.stored import HasPacked
 
 
 class Stored(NamedTuple):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
-from vitq.methods.toolkit.layers import Packed, State
 from vitq.methods.toolkit.observers import flat
 from vitq.methods.toolkit.quantizers import round_ste
+from vitq.methods.toolkit.stored import Packed, State
 
 
 def sign(x: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.binary_vit.binarize import Binarizer, ProbabilityBinarizer, SignBinarizer, weight_sign
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class BinaryLinear(nn.Linear):

@@ -25,7 +25,7 @@ from vitq.methods.binary_vit.options import Options
 from vitq.methods.binary_vit.training import Training
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.toolkit.layers import replace_modules
+from vitq.methods.toolkit.modules import replace_modules
 from vitq.options import without_effect
 from vitq.subject import Subject
 

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.binary_vit.binarize import centred_rows
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul, linear_tensors
-from vitq.methods.toolkit.layers import Codes, Packed, State, child_state, replace_modules, restore_child
+from vitq.methods.toolkit.modules import replace_modules
+from vitq.methods.toolkit.stored import Codes, Packed, State, child_state, restore_child
 
 Kernel = Literal["popcount", "matmul"]
 CHUNK = 1 << 22

@@ -12,7 +12,7 @@ from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled, quantize
 from vitq.methods.i_vit.nodes import IntegerNode, Node
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class Input(Node):

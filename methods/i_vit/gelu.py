@@ -16,7 +16,7 @@ from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled, after
 from vitq.methods.i_vit.nodes import Node, dyadics
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class Gelu(Node):

@@ -17,7 +17,7 @@ from vitq.methods.i_vit.forms import Forms, Width
 from vitq.methods.i_vit.grids import Output, Scaled, narrow
 from vitq.methods.i_vit.nodes import IntegerNode, Node, fill
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.toolkit.layers import Packed, State
+from vitq.methods.toolkit.stored import Packed, State
 
 
 class LayerNorm(Node):

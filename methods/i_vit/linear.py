@@ -15,7 +15,7 @@ from vitq.methods.i_vit.forms import Forms, Width
 from vitq.methods.i_vit.grids import EPSILON, Output, Scaled, after, grid_scale, quantize
 from vitq.methods.i_vit.nodes import IntegerNode, Node, dyadics, fill
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.toolkit.layers import Codes, Packed, State
+from vitq.methods.toolkit.stored import Codes, Packed, State
 
 
 class Linear(Node):

@@ -9,7 +9,7 @@ from vitq.errors import UnsupportedError
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Scaled
 from vitq.methods.i_vit.nodes import IntegerNode, Node
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 MASKED = -100.0
 """What Swin adds to the logits of tokens that are no neighbours."""

@@ -12,7 +12,7 @@ from vitq.methods.i_vit import operators_paper
 from vitq.methods.i_vit.forms import Forms, Width
 from vitq.methods.i_vit.grids import Output, Scaled, after
 from vitq.methods.i_vit.nodes import IntegerNode, Node, dyadics
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class MatMul(Node):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled
-from vitq.methods.toolkit.layers import Codes, Packed, State
+from vitq.methods.toolkit.stored import Codes, Packed, State
 
 
 class Node(nn.Module):

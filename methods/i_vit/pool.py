@@ -11,7 +11,7 @@ from torch import Tensor
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled, after
 from vitq.methods.i_vit.nodes import IntegerNode, Node, dyadics
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class Pool(Node):

@@ -16,7 +16,7 @@ from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Scaled, narrow
 from vitq.methods.i_vit.nodes import Node
 from vitq.methods.i_vit.operators_release import straight_through
-from vitq.methods.toolkit.layers import Packed
+from vitq.methods.toolkit.stored import Packed
 
 
 class Softmax(Node):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from vitq.methods.i_vit.forms import Forms, Width
 from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.nodes import IntegerNode, Node, fill
-from vitq.methods.toolkit.layers import Packed, State
+from vitq.methods.toolkit.stored import Packed, State
 
 
 class ClassToken(Node):

@@ -11,7 +11,7 @@ from vitq.methods.pmq.components import Widths
 from vitq.methods.pmq.pareto import Frontier
 from vitq.methods.pmq.search import Search
 from vitq.methods.pmq.sensitivity import Table
-from vitq.methods.toolkit.layers import HasPacked
+from vitq.methods.toolkit.stored import HasPacked
 
 
 def problems(run: Search) -> list[Problem]:

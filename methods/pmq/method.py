@@ -23,7 +23,7 @@ from vitq.methods.pmq.components import Widths, apply, bitops, build, components
 from vitq.methods.pmq.details import describe
 from vitq.methods.pmq.options import Options
 from vitq.methods.pmq.search import Search, calibrate, search
-from vitq.methods.toolkit.layers import set_mode
+from vitq.methods.toolkit.modules import set_mode
 from vitq.subject import Subject
 
 

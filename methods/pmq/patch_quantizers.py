@@ -5,8 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from vitq.methods.toolkit.layers import QMatMul, restore_child
+from vitq.methods.toolkit.layers import QMatMul
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
+from vitq.methods.toolkit.stored import restore_child
 
 STEPS = 1024
 """A share of tokens is a whole number of these parts."""

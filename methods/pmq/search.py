@@ -16,7 +16,7 @@ from vitq.methods.pmq.directional import directional
 from vitq.methods.pmq.options import Options
 from vitq.methods.pmq.sensitivity import LossOf, Table, connection, leave_one_out, table
 from vitq.methods.toolkit import devices
-from vitq.methods.toolkit.layers import set_mode
+from vitq.methods.toolkit.modules import set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.subject import Subject
 

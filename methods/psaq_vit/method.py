@@ -24,7 +24,7 @@ from vitq.methods.psaq_vit.image_generation import Generated, gaussian_images, g
 from vitq.methods.psaq_vit.nodes import calibrate, quantize_nodes
 from vitq.methods.psaq_vit.options import ImageRecipe, Options
 from vitq.methods.toolkit import devices
-from vitq.methods.toolkit.layers import set_mode
+from vitq.methods.toolkit.modules import set_mode
 from vitq.options import without_effect
 from vitq.subject import Batch, Subject
 

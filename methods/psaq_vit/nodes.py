@@ -17,19 +17,11 @@ from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
-from vitq.methods.toolkit.layers import (
-    Packed,
-    QConv2d,
-    QLinear,
-    State,
-    child_state,
-    fit_all,
-    replace_modules,
-    restore_child,
-    set_mode,
-)
+from vitq.methods.toolkit.layers import QConv2d, QLinear
+from vitq.methods.toolkit.modules import fit_all, replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer, round_ste, scalar
+from vitq.methods.toolkit.stored import Packed, State, child_state, restore_child
 from vitq.subject import Batch, Output
 
 Spared = Literal["sums", "activation"]

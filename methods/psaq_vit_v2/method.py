@@ -37,7 +37,7 @@ from vitq.methods.psaq_vit.nodes import Calibration, calibrate, quantize_nodes
 from vitq.methods.psaq_vit.patch_similarity import PatchEntropy
 from vitq.methods.psaq_vit_v2.options import Options
 from vitq.methods.toolkit import devices
-from vitq.methods.toolkit.layers import set_mode
+from vitq.methods.toolkit.modules import set_mode
 from vitq.methods.training.trainer import Recipe, train
 from vitq.options import without_effect
 from vitq.subject import Batch, Output, Subject, part_of, put_part

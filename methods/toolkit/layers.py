@@ -12,25 +12,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.architectures.explicit import MatMul
-from vitq.methods.toolkit.modules import fit_all, replace_modules, set_mode
 from vitq.methods.toolkit.quantizers import Quantizer
 from vitq.methods.toolkit.stored import (
     Codes,
-    HasOperands,
-    HasPacked,
-    HasState,
     Packed,
     State,
-    child_state,
     children_state,
-    restore_child,
     restore_children,
 )
-
-__all__ = [
-    "Codes", "HasOperands", "HasPacked", "HasState", "Packed", "QConv2d", "QLinear", "QMatMul", "State", "child_state",
-    "fit_all", "replace_modules", "restore_child", "set_mode",
-]  # fmt: skip
 
 
 def _bits(quantizer: Quantizer | None) -> int:

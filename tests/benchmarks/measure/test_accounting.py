@@ -24,9 +24,11 @@ from vitq.methods.binary_vit import method as binary_vit
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import load
-from vitq.methods.toolkit.layers import Packed, QConv2d, QLinear, QMatMul, replace_modules
+from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
+from vitq.methods.toolkit.modules import replace_modules
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer
+from vitq.methods.toolkit.stored import Packed
 
 SIZE = (3, 224, 224)
 TIMM = {

@@ -27,7 +27,7 @@ from vitq.methods.i_vit.integer import integer
 from vitq.methods.i_vit.linear import IntegerLinear
 from vitq.methods.i_vit.matmul import IntegerMatMul
 from vitq.methods.i_vit.network import Network
-from vitq.methods.toolkit.layers import HasOperands, HasPacked
+from vitq.methods.toolkit.stored import HasOperands, HasPacked
 
 MODELS = pytest.mark.parametrize("make", [vit, swin])
 

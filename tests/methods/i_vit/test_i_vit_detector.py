@@ -22,7 +22,7 @@ from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.integer import integer
 from vitq.methods.i_vit.network import Network
 from vitq.methods.toolkit import saving
-from vitq.methods.toolkit.layers import HasOperands
+from vitq.methods.toolkit.stored import HasOperands
 from vitq.subject import part_of, put_part
 
 ARITHMETICS = pytest.mark.parametrize("arithmetic", ["paper", "release"])

@@ -17,7 +17,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.i_vit import method as i_vit
 from vitq.methods.i_vit.names import OPERATORS
 from vitq.methods.i_vit.nodes import packed_rows
-from vitq.methods.toolkit.layers import Codes, HasOperands, HasPacked, HasState, State
+from vitq.methods.toolkit.stored import Codes, HasOperands, HasPacked, HasState, State
 
 VARIANTS: list[dict[str, Any]] = [
     {},

@@ -28,7 +28,8 @@ from vitq.methods.pmq.directional import directional
 from vitq.methods.pmq.options import Options
 from vitq.methods.pmq.patch_quantizers import PatchQuantizer
 from vitq.methods.pmq.sensitivity import connection, table
-from vitq.methods.toolkit.layers import QLinear, QMatMul, set_mode
+from vitq.methods.toolkit.layers import QLinear, QMatMul
+from vitq.methods.toolkit.modules import set_mode
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 from vitq.subject import InputSpec, Subject
 
