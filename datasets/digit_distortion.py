@@ -125,9 +125,12 @@ def _layer(
     wide, lean = 1 + widen / 1000, shear / 1000
     xx, xy = (cos - lean * sin) / wide, (sin + lean * cos) / wide
     yx, yy = -sin * wide, cos * wide
-    x, y = shift[0] / 1000, shift[1] / 1000
-    centre = side / 2
+    x, y, centre = shift[0] / 1000, shift[1] / 1000, side / 2
     return Layer(
-        scan, left, top, side, *(round(number * ONE) for number in (xx, xy, yx, yy)),
-        round((left + centre - xx * x - xy * y) * ONE), round((top + centre - yx * x - yy * y) * ONE), ink,
+        scan, left, top, side, _whole(xx), _whole(xy), _whole(yx), _whole(yy),
+        _whole(left + centre - xx * x - xy * y), _whole(top + centre - yx * x - yy * y), ink,
     )  # fmt: skip
+
+
+def _whole(number: float) -> int:
+    return round(number * ONE)

@@ -71,7 +71,8 @@ def draw(distortions: Sequence[Distortion]) -> NDArray[np.uint8]:
     )
     grain = np.stack([np.frombuffer(_grain(each.grain), np.uint8) for each in distortions]).astype(np.int32)
     speckle = (grain.reshape(-1, SIDE, SIDE) * 2 - 255) * noise // 255
-    return np.clip(paper + ink + speckle, 0, 255).astype(np.uint8)
+    drawn: NDArray[np.uint8] = np.clip(paper + ink + speckle, 0, 255).astype(np.uint8)
+    return drawn
 
 
 def _grain(name: str) -> bytes:
@@ -91,14 +92,16 @@ def _ink(layers: Sequence[Layer]) -> Whole:
     for down, weight_down in ((0, unit - bottom), (1, bottom)):
         for along, weight_along in ((0, unit - right), (1, right)):
             total += weight_down * weight_along * _values(of, top + down, left + along)
-    return total * of["ink"] // (16 * unit * unit)
+    ink: Whole = total * of["ink"] // (16 * unit * unit)
+    return ink
 
 
 def _values(of: dict[str, Whole], row: Whole, column: Whole) -> Whole:
     """The scans' values at whole places, 0 outside of the layers' squares."""
     inside = (row >= of["top"]) & (row < of["top"] + of["side"])
     inside &= (column >= of["left"]) & (column < of["left"] + of["side"])
-    return _scans()[0][of["scan"], row.clip(0, SCAN - 1), column.clip(0, SCAN - 1)] * inside
+    values: Whole = _scans()[0][of["scan"], row.clip(0, SCAN - 1), column.clip(0, SCAN - 1)] * inside
+    return values
 
 
 def count() -> int:
