@@ -1,59 +1,107 @@
-"""Images of the embedded digits: scikit-learn's scans as 32x32 RGB, in batches, jittered for training.
+"""Images of the embedded digits: scikit-learn's scans drawn distorted, as 24x24 RGB, in batches.
 
-Each scan of 8x8 pixels of 0 to 16 is scaled to 0..1, enlarged four times by bilinear interpolation
-(`align_corners=False`) and repeated over three channels.
+Drawn in whole numbers (`digit_distortion` says of what), repeated over three channels, scaled to 0..1 at the end.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator, Sequence
 from functools import cache
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor
-from torch.nn.functional import affine_grid, grid_sample, interpolate
 
 from vitq.datasets import digits
 from vitq.datasets.base import Check, Data
 from vitq.datasets.batches import Batch, Preprocessing, seed_of, training_epoch
 from vitq.datasets.calibration import Calibration, warn_of_overlap
+from vitq.datasets.digit_distortion import ONE, SCAN, SIDE, Distortion, Layer
 from vitq.datasets.identity import validation_sha256
 from vitq.datasets.listing import Item, as_text
 
 EVALUATION_BATCH = 200
-SIZE = 32
+Whole = NDArray[np.int32]
+"""Wide enough: 16 x (2 x ONE)^2 x 255 is below 2^31."""
 
 
 @cache
-def _scans() -> tuple[Tensor, Tensor]:
+def _scans() -> tuple[Whole, Tensor]:
+    """Scans [1797, 8, 8] of 0 to 16 and labels [1797]."""
     raw = load_digits()
-    return torch.from_numpy(raw.images / 16.0).float(), torch.from_numpy(raw.target).long()
+    return raw.images.astype(np.int32), torch.from_numpy(raw.target).long()
 
 
 def batches(chosen: Sequence[Item], batch: int) -> Iterator[Batch]:
-    """Pixels [B, 3, 32, 32] in 0..1 and labels [B], in order; the last batch may be smaller."""
+    """Pixels [B, 3, 24, 24] in 0..1 and labels [B], in order; the last batch may be smaller."""
     pixels, labels = images([int(item.path) for item in chosen])
     return ((pixels[i : i + batch], labels[i : i + batch]) for i in range(0, len(labels), batch))
 
 
 def training_batches(batch: int, seed: int, augment: bool) -> Iterator[Batch]:
-    """One epoch of the training split, shuffled and jittered by the seed."""
-    generator = torch.Generator().manual_seed(seed)
-    pixels, labels = images(digits.splits()["train"])
-    order = torch.randperm(len(labels), generator=generator)
-    for chosen in (order[i : i + batch] for i in range(0, len(order), batch)):
-        yield jitter(pixels[chosen], generator) if augment else pixels[chosen], labels[chosen]
+    """One epoch of the training split, shuffled by the seed; where augmented, distorted anew by it."""
+    members = digits.splits()["train"]
+    rank = {index: hashlib.sha256(f"digits:{seed}:{index}".encode()).digest() for index in members}
+    order = sorted(members, key=rank.__getitem__)
+    pixels, labels = images(order, seed if augment else None)
+    return ((pixels[i : i + batch], labels[i : i + batch]) for i in range(0, len(order), batch))
 
 
-def images(indices: list[int]) -> tuple[Tensor, Tensor]:
-    """Images [N, 3, 32, 32] with pixels in 0..1 and labels [N] of these indices into scikit-learn's order."""
-    scans, labels = _scans()
-    large = interpolate(scans[indices].unsqueeze(1), size=(SIZE, SIZE), mode="bilinear", align_corners=False)
-    return large.repeat(1, 3, 1, 1), labels[indices]
+def images(indices: Sequence[int], seed: int | None = None) -> tuple[Tensor, Tensor]:
+    """Images [N, 3, 24, 24] with pixels in 0..1 and labels [N] of these indices into scikit-learn's order.
+
+    Without a seed as they are evaluated and calibrated on, by their index alone; with one distorted anew by it.
+    """
+    texts = [None if seed is None else f"digits:{seed}:{index}" for index in indices]
+    drawn = draw([digits.distortion(index, text) for index, text in zip(indices, texts, strict=True)])
+    pixels = torch.from_numpy(drawn).float().div_(255).unsqueeze(1)
+    return pixels.repeat(1, 3, 1, 1), _scans()[1][list(indices)]
+
+
+def draw(distortions: Sequence[Distortion]) -> NDArray[np.uint8]:
+    """Grey images [N, 24, 24]: paper, the darkest ink of any layer, and noise, cut at 0 and 255."""
+    layers = zip(*(distortion.layers for distortion in distortions), strict=True)
+    ink = np.maximum.reduce([_ink(layer) for layer in layers])
+    paper, noise = (
+        np.array([getattr(each, name) for each in distortions], np.int32)[:, None, None] for name in ("paper", "noise")
+    )
+    grain = np.stack([np.frombuffer(_grain(each.grain), np.uint8) for each in distortions]).astype(np.int32)
+    speckle = (grain.reshape(-1, SIDE, SIDE) * 2 - 255) * noise // 255
+    drawn: NDArray[np.uint8] = np.clip(paper + ink + speckle, 0, 255).astype(np.uint8)
+    return drawn
+
+
+def _grain(name: str) -> bytes:
+    return hashlib.shake_256(name.encode()).digest(SIDE * SIDE)
+
+
+def _ink(layers: Sequence[Layer]) -> Whole:
+    """Ink [N, 24, 24] of one layer of each image: its scan between pixels by bilinear interpolation."""
+    row, column = np.mgrid[0:SIDE, 0:SIDE].astype(np.int32) * 2 - (SIDE - 1)  # half pixels from the centre
+    of = {name: np.array([getattr(each, name) for each in layers], np.int32)[:, None, None] for name in vars(layers[0])}
+    # Twice the coordinates, from the centre of the first scan pixel.
+    u = of["xx"] * column + of["xy"] * row + 2 * of["x0"] - ONE
+    v = of["yx"] * column + of["yy"] * row + 2 * of["y0"] - ONE
+    unit = 2 * ONE
+    (left, right), (top, bottom) = ((part // unit, part % unit) for part in (u, v))
+    total = np.zeros_like(u)
+    for down, weight_down in ((0, unit - bottom), (1, bottom)):
+        for along, weight_along in ((0, unit - right), (1, right)):
+            total += weight_down * weight_along * _values(of, top + down, left + along)
+    ink: Whole = total * of["ink"] // (16 * unit * unit)
+    return ink
+
+
+def _values(of: dict[str, Whole], row: Whole, column: Whole) -> Whole:
+    """The scans' values at whole places, 0 outside of the layers' squares."""
+    inside = (row >= of["top"]) & (row < of["top"] + of["side"])
+    inside &= (column >= of["left"]) & (column < of["left"] + of["side"])
+    values: Whole = _scans()[0][of["scan"], row.clip(0, SCAN - 1), column.clip(0, SCAN - 1)] * inside
+    return values
 
 
 def count() -> int:
@@ -62,25 +110,11 @@ def count() -> int:
 
 
 def sha256() -> str:
-    """Of the scans' and labels' bytes (float32, int64) and of the split lists."""
-    scans, labels = _scans()
-    digest = hashlib.sha256(scans.numpy().tobytes() + labels.numpy().tobytes())
+    """Of all images as they are evaluated and calibrated on (their pixels), their labels and the split lists."""
+    pixels = draw([digits.distortion(index) for index in range(count())])
+    digest = hashlib.sha256(pixels.tobytes() + _scans()[1].numpy().tobytes())
     digest.update(json.dumps(digits.splits(), sort_keys=True).encode())
     return digest.hexdigest()
-
-
-def jitter(pixels: Tensor, generator: torch.Generator) -> Tensor:
-    """Turn, scale and shift each image [N, 3, 32, 32] at random; the background stays 0.
-
-    Uniform: +-10 degrees, a scale of 0.92 to 1.08, a shift of +-1.5 pixels. More would leave what the scans are
-    like, for each was stretched to fill its box.
-    """
-    n = pixels.shape[0]
-    u = torch.rand(n, 4, generator=generator) * 2 - 1
-    angle, scale, shift = u[:, 0] * math.radians(10), 1 + 0.08 * u[:, 1], u[:, 2:] * (2 * 1.5 / SIZE)
-    cos, sin = torch.cos(angle) * scale, torch.sin(angle) * scale
-    theta = torch.stack([torch.stack([cos, -sin, shift[:, 0]], 1), torch.stack([sin, cos, shift[:, 1]], 1)], 1)
-    return grid_sample(pixels, affine_grid(theta, list(pixels.shape), align_corners=False), align_corners=False)
 
 
 def open_digits(how: Preprocessing, spec: Calibration, *, limit: int | None, seed: int) -> Data:

@@ -1,7 +1,8 @@
-"""The embedded digits: who is in which split, their labels and identity; read without torch and scikit-learn.
+"""The embedded digits: who is in which split, how each is distorted, identity; read without torch and scikit-learn.
 
 Source: E. Alpaydin and C. Kaynak, "Optical Recognition of Handwritten Digits" (UCI, 1998), CC BY 4.0, the copy that
-scikit-learn packages: 1,797 scans of 8x8 pixels of 0 to 16 (`digit_scans` makes images of them).
+scikit-learn packages: 1,797 scans of 8x8 pixels of 0 to 16. Upright and alone they are read too easily to tell one
+method from another, so that each is shown turned, cluttered and faded (`digit_distortion`; `digit_scans` draws them).
 
 `digits_splits.json` fixes who is who: 600 images for validation and 128 for calibration, stratified by class with
 largest-remainder quotas, the members of each class picked by the order of sha256("digits:0:<index>"); 1,069 to train.
@@ -10,6 +11,7 @@ largest-remainder quotas, the members of each class picked by the order of sha25
 from __future__ import annotations
 
 import gzip
+import hashlib
 import importlib.util
 import json
 from collections.abc import Collection, Mapping, Sequence
@@ -21,6 +23,7 @@ from typing import TYPE_CHECKING
 
 from vitq.datasets.base import Check, Data
 from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.digit_distortion import Distortion, distort
 from vitq.datasets.identity import identities
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.digests import file_sha256
@@ -91,9 +94,15 @@ def calibration(spec: Calibration) -> list[Item]:
     return enough([named[name] for name in names], spec)
 
 
+def distortion(index: int, text: str | None = None) -> Distortion:
+    """How a scan is shown: the one way that its index gives, or another one that follows from `text`."""
+    return distort(index, splits()["train"], f"digits:{index}" if text is None else text)
+
+
 def content(chosen: Sequence[Item]) -> list[str]:
-    """For each scan the sha256 of the file that holds them all."""
-    return [file_sha256(source())] * len(chosen)
+    """For each image the sha256 of what it is drawn of: the file that holds all scans, and how it is distorted."""
+    file = file_sha256(source())
+    return [hashlib.sha256(f"{file}\0{distortion(int(item.path)).sha256()}".encode()).hexdigest() for item in chosen]
 
 
 def _source(spec: Calibration) -> object:

@@ -57,7 +57,11 @@ class Accuracy(_Strict):
 
 
 class WeightsCard(_Strict):
-    """The card beside packaged weights, `weights/<model>.yaml`, written by the script that trained them."""
+    """The card beside packaged weights, `weights/<model>.yaml`, written by the script that trained them.
+
+    `rescaled` says what was done to the weights after training without changing what they compute; `unevenness` how
+    uneven the channels after LayerNorm were and are (`vitq.benchmarks.uneven_channels.Unevenness`).
+    """
 
     model: str
     sha256: str
@@ -70,6 +74,8 @@ class WeightsCard(_Strict):
     threads: int
     recipe: dict[str, Any]
     augmentation: str
+    rescaled: str = ""
+    unevenness: dict[str, dict[str, float]] = Field(default_factory=dict)
     validation: Accuracy
     note: str = ""
     versions: dict[str, str]

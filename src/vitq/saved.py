@@ -53,7 +53,7 @@ def load_quantized(path: str | Path, device: str | torch.device = "cpu") -> Load
         return Loaded(model.to(target), str(header["exec"]), header)
     except (MethodInputError, UnsupportedError) as error:
         raise BadInputError(str(error)) from error
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:  # timm asserts
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         raise BadInputError(f"the header of {path} does not describe a model that can be built: {reason}") from error
 

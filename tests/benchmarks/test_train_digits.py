@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from vitq.benchmarks import train_digits
+from vitq.datasets import digit_distortion
 from vitq.tasks import names
 from vitq.tasks.names import WeightsCard
 
@@ -39,10 +40,7 @@ def test_the_packaged_weights_are_of_this_recipe(name: str) -> None:
     assert {key: card.recipe[key] for key in ("epochs", "lr", "weight_decay")} == {
         key: recipe[key] for key in ("epochs", "lr", "weight_decay")
     }
-    assert (card.seed, card.recipe["batch"], card.recipe["mixup"]) == (
-        train_digits.SEED,
-        train_digits.BATCH,
-        train_digits.MIXUP,
-    )
-    assert card.augmentation == " ".join((train_digits.digit_scans.jitter.__doc__ or "").split())
+    assert (card.seed, card.recipe["batch"]) == (train_digits.SEED, train_digits.BATCH)
+    assert card.augmentation == " ".join((digit_distortion.distort.__doc__ or "").split())
+    assert card.rescaled == " ".join((train_digits.make_uneven.__doc__ or "").split())
     assert card.data["sha256"] == train_digits.digit_scans.sha256()

@@ -64,7 +64,7 @@ def test_names_need_no_torch() -> None:
 def test_cards_describe_the_weights(name: str) -> None:
     card = names.card(name)
     assert card.made_by == "python -m vitq.benchmarks.train_digits"
-    assert card.validation.top1 >= 98
+    assert 85 <= card.validation.top1 < 95
     assert card.bytes < 2_000_000
     assert card.data["license"] == "CC BY 4.0"
     assert names.model_entry(name).sha256 == card.sha256

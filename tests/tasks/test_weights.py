@@ -39,7 +39,7 @@ def test_packaged_weights_load_and_match_their_card(name: str) -> None:
     loaded = TASK.load_model(name, Places(hub=False))
     assert loaded.weights_sha256 == model_entry(name).sha256
     assert not loaded.model.training
-    assert loaded.preprocessing.size == (3, 32, 32)
+    assert loaded.preprocessing.size == (3, 24, 24)
 
 
 def test_swin_really_shifts_a_window() -> None:

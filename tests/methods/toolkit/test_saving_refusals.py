@@ -178,10 +178,11 @@ def test_a_header_that_describes_no_model_is_refused(saved: Path, tmp_path: Path
     refused(_resigned(saved, file, architecture={"task": "classification", "model": {}}), "architecture.name")
     refused(_resigned(saved, file, architecture={}), "does not describe a model")
     refused(_resigned(saved, file, architecture=other(nonsense=1)), "does not describe a model")
-    refused(_resigned(saved, file, architecture=other(embed_dim=32)), "another architecture")
+    refused(_resigned(saved, file, architecture=other(embed_dim=32)), "does not describe a model")  # 3 heads
+    refused(_resigned(saved, file, architecture=other(embed_dim=24)), "another architecture")
     refused(_resigned(saved, file, architecture=other(depth=build["args"]["depth"] + 1)), "another architecture")
     refused(_resigned(saved, file, architecture=other(depth=build["args"]["depth"] - 1)), "another architecture")
-    refused(_resigned(saved, file, architecture=other(embed_dim=2**14)), "describes a model of")
+    refused(_resigned(saved, file, architecture=other(embed_dim=3 * 2**13)), "describes a model of")
     refused(_resigned(saved, file, bits="W5A8"), "another architecture.*weight")
     refused(_resigned(saved, file, method="psaq_vit", options={}), "another architecture")
 
