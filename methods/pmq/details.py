@@ -69,7 +69,7 @@ def _component(part: Component, widths: Widths, table: Table | None) -> pmq.Comp
         macs=part.macs,
         weight_bits=widths[part.name][0] if part.weights else None,
         activation_bits=widths[part.name][1],
-        sensitivity=table[part.name] if table else {},  # type: ignore[arg-type]  # pydantic takes a plain mapping
+        sensitivity=table[part.name] if table else {},
     )
 
 
