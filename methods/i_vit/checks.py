@@ -6,7 +6,8 @@ from typing import cast
 
 import torch
 
-from vitq.errors import MethodInputError
+from vitq.errors import MethodInputError, UnsupportedError
+from vitq.methods.i_vit.bounds import MAX_CHANNELS, MAX_INPUTS
 from vitq.methods.i_vit.ends import Input
 from vitq.methods.i_vit.grids import Output
 from vitq.methods.i_vit.layernorm import LayerNorm
@@ -15,6 +16,18 @@ from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.nodes import Node
 
 REMEDY = "use arithmetic 'paper', which serves it"
+
+
+def refuse_too_wide(network: Network) -> Network:
+    """The network; UnsupportedError for sums longer than the analysis of `bounds` proves to fit their integers."""
+    for path, node in network.named_modules():
+        if isinstance(node, Linear) and node.weight[0].numel() > MAX_INPUTS:
+            raise UnsupportedError(f"{path} sums {node.weight[0].numel()} products, {MAX_INPUTS} are sure to fit INT32")
+        if isinstance(node, LayerNorm) and node.weight.numel() > MAX_CHANNELS:
+            raise UnsupportedError(
+                f"{path} is over {node.weight.numel()} channels, {MAX_CHANNELS} are sure to fit INT64"
+            )
+    return network
 
 
 @torch.no_grad()

@@ -22,7 +22,7 @@ from vitq.errors import MethodInputError
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.i_vit.checks import refuse_unfit_grids, refuse_zero_gammas
+from vitq.methods.i_vit.checks import refuse_too_wide, refuse_unfit_grids, refuse_zero_gammas
 from vitq.methods.i_vit.curves import operator_errors
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output
@@ -62,7 +62,7 @@ def unsupported(bits: Bits, options: Options) -> str | None:  # noqa: ARG001
 
 def prepare(part: nn.Module, bits: Bits, options: Options) -> Network:  # noqa: ARG001
     """The trainable form with unset ranges; UnsupportedError for what has no integer operators (`served`)."""
-    return Network(part, forms_of(options), options.drop_path)
+    return refuse_too_wide(Network(part, forms_of(options), options.drop_path))
 
 
 def _outputs(network: nn.Module) -> list[Output]:

@@ -19,8 +19,8 @@ from vitq.details import read_details
 from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import make_explicit
 from vitq.methods.bits import Bits
+from vitq.methods.i_vit import checks, operators_paper
 from vitq.methods.i_vit import method as i_vit
-from vitq.methods.i_vit import operators_paper
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Output, Scaled
 from vitq.methods.i_vit.integer import integer
@@ -217,6 +217,13 @@ def test_prepare_works_without_weights() -> None:
     with torch.device("meta"):
         prepared = i_vit.prepare(vit(), Bits(8, 8), i_vit.Options())
     assert all(p.is_meta for p in prepared.parameters())
+
+
+@pytest.mark.parametrize(("limit", "words"), [("MAX_INPUTS", "sums .* products"), ("MAX_CHANNELS", "channels")])
+def test_sums_that_no_analysis_covers_are_unsupported(limit: str, words: str, monkeypatch: Any) -> None:
+    monkeypatch.setattr(checks, limit, 8)
+    with pytest.raises(UnsupportedError, match=words):
+        i_vit.prepare(vit(), Bits(8, 8), i_vit.Options())
 
 
 def test_what_cannot_be_served_is_said() -> None:
