@@ -33,8 +33,12 @@ def run(folder: Path, wrong: Mapping[str, int], where: Provenance = HERE, digest
 
 def cell(folder: Path, name: str, wrong: int, where: Provenance, digest: str) -> list[Line]:
     fp32 = evaluated(fp32_of(name, provenance=where), np.arange(N) < 195, folder)
+    said = {
+        "without_effect": [str(folder)], "calibration_batches": 1, "reparameterized_layernorms": 0,
+        "constant_channels": 0, "layernorm_zero_points": None,
+    }  # fmt: skip
     accuracy = record(
-        "accuracy", name, provenance=where, output_sha256=digest, details={"paths": str(folder)},
+        "accuracy", name, provenance=where, output_sha256=digest, details=said,
         files={"list": "x.txt"}, warnings=["w"], seconds={"evaluate": 1.0},
     )  # fmt: skip
     kinds = [evaluated(accuracy, np.arange(N) < N - wrong, folder)]

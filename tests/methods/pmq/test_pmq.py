@@ -266,8 +266,8 @@ def test_bad_budgets_give_one_clear_line(options: pmq.Options, words: str) -> No
 def test_bad_models_widths_and_calibration() -> None:
     with pytest.raises(UnsupportedError, match=r"roles attention .* are missing"):
         pmq.prepare(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(4, 2)), Bits(4, 4), Options())
-    assert "W1A1" in str(pmq.unsupported(Bits(1, 1), Options()))
-    assert "FP32" in str(pmq.unsupported(Bits(32, 32), Options()))
+    assert "2 to 8 bits" in str(pmq.unsupported(Bits(1, 1), Options()))
+    assert "2 to 8 bits" in str(pmq.unsupported(Bits(32, 32), Options()))
     assert "2..8" in str(pmq.unsupported(Bits(4, 4), Options(widths=(4, 16))))
     assert pmq.unsupported(Bits(4, 8), Options()) is None
     with pytest.raises(MethodInputError, match="at least one calibration batch"):

@@ -127,7 +127,9 @@ def test_it_is_the_same_model_that_is_loaded(made: Made) -> None:
     assert not any(parameter.requires_grad for parameter in back.model.parameters())
     assert stored_tensors(back.model) == stored_tensors(made.done.model)
     before, after = (
-        account(loaded(made.case.model).model, model, loaded(made.case.model).size, Bits.parse(made.case.bits))
+        account(
+            loaded(made.case.model).model, model, loaded(made.case.model).preprocessing.size, Bits.parse(made.case.bits)
+        )
         for model in (made.done.model, back.model)
     )
     assert before == after
