@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 DATASETS: Registry[Dataset] = Registry(
     "data set",
     {
+        "ade20k": "vitq.datasets.ade20k:ADE20K",
+        "coco-2017": "vitq.datasets.coco:COCO_2017",
+        "digit-scenes": "vitq.datasets.digit_scenes:DIGIT_SCENES",
+        "digit-scenes-maps": "vitq.datasets.digit_scenes:DIGIT_SCENES_MAPS",
         "digits": "vitq.datasets.digits:DIGITS",
         "imagenet-1k": "vitq.datasets.imagenet:IMAGENET_1K",
         "imagenet-proxy": "vitq.datasets.imagenet:IMAGENET_PROXY",

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
 from vitq.registry import OURS, Registry
 from vitq.words import close
@@ -26,6 +27,16 @@ class Build(_Strict):
     args: dict[str, Any]
 
 
+class Configured(_Strict):
+    """A model made from a configuration of mmdet (`mmdet::swin/....py`), mmsegmentation (`mmseg::...`) or ours.
+
+    Ours (`vitq::name.py`) lie in `tasks/configs`. `changes` are merged into the configuration's `model`.
+    """
+
+    config: str
+    changes: dict[str, Any] = Field(default_factory=dict)
+
+
 class ModelEntry(_Strict):
     """One model. `paper_name` is what figures call it; `build` is None for a name that timm knows.
 
@@ -37,8 +48,8 @@ class ModelEntry(_Strict):
     name: str
     task: str = "classification"
     paper_name: str | None = None
-    preprocessing: Preprocessing
-    build: Build | None = None
+    preprocessing: Preprocessing | ScenePreprocessing
+    build: Build | Configured | None = None
     sha256: str | None = None
     tensors_sha256: str | None = None
     packaged: bool = False

@@ -9,6 +9,13 @@ from vitq.registry import Registry
 if TYPE_CHECKING:
     from vitq.tasks.base import Task
 
-TASKS: Registry[Task] = Registry("task", {"classification": "vitq.tasks.classification:TASK"})
+TASKS: Registry[Task] = Registry(
+    "task",
+    {
+        "classification": "vitq.tasks.classification:TASK",
+        "detection": "vitq.tasks.detection:TASK",
+        "segmentation": "vitq.tasks.segmentation:TASK",
+    },
+)
 """A name stands for a `vitq.tasks.base.Task`."""
 load = TASKS.load

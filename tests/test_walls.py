@@ -30,10 +30,10 @@ MAY_IMPORT = {
 MM = {"mmdet", "mmseg", "mmengine", "mmcv", "mmpretrain"}
 HEAVY = {"torch", "torchvision", "timm", "matplotlib", "ray", "onnxruntime", "openvino", *MM}
 MAY_USE = {
-    "vitq": {"torch"},
+    "vitq": {"torch", "torchvision"},
     "methods": {"torch"},
     "datasets": {"torch", "torchvision", "timm", "mmengine"},
-    "tasks": {"torch", "timm", *MM},
+    "tasks": {"torch", "torchvision", "timm", *MM},
     "benchmarks": HEAVY,
     "reports": {"matplotlib"},
 }

@@ -1,0 +1,45 @@
+"""Whether mmengine, mmcv, mmdet and mmseg are there, and how they are made ready to be imported."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+from vitq.errors import UnsupportedError
+
+MM = ("mmengine", "mmcv", "mmdet", "mmseg")
+"""What `vitq[mm]` brings: OpenMMLab's packages, or the maintained forks of the same import names."""
+COMPILED = "mmcv._ext"
+"""mmcv's compiled operators; neither mmcv-lite nor the forks hold them."""
+
+
+def why_absent(*packages: str) -> str | None:
+    """Why models of these packages (all four unless told) cannot be built; None where all are installed."""
+    missing = [name for name in packages or MM if importlib.util.find_spec(name) is None]
+    return f"{', '.join(missing)} not installed: pip install 'vitq[mm]'" if missing else None
+
+
+def prepare() -> None:
+    """Make mmcv importable whole: where its operators are not compiled, ours stand in for the few that are needed.
+
+    Raises UnsupportedError, with what to install, where a package is missing.
+    """
+    missing = why_absent()
+    if missing is not None:
+        raise UnsupportedError(missing)
+    if COMPILED not in sys.modules and not _is_compiled():
+        sys.modules[COMPILED] = _substitute()
+
+
+def _is_compiled() -> bool:
+    return importlib.util.find_spec(COMPILED) is not None
+
+
+def _substitute() -> ModuleType:
+    from vitq.mm.operators import Operators
+
+    module = Operators(COMPILED)
+    module.__spec__ = ModuleSpec(COMPILED, None)
+    return module
