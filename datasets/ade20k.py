@@ -8,7 +8,7 @@ order is by name. Lists and identities are made without torch; only opening impo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path, PurePosixPath
@@ -100,10 +100,13 @@ class Ade20k:
         from vitq.datasets.ade20k_scenes import MapReader, TrainingReader
         from vitq.datasets.scene_data import open_scenes
 
-        scenes, root = for_scenes(how, self.name), root_of(self.name, places) order = cache(lambda split: {item.path:
-        index for index, item in enumerate(self.listing(root, split))}) reader = MapReader(root, scenes, lambda path:
-        order(self.split_of(path))[path]) training: Callable[[int], MakeScene] = lambda seed: TrainingReader(reader,
-        spec.augment != "none", seed)  # noqa: E731
+        scenes, root = for_scenes(how, self.name), root_of(self.name, places)
+        order = cache(lambda split: {item.path: index for index, item in enumerate(self.listing(root, split))})
+        reader = MapReader(root, scenes, lambda path: order(self.split_of(path))[path])
+
+        def training(seed: int) -> MakeScene:
+            return TrainingReader(reader, spec.augment != "none", seed)
+
         return open_scenes(
             SceneFolder(self, root), scenes, spec, limit=limit, seed=seed, workers=workers, taught=reader,
             evaluated=reader, training=training if (root / "images" / self.trained).is_dir() else None,

@@ -9,7 +9,7 @@ training. Lists and identities are made without torch; only opening imports it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -85,12 +85,14 @@ class Coco:
         folder, known = SceneFolder(self, root), annotations(root, self.evaluated)
         for item in folder.limited(limit):
             check_evaluated(known.images[item.path])
-        mirrored = spec.augment != "none"
-        reader: Callable[[int], MakeScene] = lambda seed: CocoReader(root, scenes, flip=mirrored, seed=seed)  # noqa: E731
+
+        def training(seed: int) -> MakeScene:
+            return CocoReader(root, scenes, flip=spec.augment != "none", seed=seed)
+
         return open_scenes(
             folder, scenes, spec, limit=limit, seed=seed, workers=workers,
             taught=CocoReader(root, scenes), evaluated=CocoReader(root, scenes, things=False),
-            training=reader if (root / self.trained).is_dir() else None, truth=known.truth,
+            training=training if (root / self.trained).is_dir() else None, truth=known.truth,
         )  # fmt: skip
 
     def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
