@@ -60,6 +60,9 @@ class Task(Protocol):
     name: str
     version: int
 
+    def unsupported(self) -> str | None:
+        """Why no model of this task can be built here (a package that is not installed); None where they can."""
+
     def build_model(self, name: str) -> nn.Module:
         """The architecture without weights (random values), in eval mode. BadInputError for an unknown name."""
 

@@ -45,6 +45,9 @@ class Classification:
     version = 1
     """Rises when its metrics change for the same model."""
 
+    def unsupported(self) -> None:
+        """What it needs comes with vitq."""
+
     def build_model(self, name: str) -> nn.Module:
         """The architecture with random weights, in eval mode; BadInputError for an unknown name."""
         return self.build_entry(model_entry(name))

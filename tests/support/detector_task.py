@@ -35,6 +35,9 @@ class MadeDetection:
 
     name, version = NAME, 1
 
+    def unsupported(self) -> None:
+        """It needs nothing."""
+
     def build_model(self, name: str) -> nn.Module:
         return self.build_entry(names.model_entry(name))
 
