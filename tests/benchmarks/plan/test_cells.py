@@ -123,7 +123,12 @@ calibration: {images: 32}
 latency: {batch: 8}
 tasks:
   - {task: classification, dataset: digits, models: [digits_vit]}
-  - {task: classification, dataset: digits, models: [digits_swin], bits: [W6A6], calibration: {images: 7}, latency: {batch: 1}}
+  - task: classification
+    dataset: digits
+    models: [digits_swin]
+    bits: [W6A6]
+    calibration: {images: 7}
+    latency: {batch: 1}
 methods:
   - minmax
   - {method: repq_vit, models: [digits_swin], scope: layers.0}
@@ -157,6 +162,7 @@ def test_data_and_models_of_another_task_are_refused(wrong, says):
 
 
 def test_an_entry_for_a_task_that_the_suite_has_not_is_refused():
-    text = "name: x\nbits: [W8A8]\nmethods: [{method: minmax, tasks: [detection]}]\ntasks:\n  - {dataset: digits, models: [digits_vit]}\n"
-    with pytest.raises(BadInputError, match="line 3: .*no entry of this suite is of the task 'detection'"):
+    tasks = "tasks:\n  - {dataset: digits, models: [digits_vit]}\n"
+    text = "name: x\nbits: [W8A8]\nmethods: [{method: minmax, tasks: [detection]}]\n" + tasks
+    with pytest.raises(BadInputError, match=r"line 3: .*no entry of this suite is of the task 'detection'"):
         parse_suite(text, "x.yaml")
