@@ -111,3 +111,9 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""
+
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
+        """PNGs of what two models say of the first validation images, by name; empty where there is nothing to draw.
+
+        Names are `predictions before 1`, `predictions after 1`, and so on.
+        """

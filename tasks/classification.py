@@ -174,6 +174,10 @@ class Classification:
         top1, top5 = np.concatenate(found)[:, 0], np.concatenate(found)[:, 1]
         return {"top1": accuracy(top1), "top5": accuracy(top5)}
 
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:  # noqa: ARG002
+        """None: a class is a word."""
+        return {}
+
 
 def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     """Whether each label [B] is the first and among the first five of logits [B, classes]: [B, 2].

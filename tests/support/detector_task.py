@@ -89,6 +89,9 @@ class MadeDetection:
         error = 100 * (p * (1 - p) / len(right)) ** 0.5
         return {"box_ap": Measured(100 * p, len(right), error, np.array(right))}
 
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
+        return {}
+
 
 class MadeImages:
     """See `vitq.datasets.base.Dataset`."""
