@@ -60,6 +60,9 @@ class Task(Protocol):
     name: str
     version: int
 
+    def unsupported(self) -> str | None:
+        """Why no model of this task can be built here (a package that is not installed); None where they can."""
+
     def build_model(self, name: str) -> nn.Module:
         """The architecture without weights (random values), in eval mode. BadInputError for an unknown name."""
 
@@ -108,3 +111,9 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""
+
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
+        """PNGs of what two models say of the first validation images, by name; empty where there is nothing to draw.
+
+        Names are `predictions before 1`, `predictions after 1`, and so on.
+        """

@@ -28,6 +28,9 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -
     with bench.phase(phase):
         measured = bench.task.evaluate(model, bench.data, bench.link.phase)
         digest = _digest(bench, model)
+    if phase == "evaluate" and bench.order.cell.method != "fp32":
+        for name, png in bench.task.pictures(bench.loaded.model, model, bench.data).items():
+            bench.keep(name, bench.order.artifacts / f"{name.replace(' ', '-')}-{key[:16]}.png", png)
     if bench.data.subset:
         # named by the accuracy: a model is evaluated on several subsets, and each record keeps its own list
         bench.keep("subset", bench.order.artifacts / f"subset-{key[:16]}.txt", bench.data.subset.encode())

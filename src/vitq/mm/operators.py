@@ -36,7 +36,7 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
 
 
 def roi_align_forward(
-    input: Tensor,  # noqa: A002
+    input: Tensor,
     rois: Tensor,
     output: Tensor,
     argmax_y: Tensor,  # noqa: ARG001

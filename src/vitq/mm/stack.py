@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+from contextlib import suppress
+from importlib import metadata
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -11,6 +13,12 @@ from vitq.errors import UnsupportedError
 
 MM = ("mmengine", "mmcv", "mmdet", "mmseg")
 """What `vitq[mm]` brings: OpenMMLab's packages, or the maintained forks of the same import names."""
+DISTRIBUTIONS = (
+    *("onedl-mmengine", "onedl-mmcv", "onedl-mmdetection", "onedl-mmsegmentation"),
+    *("mmengine", "mmcv", "mmcv-lite", "mmdet", "mmsegmentation"),
+    *("torchvision", "faster-coco-eval"),
+)
+"""Whose versions may decide what these models compute and how it is judged."""
 COMPILED = "mmcv._ext"
 """mmcv's compiled operators; neither mmcv-lite nor the forks hold them."""
 
@@ -19,6 +27,16 @@ def why_absent(*packages: str) -> str | None:
     """Why models of these packages (all four unless told) cannot be built; None where all are installed."""
     missing = [name for name in packages or MM if importlib.util.find_spec(name) is None]
     return f"{', '.join(missing)} not installed: pip install 'vitq[mm]'" if missing else None
+
+
+def installed() -> list[str]:
+    """Those of `DISTRIBUTIONS` that are installed; of them the forks come first."""
+    found = []
+    for name in DISTRIBUTIONS:
+        with suppress(metadata.PackageNotFoundError):
+            metadata.version(name)
+            found.append(name)
+    return found
 
 
 def prepare() -> None:
