@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import logging
 import sys
 from contextlib import suppress
 from importlib import metadata
+from importlib.abc import Loader
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 from vitq.errors import UnsupportedError
 
@@ -49,15 +52,43 @@ def prepare() -> None:
         raise UnsupportedError(missing)
     if COMPILED not in sys.modules and not _is_compiled():
         sys.modules[COMPILED] = _substitute()
+    _keep_stdout_clean()
 
 
 def _is_compiled() -> bool:
     return importlib.util.find_spec(COMPILED) is not None
 
 
-def _substitute() -> ModuleType:
-    from vitq.mm.operators import Operators
+class _Substitute(Loader):
+    """mmcv asks for the loader of its operators to learn whether they are there."""
 
-    module = Operators(COMPILED)
-    module.__spec__ = ModuleSpec(COMPILED, None)
-    return module
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        from vitq.mm.operators import Operators
+
+        return Operators(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing: the operators are attributes of its class."""
+
+
+def _substitute() -> ModuleType:
+    spec = ModuleSpec(COMPILED, _Substitute())
+    return importlib.util.module_from_spec(spec)
+
+
+def _keep_stdout_clean() -> None:
+    """Give what mmengine would print for want of a logger to the logger `mmengine`: stdout is for tables and JSON.
+
+    The forks print there on import, at debug level, that an optional package of theirs is missing.
+    """
+    from mmengine import logging as theirs
+
+    given = theirs.print_log
+    if getattr(given, "prints_nothing", False):
+        return
+
+    def print_log(msg: str, logger: Any = None, level: int = logging.INFO) -> None:
+        given(msg, logging.getLogger("mmengine") if logger is None else logger, level)
+
+    print_log.prints_nothing = True  # type: ignore[attr-defined]
+    theirs.print_log = print_log
