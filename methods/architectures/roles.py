@@ -21,6 +21,13 @@ __all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFee
 class Windows(Protocol):
     """How a block cuts its feature map into windows and puts it together again; holds no module and no tensor."""
 
+    @property
+    def masked(self) -> bool:
+        """Whether some tokens of one window are no neighbours in the map: -100 is added to their logits."""
+
+    def apart(self, height: int, width: int) -> Tensor | None:
+        """Which tokens are no neighbours, in each window of a map of this size, bool [windows, N, N]; None if none."""
+
     def split(self, maps: Tensor) -> Tensor:
         """[B, H, W, C] -> [B*windows, N, C], padded with zeros; the windows of an image follow one another."""
 
