@@ -222,5 +222,6 @@ class Network(Steps):
         """
         training, size = self.training, size or self.seen_size()
         zeros = torch.zeros(1, *size, device=next(self.parameters()).device)
-        self.eval()._real_levels(zeros) if self.levels else self._reals(zeros)
+        self.eval()
+        self._real_levels(zeros) if self.levels else self._reals(zeros)
         self.train(training)
