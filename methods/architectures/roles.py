@@ -15,11 +15,18 @@ from torch import Tensor, nn
 from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import Family, family_of, make_explicit
 
-__all__ = ["Attention", "Block", "Embedding", "Ends", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
+__all__ = ["Attention", "Block", "Embedding", "Ends", "Level", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
 
 
 class Windows(Protocol):
     """How a block cuts its feature map into windows and puts it together again; holds no module and no tensor."""
+
+    @property
+    def masked(self) -> bool:
+        """Whether some tokens of one window are no neighbours in the map: -100 is added to their logits."""
+
+    def apart(self, height: int, width: int) -> Tensor | None:
+        """Which tokens are no neighbours, in each window of a map of this size, bool [windows, N, N]; None if none."""
 
     def split(self, maps: Tensor) -> Tensor:
         """[B, H, W, C] -> [B*windows, N, C], padded with zeros; the windows of an image follow one another."""
@@ -107,7 +114,8 @@ class Merging:
 class Embedding:
     """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions.
 
-    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there.
+    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there. Where images may
+    have other sizes, `resize(positions, height, width)` gives the positions of a map of that size.
     """
 
     projection: str | None = None
@@ -117,6 +125,7 @@ class Embedding:
     position_add: str | None = None
     class_token: str | None = None
     positions: str | None = None
+    resize: Callable[[Tensor, int, int], Tensor] | None = None
 
 
 @dataclass(frozen=True)
@@ -133,6 +142,17 @@ class Ends:
     head: str | None = None
     pooling: str | None = None
     after_pooling: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Level:
+    """One of a backbone's outputs: the features after the block of path `after`, through a `norm` where there is one.
+
+    They are given as a map [B, C, H, W], without class tokens.
+    """
+
+    after: str
+    norm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -153,8 +173,9 @@ class Roles:
 
     `class_tokens` stand before the patches' tokens; `has_class_token` says that the first of them is one, and no
     register. `whole` is the path of the family's whole transformer in the part, empty where the part is one, None where
-    it holds blocks alone. `layout` is what flows between blocks: `tokens` [B, N, C] or a `map` [B, H, W, C]. `beside`
-    names, in words, what the transformer computes and no role says: who builds a network from the roles must refuse it.
+    it holds blocks alone. `layout` is what flows between blocks: `tokens` [B, N, C] or a `map` [B, H, W, C]. `levels`
+    are the outputs of a backbone that gives several, as a tuple; it has no `ends` then. `beside` names, in words, what
+    the transformer computes and no role says: who builds a network from the roles must refuse it.
     """
 
     family: str
@@ -168,6 +189,7 @@ class Roles:
     has_class_token: bool = False
     whole: str | None = None
     layout: Literal["tokens", "map"] = "tokens"
+    levels: tuple[Level, ...] = ()
     beside: tuple[str, ...] = ()
 
     @property

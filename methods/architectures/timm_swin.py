@@ -131,6 +131,23 @@ class ShiftedWindows:
     size: tuple[int, int]
     shift: tuple[int, int]
 
+    @property
+    def masked(self) -> bool:
+        """Whether the windows are shifted."""
+        return any(self.shift)
+
+    def apart(self, height: int, width: int) -> Tensor | None:
+        """Tokens that the roll alone brought together, [windows, N, N]; None without a shift."""
+        if not self.masked:
+            return None
+        (below, right), (wh, ww) = self._padding(height, width), self.size
+        regions = torch.zeros((1, height + below, width + right, 1), dtype=torch.int32)
+        cuts = [(slice(0, -s), slice(-s, -by), slice(-by, None)) for s, by in zip(self.size, self.shift, strict=True)]
+        for number, (rows, columns) in enumerate((r, c) for r in cuts[0] for c in cuts[1]):
+            regions[:, rows, columns] = number
+        cut = window_partition(regions, self.size).reshape(-1, wh * ww)
+        return cut[:, None] != cut[:, :, None]
+
     def split(self, maps: Tensor) -> Tensor:
         """[B, H, W, C] -> [B*windows, N, C]."""
         (below, right), (wh, ww) = self._padding(*maps.shape[1:3]), self.size

@@ -51,7 +51,7 @@ def prepare(part: nn.Module, bits: Bits, options: Options) -> nn.Module:
     linears = binary_linears(roles)
 
     def swap(path: str, module: nn.Module) -> nn.Module | None:
-        if path in linears and type(module) is nn.Linear:
+        if path in linears and isinstance(module, nn.Linear):
             return BinaryLinear.of(module, options.asm)
         return products.get(path)
 

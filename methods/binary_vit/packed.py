@@ -170,7 +170,8 @@ def pack(model: nn.Module) -> nn.Module:
             return PackedLinear(module)
         return PackedMatMul(module) if isinstance(module, BinaryMatMul) else None
 
-    return replace_modules(model, swap).eval()
+    replace_modules(model, swap).eval()  # which in some libraries gives nothing back
+    return model
 
 
 def set_kernel(model: nn.Module, kernel: Kernel) -> None:

@@ -12,7 +12,6 @@ from vitq.methods.architectures.roles import Roles
 from vitq.methods.i_vit.drop_path import DropPath
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.gelu import Gelu
-from vitq.methods.i_vit.grids import Scaled
 from vitq.methods.i_vit.layernorm import LayerNorm
 from vitq.methods.i_vit.linear import Linear
 from vitq.methods.i_vit.mask import Mask
@@ -20,7 +19,7 @@ from vitq.methods.i_vit.matmul import MatMul
 from vitq.methods.i_vit.softmax import Softmax
 from vitq.methods.i_vit.sums import Add, AddConstant
 from vitq.methods.i_vit.tokens import RelativeBias
-from vitq.methods.i_vit.tree import Flow, Tree, each
+from vitq.methods.i_vit.tree import Flow, Tree, each, map_size
 
 
 def norm_of(known: Roles, path: str) -> nn.LayerNorm:
@@ -52,11 +51,14 @@ class Steps(Tree):
         self.put(below, node)
         self.steps[step] = below
 
-    def do(self, step: str, *flows: Flow) -> Flow:
-        """The step on what flows; nothing where the network has no such step."""
+    def do(self, step: str, *flows: Flow, at: tuple[int, ...] = ()) -> Flow:
+        """The step on what flows; nothing where the network has no such step.
+
+        `at` is the height and width of the feature map, for steps that ask for them.
+        """
         if step not in self.steps:
             return flows[0]
-        flow: Flow = self.get_submodule(self.steps[step])(*flows)
+        flow: Flow = self.get_submodule(self.steps[step])(*flows, *at)
         return flow
 
 
@@ -85,9 +87,8 @@ class Block(Steps):
         self.add("qk", attention.qk, MatMul((8, 8), logits, attention.scale, forms, qkv.weight.device))
         if attention.bias_add is not None:
             self.add("bias_add", attention.bias_add, _relative_bias(known, attention, forms))
-        mask = None if attention.mask is None else attention.mask()
-        if mask is not None:
-            self.add("mask", f"{attention.path}.mask", Mask(mask, forms))
+        if attention.windows is not None and attention.windows.masked:
+            self.add("mask", f"{attention.path}.mask", Mask(attention.windows, forms))
         self.add("softmax", attention.softmax, Softmax(forms, attention.windowed))
         self.add("av", attention.av, MatMul((bits, 8), forms.activation, 1.0, forms, qkv.weight.device))
         self.add("proj", attention.proj, Linear(linear_of(known, attention.proj), forms.branch, forms))
@@ -110,15 +111,15 @@ class Block(Steps):
         """Attention over all tokens, [B, N, C], or within the windows of a map, [B, H, W, C]."""
         if self.windows is None:
             return self._attend(x)
-        windows = self.windows
-        height, width = (x.value if isinstance(x, Scaled) else x).shape[1:3]
-        return each(self._attend(each(x, windows.split)), lambda t: windows.join(t, height, width))
+        windows, (height, width) = self.windows, map_size(x)
+        mixed = self._attend(each(x, windows.split), (height, width))
+        return each(mixed, lambda t: windows.join(t, height, width))
 
-    def _attend(self, x: Flow) -> Flow:
-        """[B, N, C] -> [B, N, C]; 1/sqrt(d) is part of the scale of Q·K^T."""
+    def _attend(self, x: Flow, at: tuple[int, ...] = ()) -> Flow:
+        """[B, N, C] -> [B, N, C]; 1/sqrt(d) is part of the scale of Q·K^T. `at` is the size of a map in windows."""
         q, k, v = _heads(self.do("qkv", x), self.heads)
         logits = self.do("qk", q, each(k, lambda t: t.transpose(-2, -1)))
-        probabilities = self.do("softmax", self.do("mask", self.do("bias_add", logits)))
+        probabilities = self.do("softmax", self.do("mask", self.do("bias_add", logits), at=at))
         out = self.do("av", probabilities, v)
         return self.do("proj", each(out, lambda t: t.transpose(1, 2).flatten(2)))
 

@@ -84,7 +84,8 @@ class AddConstant(Node):
     """An activation plus a learnt constant: position embedding, relative-position bias.
 
     The released code quantizes the constant to a range of its own, then both to the sum's; the paper's arithmetic
-    quantizes it to the sum's grid at once. `arrange` brings the learnt values into the shape that is added.
+    quantizes it to the sum's grid at once. `arrange` brings the learnt values, or their codes, into the shape that is
+    added, which may depend on the height and width of the feature map.
     """
 
     def __init__(self, value: nn.Parameter, arrange: nn.Module, width: Width, forms: Forms) -> None:
@@ -94,19 +95,21 @@ class AddConstant(Node):
         self.out = Output(width, forms, device)
         self.own = None if self.out.paper else Output(width, forms, device)
 
-    def forward(self, x: Scaled) -> Scaled:
+    def forward(self, x: Scaled, *at: int) -> Scaled:
         """Broadcasting sum."""
         self.note(x)
-        constant = self.arrange(self.value)
+        constant = self.arrange(self.value, *at)
         if self.own is not None:
-            return self._release(x, self.own, constant)
+            return self._release(x, self.own, constant, at)
         self.out.watch(x.value + constant)
-        codes = clamped(_rescaled(x, self.out) + self.constant_codes(constant), self.out.width.bits).float()
+        fixed = self.arrange(self.constant_codes(self.value), *at)
+        codes = clamped(_rescaled(x, self.out) + fixed, self.out.width.bits).float()
         return Scaled(straight_through(codes * self.out.scale, x.value + constant), self.out.scale)
 
-    def _release(self, x: Scaled, own: Output, constant: Tensor) -> Scaled:
+    def _release(self, x: Scaled, own: Output, constant: Tensor, at: tuple[int, ...]) -> Scaled:
         own.watch(constant)
-        fixed = release.quantize(constant, own.scale, own.width.bits)
+        codes = release.quantize(self.value, own.scale, own.width.bits)
+        fixed = self.arrange(codes.to(torch.int32), *at).to(codes.dtype)
         total = x.value + straight_through(fixed * own.scale, constant)
         self.out.watch(total)  # the range of the sum is taken after the constant is quantized
         scale = self.out.scale
@@ -153,6 +156,6 @@ class IntegerAddConstant(IntegerNode):
         self.arrange = node.arrange
         self.register_buffer("codes", narrow(node.constant_codes(node.value), self.bits))
 
-    def forward(self, codes: Tensor) -> Tensor:
+    def forward(self, codes: Tensor, *at: int) -> Tensor:
         """Broadcasting sum."""
-        return narrow(clamped(self.left.wide(codes) + self.arrange(self.codes), self.bits), self.bits)
+        return narrow(clamped(self.left.wide(codes) + self.arrange(self.codes, *at), self.bits), self.bits)

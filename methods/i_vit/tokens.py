@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -72,9 +74,26 @@ class Regrid(Node):
 class Whole(nn.Module):
     """Adds the learnt values as they are: positions."""
 
-    def forward(self, values: Tensor) -> Tensor:
+    def forward(self, values: Tensor, *_: int) -> Tensor:
         """Same."""
         return values
+
+
+class Resized(nn.Module):
+    """Positions of a map of any size, by the library's own interpolation; integers stay integers, rounded once.
+
+    They depend on an image's size alone, so that a deployed model makes them once for each size that it serves.
+    """
+
+    def __init__(self, resize: Callable[[Tensor, int, int], Tensor]) -> None:
+        super().__init__()
+        self.resize = resize
+
+    def forward(self, values: Tensor, height: int, width: int) -> Tensor:
+        """[1, class tokens + N, C] to as many places as the map has."""
+        if values.is_floating_point():
+            return self.resize(values, height, width)
+        return torch.round(self.resize(values.double(), height, width)).to(values.dtype)
 
 
 class RelativeBias(nn.Module):
@@ -87,6 +106,6 @@ class RelativeBias(nn.Module):
         self.side = index.shape[0]
         self.register_buffer("index", index.reshape(-1).clone(), persistent=False)
 
-    def forward(self, table: Tensor) -> Tensor:
+    def forward(self, table: Tensor, *_: int) -> Tensor:
         """The table, or its codes, to the bias."""
         return table[self.index].view(self.side, self.side, -1).permute(2, 0, 1).unsqueeze(0)

@@ -24,6 +24,12 @@ def each(x: Flow, reshape: Callable[[Tensor], Tensor]) -> Flow:
     return reshape(x)
 
 
+def map_size(x: Tensor | Scaled) -> tuple[int, int]:
+    """Height and width of a feature map [B, H, W, C] that flows."""
+    height, width = (x.value if isinstance(x, Scaled) else x).shape[1:3]
+    return height, width
+
+
 class Tree(nn.Module):
     """A tree of nodes by name, which computes nothing by itself.
 

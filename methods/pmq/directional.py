@@ -7,7 +7,9 @@ image i changes by
 
 a quadratic form of the empirical Fisher matrix in the direction of the error. A product of norms takes the error as
 independent of the gradient and of itself; a clipped outlier, or a GELU output with three codes left, is neither.
-For a weight the error reaches image i as x_i (Q_b(W) - W)^T, one product a width.
+For a weight the error reaches image i as x_i (Q_b(W) - W)^T, one product a width. A layer that runs several times an
+image, as a head does over a pyramid's levels, has its changes summed image by image; rows that belong to no image by
+their place, as a detector's proposals, are taken as independent.
 """
 
 from __future__ import annotations
@@ -19,11 +21,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.pmq.components import Component, clip
-from vitq.methods.pmq.sensitivity import LossOf, Table, check_gradients
+from vitq.methods.pmq.sensitivity import LossOf, Table, by_image, check_gradients
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
 from vitq.methods.toolkit.quantizers import UniformQuantizer
 
-Squares = dict[tuple[str, str, int], Tensor]
+Key = tuple[str, str, int, int]
+"""Component, kind of operand, its number of that kind (a product has two activations), and width."""
+Changes = dict[Key, list[Tensor]]
+"""dL_i of every image, [images], or of every row of what belongs to no image, one a call."""
 
 
 def directional(parts: Sequence[Component], loss: LossOf, images: int, widths: Sequence[int]) -> Table:
@@ -31,27 +36,29 @@ def directional(parts: Sequence[Component], loss: LossOf, images: int, widths: S
 
     MethodInputError where every gradient vanishes or one is not finite.
     """
-    squares: Squares = {}
+    changes: Changes = {}
     watched: list[Tensor] = []
     handles = []
     for part in parts:
-        for quantizer in part.activations():
-            handles.append(quantizer.register_forward_hook(_activation(part, squares, watched, images, widths)))
+        for number, quantizer in enumerate(part.activations()):
+            hook = _activation(part, number, changes, watched, images, widths)
+            handles.append(quantizer.register_forward_hook(hook))
         if not isinstance(part.module, QMatMul):
-            handles.append(part.module.register_forward_hook(_weight(part, squares, images, widths)))
+            handles.append(part.module.register_forward_hook(_weight(part, changes, images, widths)))
     try:
         with torch.enable_grad():
             torch.autograd.grad(loss(), watched, allow_unused=True)
     finally:
         for handle in handles:
             handle.remove()
-    found = {key: float(value) for key, value in squares.items()}
-    check_gradients(found.values())
     rows: Table = {}
     for part in parts:
-        rows[part.name] = {"activation": {b: found.get((part.name, "activation", b), 0.0) for b in widths}}
-        if part.weights:
-            rows[part.name]["weight"] = {b: found.get((part.name, "weight", b), 0.0) for b in widths}
+        operands = {"activation": len(part.activations())} | ({"weight": 1} if part.weights else {})
+        rows[part.name] = {
+            kind: {bits: _omega([changes.get((part.name, kind, i, bits), []) for i in range(n)], images) for bits in widths}
+            for kind, n in operands.items()
+        }  # fmt: skip
+    check_gradients(omega for row in rows.values() for kind in row.values() for omega in kind.values())
     return rows
 
 
@@ -62,13 +69,24 @@ def _error(quantizer: UniformQuantizer, x: Tensor, bits: int) -> Tensor:
     return trial.fake_quant(x) - x
 
 
-def _add(squares: Squares, key: tuple[str, str, int], product: Tensor, images: int) -> None:
-    """Add mean_i dL_i^2; gradients of a mean over the batch are those of image i divided by `images`."""
-    change = product.reshape(images, -1).sum(1) * images
-    squares[key] = squares.get(key, torch.zeros_like(change[0])) + change.square().mean()
+def _add(changes: Changes, key: Key, product: Tensor, images: int) -> None:
+    """Note the change of each image; gradients of a mean over the batch are those of image i divided by `images`."""
+    changes.setdefault(key, []).append(by_image(product, images).sum(1) * images)
 
 
-def _activation(part: Component, squares: Squares, watched: list[Tensor], images: int,
+def _omega(operands: Sequence[Sequence[Tensor]], images: int) -> float:
+    """mean_i dL_i^2, summed over operands: dL_i is over all calls of one; of rows, the sum of squares over `images`."""
+    total = torch.zeros(())
+    for calls in operands:
+        whole = [call for call in calls if len(call) == images]
+        squares = [sum(whole[1:], whole[0]).square().mean()] if whole else []
+        squares += [call.square().sum() / images for call in calls if len(call) != images]
+        for square in squares:
+            total = total.to(square.device) + square
+    return float(total)
+
+
+def _activation(part: Component, number: int, changes: Changes, watched: list[Tensor], images: int,
                 widths: Sequence[int]) -> Callable[..., Tensor]:  # fmt: skip
     """A forward hook of an activation's quantizer that measures every width when the gradient arrives.
 
@@ -84,7 +102,7 @@ def _activation(part: Component, squares: Squares, watched: list[Tensor], images
             with torch.no_grad():
                 for bits in widths:
                     product = gradient * _error(quantizer, shown, bits)
-                    _add(squares, (part.name, "activation", bits), product, images)
+                    _add(changes, (part.name, "activation", number, bits), product, images)
 
         passed.register_hook(arrive)  # type: ignore[no-untyped-call]
         return passed
@@ -92,7 +110,7 @@ def _activation(part: Component, squares: Squares, watched: list[Tensor], images
     return hook
 
 
-def _weight(part: Component, squares: Squares, images: int, widths: Sequence[int]) -> Callable[..., None]:
+def _weight(part: Component, changes: Changes, images: int, widths: Sequence[int]) -> Callable[..., None]:
     """A forward hook of a layer that measures every width of its weight when the output's gradient arrives."""
 
     def hook(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
@@ -105,7 +123,7 @@ def _weight(part: Component, squares: Squares, images: int, widths: Sequence[int
                 for bits in widths:
                     error = _error(quantizer, module.weight.detach(), bits)
                     moved = module._conv_forward(x, error, None) if isinstance(module, QConv2d) else F.linear(x, error)
-                    _add(squares, (part.name, "weight", bits), gradient * moved, images)
+                    _add(changes, (part.name, "weight", 0, bits), gradient * moved, images)
 
         output.register_hook(arrive)  # type: ignore[no-untyped-call]
 

@@ -116,7 +116,15 @@ def _loss(run: Search) -> Callable[[], Tensor]:
         generator = torch.Generator().manual_seed(subject.seed)
         blank = torch.zeros(run.images, *subject.input.size, device=subject.device)
         target = subject.synthesize(blank, generator)
-    return lambda: subject.loss(subject.forward(subject.model, batch), target)
+    return lambda: _seeded(subject, lambda: subject.loss(subject.forward(subject.model, batch), target))
+
+
+def _seeded(subject: Subject, loss: Callable[[], Tensor]) -> Tensor:
+    """The loss with the same random choices each time: a detector's loss samples its proposals."""
+    devices_too = [subject.device] if subject.device.type == "cuda" else []
+    with torch.random.fork_rng(devices_too):
+        torch.manual_seed(subject.seed)
+        return loss()
 
 
 def _sensitivity(run: Search, loss: LossOf) -> Table:

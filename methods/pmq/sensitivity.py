@@ -11,7 +11,8 @@ squares. Hence
     Omega(T, b) = ||dL/dm||_1 * ||T - Q_b(T)||                    (`absolute`: SNIP's sum, the plain perturbation)
 
 summed over the operands of a component, and over components. An activation's norm is taken image by image and summed
-(L is a mean over the batch, and images are perturbed independently); a weight has one gradient for the batch.
+(L is a mean over the batch, and images are perturbed independently); a weight has one gradient for the batch. What
+belongs to no image by its place, as the proposals of a detector, whose number differs, is taken row by row.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def connection(parts: Sequence[Component], loss: LossOf, images: int, order: int
     found: dict[UniformQuantizer, Tensor] = {}
     watched: list[Tensor] = []
     handles = [q.register_forward_hook(_mask(found, watched, images, order)) for p in parts for q in p.activations()]
-    weights = [(p.weight(), p.module.weight) for p in parts if not isinstance(p.module, QMatMul)]
+    weights = [(p.weight(), p.module.weight.requires_grad_()) for p in parts if not isinstance(p.module, QMatMul)]
     try:
         with torch.enable_grad():
             value = loss()
@@ -72,13 +73,18 @@ def _mask(
         watched.append(passed)
 
         def arrive(gradient: Tensor) -> None:
-            each = torch.linalg.vector_norm((gradient * shown).reshape(images, -1), order, dim=1)
+            each = torch.linalg.vector_norm(by_image(gradient * shown, images), order, dim=1)
             found[quantizer] = found.get(quantizer, 0) + each.sum()
 
         passed.register_hook(arrive)  # type: ignore[no-untyped-call]
         return passed
 
     return hook
+
+
+def by_image(x: Tensor, images: int) -> Tensor:
+    """[images, elements]; row by row, [rows, elements], where the rows are no multiple of the images."""
+    return x.reshape(images, -1) if len(x) and len(x) % images == 0 else x.flatten(1)
 
 
 def check_gradients(sizes: Iterable[float]) -> None:

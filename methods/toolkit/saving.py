@@ -132,7 +132,8 @@ def fill(model: nn.Module, path: Path) -> nn.Module:
         at, left = next(iter(states.items()))
         name = f"{at}.{next(iter(left))}" if at else next(iter(left))
         raise MethodInputError(f"{path} belongs to another architecture: this model has no place for {name}")
-    return model.requires_grad_(False).eval()
+    model.requires_grad_(False).eval()  # which in some libraries gives nothing back
+    return model
 
 
 def _reason(error: Exception) -> str:

@@ -65,7 +65,8 @@ def train(
             with _seeded(seed, epoch, run.ranks.rank, run.device):
                 row = run.epoch(epoch, batches(epoch), loss, progress)
                 if on_epoch is not None:
-                    row |= on_epoch(epoch, model.eval())
+                    model.eval()  # which in some libraries gives nothing back
+                    row |= on_epoch(epoch, model)
             run.history.append(row)
             run.save()
     return run.history
