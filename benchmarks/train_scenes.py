@@ -57,7 +57,7 @@ def loss(task: str, model: nn.Module, batch: Batch) -> Tensor:
         return torch.stack(
             [term.sum() if isinstance(term, Tensor) else torch.stack(term).sum() for term in terms]
         ).sum()
-    logits = model.decode_head(model.extract_feat(stacked(batch, 32)))  # type: ignore[operator]
+    logits = model.decode_head(model.extract_feat(stacked(batch, 1)))  # type: ignore[operator]
     maps = torch.stack([scene.label_map for scene in batch if scene.label_map is not None]).long()
     weights = torch.tensor([PAPER] + [1.0] * 10)
     full = nn.functional.interpolate(logits, maps.shape[1:], mode="bilinear", align_corners=False)

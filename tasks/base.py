@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from vitq.datasets.base import Data
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
+from vitq.dense_outcomes import Dense
 from vitq.errors import BadInputError
 from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
@@ -36,7 +38,7 @@ class LoadedModel:
 
     name: str
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ScenePreprocessing
     weights_sha256: str | None
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -45,13 +47,14 @@ class LoadedModel:
 class Measured:
     """A metric: value in percent, number of samples, standard error in percentage points (None if unknown).
 
-    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; None where a metric is no share.
+    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; of a metric that is no share,
+    what it is made of, image by image in that order.
     """
 
     value: float
     n: int
     stderr: float | None
-    outcomes: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    outcomes: NDArray[np.bool_] | Dense | None = field(default=None, repr=False, compare=False)
 
 
 class Task(Protocol):

@@ -2,7 +2,7 @@
 
 model = dict(
     type="EncoderDecoder",
-    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[127.5] * 3, size_divisor=32),
+    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[127.5] * 3),
     backbone=dict(
         type="VisionTransformer",
         img_size=(128, 128),
