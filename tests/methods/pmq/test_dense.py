@@ -63,7 +63,7 @@ def test_all_of_the_model_can_be_the_scope(name: str) -> None:
     assert outside
     found = {c.name: c for c in done.details.components}  # type: ignore[attr-defined]
     assert set(layers) == set(found)
-    assert all(found[path].sensitivity["weight"][2] > 0 for path in outside if "bbox" not in path and "reg" not in path)
+    assert all(found[path].sensitivity["weight"][2] > 0 for path in outside)
     assert dense.forward(done.model, dense.scenes(6))
 
 
