@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vitq.methods.bits import Bits
 from vitq.methods.pmq import method as pmq
 from vitq.methods.pmq.components import build, components
 from vitq.methods.pmq.directional import directional
+from vitq.methods.pmq.patch_quantizers import PatchQuantizer
 from vitq.methods.pmq.search import Search, calibrate
 from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
@@ -27,6 +29,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "random labels": {"frontier_points": 64},
     "squared": {"frontier_points": 64, "perturbation": "squared", "labels": "task"},
     "bitops": {"frontier_points": 64, "cost": "bitops", "labels": "task"},
+    "patch-wise": {"frontier_points": 64, "labels": "task", "patch_wise": True, "patch_saving": 0.05},
 }
 PATCHES, BLOCK = 1, 6
 COMPONENTS = {"detector": 4 * BLOCK + 1, "swin_segmenter": 4 * BLOCK + 1, "vit_segmenter": 2 * BLOCK}
@@ -77,16 +80,33 @@ def test_the_whole_models_budget_counts_the_heads() -> None:
 
 
 @MODELS
-@pytest.mark.parametrize("scope", ["backbone", WHOLE])
-def test_a_saved_model_comes_back(name: str, scope: str, tmp_path: Path) -> None:
-    done = quantized(name, scope)
+@pytest.mark.parametrize(("scope", "variant"), [("backbone", "pareto"), (WHOLE, "pareto"), ("backbone", "patch-wise")])
+def test_a_saved_model_comes_back(name: str, scope: str, variant: str, tmp_path: Path) -> None:
+    done = quantized(name, scope, **OPTIONS[variant])
     file = saving.save(done, tmp_path / "saved", {"scope": scope})
     fresh = dense.make(name, seed=1)
-    part = pmq.restore(part_of(fresh, scope), BITS, pmq.Options(**OPTIONS["pareto"]), done.facts)
+    part = pmq.restore(part_of(fresh, scope), BITS, pmq.Options(**OPTIONS[variant]), done.facts)
     again = saving.fill(put_part(fresh, scope, part), file.path)
     for seed in (5, 6):
         digests = [dense.digest(dense.forward(m, dense.scenes(seed))) for m in (again, done.model)]
         assert digests[0] == digests[1]
+
+
+@MODELS
+def test_patches_are_ranked_on_the_map_of_each_batch(name: str) -> None:
+    """The size of the map follows the images, in a copy of the model too, and the share of patches with it."""
+    model = copy.deepcopy(quantized(name, **OPTIONS["patch-wise"]).model)
+    quantizers = [m for m in model.modules() if isinstance(m, PatchQuantizer)]
+    ranking = quantizers[-1].ranking
+    assert all(quantizer.ranking is ranking for quantizer in quantizers)
+    for seed, n in ((9, 2), (7, 1), (8, 1)):
+        images = dense.padded(dense.scenes(seed, n))
+        with torch.no_grad():
+            features = part_of(model, "backbone")(images)
+        assert ranking.low is not None
+        tokens = ranking.prefix + features[-1][0, 0].numel()
+        assert ranking.low.shape == (n, tokens)
+        assert ranking.low.sum(1).tolist() == [ranking.count(tokens)] * n
 
 
 class Heads(nn.Module):
