@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import Family, family_of, make_explicit
 
-__all__ = ["Attention", "Block", "Embedding", "Ends", "Level", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Embedding",
+    "Ends",
+    "Level",
+    "Merging",
+    "Mlp",
+    "NormFeed",
+    "Roles",
+    "Windows",
+    "roles_of",
+]
 
 
 class Windows(Protocol):

@@ -92,7 +92,9 @@ def test_a_saved_model_comes_back(name: str, arithmetic: Any, tmp_path: Path) ->
     done, options = quantized(name, tmp_path, arithmetic=arithmetic), i_vit.Options(arithmetic=arithmetic, epochs=0)
     saving.save(done, tmp_path / "saved", {"scope": "backbone"})
     fresh = dense.make(name, seed=1)
-    fresh.load_state_dict({n: t for n, t in dense.make(name).state_dict().items() if not n.startswith("backbone")}, False)
+    fresh.load_state_dict(
+        {n: t for n, t in dense.make(name).state_dict().items() if not n.startswith("backbone")}, False
+    )
     part = i_vit.restore(backbone(fresh), W8A8, options, saving.read_header(tmp_path / "saved")["facts"])
     again = saving.fill(put_part(fresh, "backbone", part), tmp_path / "saved")
     for seed in (5, 6, 7):

@@ -170,7 +170,7 @@ def _rows_change(part: Any, x: Tensor, error: Tensor) -> float:
     return float((gradients @ error[0]).square().sum() / 2)
 
 
-def _plain(part: nn.Module, layer: Any, product: Any) -> None:  # noqa: ARG001
+def _plain(part: nn.Module, layer: Any, product: Any) -> None:
     for name, module in list(part.named_children()):
         if isinstance(module, nn.Linear):
             setattr(part, name, QLinear.of(module, *layer(name, module)))
