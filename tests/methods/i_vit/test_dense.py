@@ -146,9 +146,7 @@ def test_products_keep_their_paths_and_counts_need_no_data() -> None:
     layers = {path for path, m in part.named_modules() if isinstance(m, (torch.nn.Linear, torch.nn.Conv2d))}
     with torch.device("meta"):
         network = i_vit.prepare(part, W8A8, i_vit.Options())
-        levels = network.train()(torch.empty(1, 3, 40, 52))
     assert {path for path, module in network.named_modules() if isinstance(module, Linear)} == layers
-    assert [tuple(level.shape) for level in levels] == [(1, 16, 10, 13), (1, 32, 5, 7)]
 
 
 def test_a_level_backbone_that_is_called_by_its_features_says_so(tmp_path: Path) -> None:
