@@ -40,11 +40,11 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -
 
 
 def _keep_outcomes(bench: Bench, measured: Mapping[str, Measured], key: str) -> str | None:
-    right = {name: m.outcomes for name, m in measured.items() if m.outcomes is not None}
-    if not right:
+    found = {name: m.outcomes for name, m in measured.items() if m.outcomes is not None}
+    if not found:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
-    write_atomically(path, outcomes.packed(right, outcomes.samples_sha256(bench.data.names)))
+    write_atomically(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
     return bench.relative(path)
 
 
