@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from vitq.datasets.base import Data
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
 from vitq.outcomes import Outcome
 from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
@@ -37,7 +38,7 @@ class LoadedModel:
 
     name: str
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ScenePreprocessing
     weights_sha256: str | None
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 

@@ -15,7 +15,19 @@ from torch import Tensor, nn
 from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import Family, family_of, make_explicit
 
-__all__ = ["Attention", "Block", "Embedding", "Ends", "Level", "Merging", "Mlp", "NormFeed", "Roles", "Windows", "roles_of"]
+__all__ = [
+    "Attention",
+    "Block",
+    "Embedding",
+    "Ends",
+    "Level",
+    "Merging",
+    "Mlp",
+    "NormFeed",
+    "Roles",
+    "Windows",
+    "roles_of",
+]
 
 
 class Windows(Protocol):
@@ -114,8 +126,8 @@ class Merging:
 class Embedding:
     """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions.
 
-    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there. Where images may
-    have other sizes, `resize(positions, height, width)` gives the positions of a map of that size.
+    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there. Where images
+    may have other sizes, `resize(positions, height, width)` gives the positions of a map of that size.
     """
 
     projection: str | None = None

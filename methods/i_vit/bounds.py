@@ -15,8 +15,8 @@ from vitq.methods.i_vit.forms import RESIDUAL_BITS, RESIDUAL_GRID_BITS, Width
 
 MAX_INPUTS = 2**16
 """Widest dot product of a linear layer (ViT-B's fc2 has 3072)."""
-MAX_TOKENS = 2**12
-"""Longest row of a softmax (a 1024 x 1024 image in patches of 16)."""
+MAX_TOKENS = 2**14
+"""Longest row of a softmax (a 2048 x 2048 image in patches of 16; windows have 49 tokens)."""
 MAX_CHANNELS = 2**13
 """Widest LayerNorm (Swin-B's last patch merging has 2048)."""
 MASK = 2**30

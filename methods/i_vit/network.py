@@ -150,7 +150,7 @@ class Network(Steps):
         """[B, N, C] to [B, H, W, C] without class tokens; a map as it is."""
         if self.layout == "map":
             return x
-        return each(x, lambda t: t[:, self.class_tokens :].unflatten(1, size))
+        return each(x, lambda t: t[:, self.class_tokens :].reshape(len(t), *size, -1))
 
     def _reals(self, images: Tensor) -> Tensor:
         """In full precision, which codes need."""

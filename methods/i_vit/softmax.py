@@ -9,8 +9,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import operators_release as release
 from vitq.methods.i_vit.ablations import SOFTMAX
+from vitq.methods.i_vit.bounds import MAX_TOKENS
 from vitq.methods.i_vit.constants import WithConstants
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.grids import Scaled, narrow
@@ -29,6 +31,7 @@ class Softmax(Node):
 
     def forward(self, x: Scaled) -> Scaled:
         """Logits to probabilities of scale 1/2^(bits-1)."""
+        _refuse_long(x.value)
         self.note(x)
         if self.release:
             codes, scale = release.shiftmax(x.value / x.scale, x.scale, self.bits)
@@ -59,4 +62,10 @@ class IntegerSoftmax(WithConstants):
 
     def forward(self, codes: Tensor) -> Tensor:
         """Logit codes to probability codes, int8 or int16."""
+        _refuse_long(codes)
         return narrow(self.operator.apply(codes.to(torch.int64), self.constants(), self.bits), self.bits)
+
+
+def _refuse_long(rows: Tensor) -> None:
+    if rows.shape[-1] > MAX_TOKENS:
+        raise UnsupportedError(f"attention over {rows.shape[-1]} tokens: I-ViT's sums are proved for {MAX_TOKENS}")

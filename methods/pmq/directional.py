@@ -15,6 +15,7 @@ their place, as a detector's proposals, are taken as independent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -53,13 +54,18 @@ def directional(parts: Sequence[Component], loss: LossOf, images: int, widths: S
             handle.remove()
     rows: Table = {}
     for part in parts:
-        operands = {"activation": len(part.activations())} | ({"weight": 1} if part.weights else {})
-        rows[part.name] = {
-            kind: {bits: _omega([changes.get((part.name, kind, i, bits), []) for i in range(n)], images) for bits in widths}
-            for kind, n in operands.items()
-        }  # fmt: skip
+        rows[part.name] = {}
+        for kind, count in operands(part).items():
+            found = {b: [changes.get((part.name, kind, i, b), []) for i in range(count)] for b in widths}
+            rows[part.name][kind] = {b: _omega(calls, images) for b, calls in found.items()}
     check_gradients(omega for row in rows.values() for kind in row.values() for omega in kind.values())
     return rows
+
+
+def operands(part: Component) -> dict[Literal["weight", "activation"], int]:
+    """How many operands of each kind a component has."""
+    activations: dict[Literal["weight", "activation"], int] = {"activation": len(part.activations())}
+    return activations | ({"weight": 1} if part.weights else {})
 
 
 def _error(quantizer: UniformQuantizer, x: Tensor, bits: int) -> Tensor:

@@ -41,7 +41,7 @@ def quantize_standard_layers(part: nn.Module, layer: LayerQuantizers, product: P
         products |= {attention.qk: "qk", attention.av: "av"}
 
     def swap(path: str, module: nn.Module) -> nn.Module | None:
-        if type(module) is nn.Linear:
+        if isinstance(module, nn.Linear) and not isinstance(module, QLinear):  # libraries have subclasses of their own
             return QLinear.of(module, *layer(path, module))
         if type(module) is nn.Conv2d:
             return QConv2d.of(module, *layer(path, module))

@@ -118,11 +118,12 @@ def forward(model: Any, batch: Batch) -> list[Tensor]:
 
 
 def loss(output: list[Tensor], batch: Batch) -> Tensor:
-    """Cross entropy of the logits, or of the scores of a detector's first level against the scenes' labels."""
-    logits = output[-1] if output[-1].shape[1] == CLASSES else output[2]
+    """Cross entropy of the logits against the labels; a detector's, of its first scores, and of all else the size."""
+    found = output[2:]
+    logits, rest = found[0], sum((tensor.square().mean() for tensor in found[1:]), start=torch.zeros(()))
     labels = torch.stack([F.pad(s.label_map.long(), (0, SIDE, 0, SIDE))[:SIDE, :SIDE] for s in batch])  # type: ignore[union-attr]
     near = F.interpolate(labels[:, None].float(), logits.shape[2:])[:, 0].long()
-    return F.cross_entropy(logits, near % logits.shape[1])
+    return F.cross_entropy(logits, near % logits.shape[1]) + rest
 
 
 def distill(student: list[Tensor], teacher: list[Tensor]) -> Tensor:
