@@ -17,8 +17,8 @@ class Known(NamedTuple):
 
 _AREAS = {
     "": "",
-    "50": " at overlap 0.50",
-    "75": " at overlap 0.75",
+    "50": " at IoU 0.50",
+    "75": " at IoU 0.75",
     "_s": ", small",
     "_m": ", medium",
     "_l": ", large",
