@@ -16,7 +16,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vitq.errors import BadInputError
+from vitq import mm
+from vitq.errors import BadInputError, UnsupportedError
 from vitq.outcomes import Matches, deviation
 from vitq.outcomes.matches import AREAS, THRESHOLDS
 from vitq.tasks.base import Measured
@@ -50,8 +51,12 @@ def average_precision(truth: Mapping[str, Any], found: Sequence[Found]) -> dict[
     """Metrics in percent of boxes, and of masks where they were looked for, on the images of `found` in their order.
 
     `truth` is the content of a COCO file. A metric of an area of which there is nothing is left out. Raises
-    BadInputError for an image that is not in `truth` or comes twice, and for a label that is no category.
+    BadInputError for an image that is not in `truth` or comes twice, and for a label that is no category;
+    UnsupportedError where faster-coco-eval is not installed.
     """
+    absent = mm.why_absent("faster_coco_eval")
+    if absent:
+        raise UnsupportedError(absent)
     truths = _Truths(truth, found)
     looked_for: list[By] = ["box", "mask"] if any(each.masks is not None for each in found) else ["box"]
     measured: dict[str, Measured] = {}

@@ -90,7 +90,7 @@ def test_the_error_is_the_deviation_over_resamples_of_the_images() -> None:
 
 
 def test_the_error_of_pixel_accuracy_is_near_that_of_a_mean_over_images() -> None:
-    """Every image has about as many pixels, so that the share of all of them is about the mean of the images' shares."""
+    """Images have about as many pixels each, so that the share of all is about the mean of the shares of each."""
     rng = np.random.default_rng(0)
     maps = [pair for share in rng.uniform(0.2, 0.9, 60) for pair in label_maps(rng, 1, 6, float(share))]
     found = overlaps(maps, 6)

@@ -160,7 +160,8 @@ class Matches:
         )
         score = arrays["score"].astype(np.float32, casting="safe")
         shape = (len(score), len(AREAS), len(THRESHOLDS))
-        return cls(by, image, category, score, *(_bits(arrays[n], shape) for n in ("matched", "ignored")), truths)
+        matched, ignored = (_bits(arrays[name], shape) for name in ("matched", "ignored"))
+        return cls(by, image, category, score, matched, ignored, truths)
 
 
 def _bits(words: NDArray[np.generic], shape: tuple[int, ...]) -> Bits:
