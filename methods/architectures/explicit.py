@@ -51,9 +51,9 @@ class Family(Protocol):
 
 def families() -> tuple[Family, ...]:
     """Every family; imported when a model is first asked about, since each needs its library."""
-    from vitq.methods.architectures import timm_swin, timm_vit
+    from vitq.methods.architectures import mm_swin, mm_vit, timm_swin, timm_vit
 
-    return timm_vit.FAMILY, timm_swin.FAMILY
+    return timm_vit.FAMILY, timm_swin.FAMILY, *mm_swin.families(), *mm_vit.families()
 
 
 def family_of(part: nn.Module) -> Family | None:
