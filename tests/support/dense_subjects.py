@@ -76,7 +76,7 @@ def _segmenter(backbone: dict[str, Any]) -> nn.Module:
 
     register_all_modules(init_default_scope=False)
     kind = backbone["type"].rpartition(".")[2]
-    channels = [16, 16] if kind == "VisionTransformer" else [16, 32]
+    channels = [VIT["embed_dims"]] * 2 if kind == "VisionTransformer" else [SWIN["embed_dims"], 2 * SWIN["embed_dims"]]
     config = {
         "type": "mmseg.EncoderDecoder", "backbone": {**backbone, "type": f"mmseg.{kind}"},
         "decode_head": {
