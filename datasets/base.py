@@ -11,6 +11,7 @@ from vitq.datasets.calibration import Calibration
 
 if TYPE_CHECKING:
     from vitq.datasets.preprocessing import Preprocessing
+    from vitq.datasets.scene_preprocessing import ScenePreprocessing
     from vitq.subject import Progress
 
 
@@ -31,7 +32,8 @@ class Data:
     relative to the data set's folder, or an index); a record keeps them, and they can be read back as a calibration
     list. `sha256` is of the names, labels and content of the images that validation reads, as `Dataset.identity` gives
     it under `validation`; `names` are those images in the order they are read. `calibration_overlap` is how many of the
-    calibration images are among them.
+    calibration images are among them. `truth` tells what a detection data set has in those images, as a COCO file says
+    it: `images` (in the same order), `annotations` and `categories`, whose sorted ids are the labels 0, 1, ...
     """
 
     calibration: Callable[[], Iterator[Any]]
@@ -43,6 +45,7 @@ class Data:
     calibration_list: str = ""
     names: Sequence[str] = ()
     calibration_overlap: int = 0
+    truth: Callable[[], Mapping[str, Any]] | None = None
 
 
 class Dataset(Protocol):
@@ -69,7 +72,7 @@ class Dataset(Protocol):
 
     def open(
         self,
-        how: Preprocessing,
+        how: Preprocessing | ScenePreprocessing,
         spec: Calibration,
         places: Mapping[str, Path],
         *,

@@ -20,10 +20,11 @@ Count = Annotated[int, Field(ge=1, le=100_000_000)]
 class Calibration(BaseModel):
     """The calibration set: `images` of them in batches of `batch`.
 
-    `list`: `seeded` draws from `split` by `seed`; `attribution` takes orders 0 to images - 1 of the ATTRIBUTION.csv in
-    the data set's folder; anything else is a text file of names, one a line. `split` None is the data set's own choice
-    (train; the digits have a calibration split). Training batches hold `train_batch` images, augmented as `augment`
-    says.
+    `list`: `seeded` draws from `split` by `seed`; `first` takes the first images of `split` in the data set's own order
+    (that of COCO's annotation file, by name elsewhere), as RepQ-ViT's released detection code does with the one first
+    image of val2017; `attribution` takes orders 0 to images - 1 of the ATTRIBUTION.csv in the data set's folder;
+    anything else is a text file of names, one a line. `split` None is the data set's own choice (its training split;
+    the digits have a calibration split). Training batches hold `train_batch` images, augmented as `augment` says.
     """
 
     # strict: 1.0, true and "1" are not taken for the number 1
@@ -40,7 +41,7 @@ class Calibration(BaseModel):
     @classmethod
     def _is_a_file(cls, word: str) -> str:
         if not word.strip() or "\0" in word:
-            raise ValueError(f"{word!r} names no list: give seeded, attribution or a text file")
+            raise ValueError(f"{word!r} names no list: give seeded, first, attribution or a text file")
         return word
 
     @field_validator("split")
@@ -49,6 +50,11 @@ class Calibration(BaseModel):
         if word is not None and (word in (".", "..") or set("/\\\0\n") & set(word)):
             raise ValueError(f"{word!r} is no name of a split, as train is one")
         return word
+
+    def taken(self, otherwise: str) -> tuple[object, ...] | None:
+        """What decides a choice from a split (`otherwise` where none is named); None where a list names the images."""
+        split = self.split or otherwise
+        return {"seeded": ("drawn", split, self.seed), "first": ("first", split)}.get(self.list)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Calibration:

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import stat
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,18 +36,34 @@ class Unreadable:
 
 def decode(path: Path) -> Image.Image:
     """The image as RGB; OSError or ValueError where it is no image that can be taken as 8-bit RGB."""
+    with _opened(path, FORMATS) as image:
+        return image.convert("RGB")
+
+
+def decode_indices(path: Path) -> Image.Image:
+    """A label map: a PNG of one 8-bit channel, grey or of a palette, as the numbers it holds; OSError or ValueError."""
+    with _opened(path, ("PNG",)) as image:
+        if image.mode not in ("L", "P"):
+            raise ValueError(f"it has pixels of the kind {image.mode}; a label map has one channel of 8 bits")
+        image.load()
+        return image.copy()
+
+
+@contextmanager
+def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
+    """The image, not yet decoded; OSError or ValueError where it is none that is read."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is not a regular file")
     with path.open("rb") as file:
         head = file.read(_DEPTH_AT + 1)
         file.seek(0)
         try:
-            image = Image.open(file, formats=FORMATS)
+            image = Image.open(file, formats=formats)
         except UnidentifiedImageError:
-            raise OSError("it is neither JPEG nor PNG inside") from None
+            raise OSError(f"it is {'neither JPEG nor' if len(formats) > 1 else 'no'} PNG inside") from None
         with image:
             _refuse(image, head)
-            return image.convert("RGB")
+            yield image
 
 
 def _refuse(image: Image.Image, head: bytes) -> None:
@@ -61,11 +78,20 @@ def _refuse(image: Image.Image, head: bytes) -> None:
 
 def try_decode(root: Path, item: Item) -> Image.Image | Unreadable:
     """The image, or why it cannot be read."""
+    return _tried(decode, root, item.path)
+
+
+def try_indices(root: Path, path: str) -> Image.Image | Unreadable:
+    """The label map, or why it cannot be read."""
+    return _tried(decode_indices, root, path)
+
+
+def _tried(read: Callable[[Path], Image.Image], root: Path, path: str) -> Image.Image | Unreadable:
     try:
-        return decode(root / item.path)
+        return read(root / path)
     except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError) as error:
         said = getattr(error, "strerror", None) or str(error)
-        return Unreadable(item.path, (said.splitlines() or [type(error).__name__])[0])
+        return Unreadable(path, (said.splitlines() or [type(error).__name__])[0])
 
 
 def unreadable(root: Path, bad: Sequence[Unreadable]) -> BadInputError:

@@ -64,11 +64,11 @@ class Distortion:
         return hashlib.sha256(repr(self).encode()).hexdigest()
 
 
-class _Numbers:
-    """Whole numbers that follow from a text: SHAKE-256 of it, four bytes a number."""
+class Numbers:
+    """Whole numbers that follow from a text: SHAKE-256 of it, four bytes a number, `most` of them."""
 
-    def __init__(self, text: str) -> None:
-        self._bytes, self._at = hashlib.shake_256(text.encode()).digest(4 * 16 * (CLUTTER + 2)), 0
+    def __init__(self, text: str, most: int = 16 * (CLUTTER + 2)) -> None:
+        self._bytes, self._at = hashlib.shake_256(text.encode()).digest(4 * most), 0
 
     def between(self, least: int, most: int) -> int:
         """Uniform from `least` to `most`, both included (but for 2^-32 times the width of the range)."""
@@ -85,31 +85,31 @@ def distort(scan: int, clutter: Sequence[int], text: str) -> Distortion:
     scans of the training split, each turned at will, enlarged as much, 10 to 13 pixels from the centre, with ink of 60
     to 160; over all lies noise of up to +-5 to +-20.
     """
-    numbers = _Numbers(text)
+    numbers = Numbers(text)
     pieces = tuple(_piece(clutter[numbers.between(0, len(clutter) - 1)], numbers) for _ in range(CLUTTER))
-    digit = _layer(
-        scan, (0, 0, SCAN), _degrees(numbers, 30), numbers.between(-200, 200), numbers.between(-150, 150),
+    digit = place_layer(
+        scan, (0, 0, SCAN), degrees(numbers, 30), numbers.between(-200, 200), numbers.between(-150, 150),
         numbers.between(1900, 2600), (numbers.between(-2000, 2000), numbers.between(-2000, 2000)),
         numbers.between(120, 220),
     )  # fmt: skip
     return Distortion((*pieces, digit), numbers.between(0, 40), numbers.between(5, 20), f"{text}:grain")
 
 
-def _piece(scan: int, numbers: _Numbers) -> Layer:
+def _piece(scan: int, numbers: Numbers) -> Layer:
     half = SCAN // 2
     square = half * numbers.between(0, 1), half * numbers.between(0, 1), half
-    away, where = numbers.between(10000, 13000), _degrees(numbers, 180)
+    away, where = numbers.between(10000, 13000), degrees(numbers, 180)
     shift = round(away * math.cos(where)), round(away * math.sin(where))
-    turn, enlarged, ink = _degrees(numbers, 180), numbers.between(1900, 2600), numbers.between(60, 160)
-    return _layer(scan, square, turn, 0, 0, enlarged, shift, ink)
+    turn, enlarged, ink = degrees(numbers, 180), numbers.between(1900, 2600), numbers.between(60, 160)
+    return place_layer(scan, square, turn, 0, 0, enlarged, shift, ink)
 
 
-def _degrees(numbers: _Numbers, most: int) -> float:
+def degrees(numbers: Numbers, most: int) -> float:
     """An angle of whole degrees between +-`most`, in radians."""
     return math.radians(numbers.between(-most, most))
 
 
-def _layer(
+def place_layer(
     scan: int,
     square: tuple[int, int, int],
     turn: float,

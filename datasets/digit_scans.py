@@ -30,7 +30,7 @@ Whole = NDArray[np.int32]
 
 
 @cache
-def _scans() -> tuple[Whole, Tensor]:
+def scans() -> tuple[Whole, Tensor]:
     """Scans [1797, 8, 8] of 0 to 16 and labels [1797]."""
     raw = load_digits()
     return raw.images.astype(np.int32), torch.from_numpy(raw.target).long()
@@ -59,13 +59,13 @@ def images(indices: Sequence[int], seed: int | None = None) -> tuple[Tensor, Ten
     texts = [None if seed is None else f"digits:{seed}:{index}" for index in indices]
     drawn = draw([digits.distortion(index, text) for index, text in zip(indices, texts, strict=True)])
     pixels = torch.from_numpy(drawn).float().div_(255).unsqueeze(1)
-    return pixels.repeat(1, 3, 1, 1), _scans()[1][list(indices)]
+    return pixels.repeat(1, 3, 1, 1), scans()[1][list(indices)]
 
 
 def draw(distortions: Sequence[Distortion]) -> NDArray[np.uint8]:
     """Grey images [N, 24, 24]: paper, the darkest ink of any layer, and noise, cut at 0 and 255."""
     layers = zip(*(distortion.layers for distortion in distortions), strict=True)
-    ink = np.maximum.reduce([_ink(layer) for layer in layers])
+    ink = np.maximum.reduce([ink_of(layer) for layer in layers])
     paper, noise = (
         np.array([getattr(each, name) for each in distortions], np.int32)[:, None, None] for name in ("paper", "noise")
     )
@@ -79,9 +79,9 @@ def _grain(name: str) -> bytes:
     return hashlib.shake_256(name.encode()).digest(SIDE * SIDE)
 
 
-def _ink(layers: Sequence[Layer]) -> Whole:
-    """Ink [N, 24, 24] of one layer of each image: its scan between pixels by bilinear interpolation."""
-    row, column = np.mgrid[0:SIDE, 0:SIDE].astype(np.int32) * 2 - (SIDE - 1)  # half pixels from the centre
+def ink_of(layers: Sequence[Layer], side: int = SIDE) -> Whole:
+    """Ink [N, side, side] of one layer of each image: its scan between pixels by bilinear interpolation."""
+    row, column = np.mgrid[0:side, 0:side].astype(np.int32) * 2 - (side - 1)  # half pixels from the centre
     of = {name: np.array([getattr(each, name) for each in layers], np.int32)[:, None, None] for name in vars(layers[0])}
     # Twice the coordinates, from the centre of the first scan pixel.
     u = of["xx"] * column + of["xy"] * row + 2 * of["x0"] - ONE
@@ -100,19 +100,19 @@ def _values(of: dict[str, Whole], row: Whole, column: Whole) -> Whole:
     """The scans' values at whole places, 0 outside of the layers' squares."""
     inside = (row >= of["top"]) & (row < of["top"] + of["side"])
     inside &= (column >= of["left"]) & (column < of["left"] + of["side"])
-    values: Whole = _scans()[0][of["scan"], row.clip(0, SCAN - 1), column.clip(0, SCAN - 1)] * inside
+    values: Whole = scans()[0][of["scan"], row.clip(0, SCAN - 1), column.clip(0, SCAN - 1)] * inside
     return values
 
 
 def count() -> int:
     """Scans that scikit-learn ships."""
-    return len(_scans()[1])
+    return len(scans()[1])
 
 
 def sha256() -> str:
     """Of all images as they are evaluated and calibrated on (their pixels), their labels and the split lists."""
     pixels = draw([digits.distortion(index) for index in range(count())])
-    digest = hashlib.sha256(pixels.tobytes() + _scans()[1].numpy().tobytes())
+    digest = hashlib.sha256(pixels.tobytes() + scans()[1].numpy().tobytes())
     digest.update(json.dumps(digits.splits(), sort_keys=True).encode())
     return digest.hexdigest()
 

@@ -82,6 +82,8 @@ def calibration(spec: Calibration) -> list[Item]:
     """The scans to calibrate on, in order: drawn from the calibration split by the seed, or by index from a file."""
     if spec.list == "seeded":
         return enough(draw(items(spec.split or "calibration"), spec.images, spec.seed), spec)
+    if spec.list == "first":
+        return enough(items(spec.split or "calibration")[: spec.images], spec)
     if spec.list == "attribution":
         raise BadInputError("calibration: the digits have no ATTRIBUTION.csv; use list: seeded")
     named = {item.path: item for split in splits() for item in items(split)}
@@ -106,10 +108,8 @@ def content(chosen: Sequence[Item]) -> list[str]:
 
 
 def _source(spec: Calibration) -> object:
-    """Where the calibration scans come from: the split and seed of a draw, or all names of a list."""
-    if spec.list == "seeded":
-        return "drawn", spec.split or "calibration", spec.seed
-    return read_list(Path(spec.list))
+    """Where the calibration scans come from: the split of a draw or of its first scans, or all names of a list."""
+    return spec.taken("calibration") or read_list(Path(spec.list))
 
 
 @dataclass(frozen=True)

@@ -50,12 +50,12 @@ class LeftOut:
         self.first = self.first or path
         self.count += 1
 
-    def warn(self, folder: Path) -> None:
-        """Say so, once a split; the warning reaches the record."""
+    def warn(self, folder: Path, read: str) -> None:
+        """Say so, once a split, and that images are read from `read`; the warning reaches the record."""
         if self.count:
             warnings.warn(
                 f"{self.count} file{'s' if self.count > 1 else ''} in {folder} left out, the first is {self.first!r}: "
-                f"images are read from {folder.name}/<synset>/ and end in {', '.join(SUFFIXES)}",
+                f"images are read from {read} and end in {', '.join(SUFFIXES)}",
                 UserWarning,
                 stacklevel=2,
             )

@@ -21,6 +21,7 @@ from typing import Any
 
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.listing import Item, as_text
+from vitq.digests import files_sha256
 from vitq.errors import BadInputError
 
 ContentOf = Callable[[Sequence[Item]], Sequence[str]]
@@ -56,6 +57,16 @@ def check_limit(limit: int | None) -> None:
     """BadInputError for a limit that leaves no image."""
     if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit < 1):
         raise BadInputError(f"limit is {limit}, but at least 1 image is needed")
+
+
+def content(root: Path, paths: Sequence[str]) -> list[str]:
+    """sha256 of each file of a data set's folder; BadInputError where one cannot be read."""
+    files = [root / path for path in paths]
+    try:
+        known = files_sha256(files)
+    except OSError as error:
+        raise BadInputError(f"cannot read {error.filename or root}: {error.strerror}; put it back") from None
+    return [known[file] for file in files]
 
 
 def validation_sha256(items: Sequence[Item], digests: Sequence[str]) -> str:

@@ -17,12 +17,10 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitq.datasets import attribution, folders
+from vitq.datasets import attribution, folders, identity
 from vitq.datasets.base import Check, Data
 from vitq.datasets.calibration import Calibration, enough, read_list
-from vitq.datasets.identity import identities
 from vitq.datasets.listing import Item, draw, stratified
-from vitq.digests import files_sha256
 from vitq.errors import BadInputError
 from vitq.words import close, nearest
 
@@ -70,7 +68,7 @@ def listing(root: Path, split: str) -> list[Item]:
     ]
     if not items:
         raise BadInputError(f"{folder} holds synset folders but no image ({', '.join(folders.SUFFIXES)}) in them")
-    left_out.warn(folder)
+    left_out.warn(folder, f"{split}/<synset>/")
     return items
 
 
@@ -103,7 +101,14 @@ def calibration(root: Path, spec: Calibration) -> list[Item]:
     """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
     if spec.list == "seeded":
         return enough(draw(listing(root, spec.split or "train"), spec.images, spec.seed), spec)
+    if spec.list == "first":
+        return enough(listing(root, spec.split or "train")[: spec.images], spec)
     return enough([_item(root, path) for path in _named(root, spec)[: spec.images]], spec)
+
+
+def source(root: Path, spec: Calibration) -> object:
+    """Where the calibration images come from: the split of a draw or of its first images, or all names of a list."""
+    return spec.taken("train") or _named(root, spec)
 
 
 def _named(root: Path, spec: Calibration) -> list[str]:
@@ -126,12 +131,7 @@ def _item(root: Path, path: str) -> Item:
 
 def content(root: Path, items: Sequence[Item]) -> list[str]:
     """sha256 of each image file; BadInputError where one cannot be read."""
-    paths = [root / item.path for item in items]
-    try:
-        known = files_sha256(paths)
-    except OSError as error:
-        raise BadInputError(f"cannot read {error.filename or root}: {error.strerror}; put it back") from None
-    return [known[path] for path in paths]
+    return identity.content(root, [item.path for item in items])
 
 
 @dataclass(frozen=True)
@@ -160,14 +160,14 @@ class ImageFolder:
     ) -> dict[str, str]:
         """See `vitq.datasets.identity.data_identity`."""
         root = self.root(places)
-        return identities(
+        return identity.identities(
             limited(root, limit),
             lambda items: content(root, items),
             limit=limit,
             spec=spec,
             wants=wants,
             calibration=lambda: calibration(root, spec),
-            source=lambda: ("drawn", spec.split or "train", spec.seed) if spec.list == "seeded" else _named(root, spec),
+            source=lambda: source(root, spec),
             training=lambda: listing(root, "train"),
         )
 

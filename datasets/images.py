@@ -17,7 +17,6 @@ import multiprocessing
 import os
 import random
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -37,6 +36,7 @@ from vitq.datasets.batches import Batch, seed_of, seeded
 from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode, unreadable
 from vitq.datasets.listing import Item
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.reading_ahead import default_workers, in_order
 
 Pixels = NDArray[np.uint8]
 """One image [C, H, W]."""
@@ -89,12 +89,6 @@ class Reader:
         return pixels[..., ::-1] if dice.random() < 0.5 else pixels
 
 
-def default_workers() -> int:
-    """One a core that this process may use, at most 8."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores)
-
-
 def read_batches(
     root: Path,
     items: Sequence[Item],
@@ -116,7 +110,7 @@ def read_batches(
     wanted = default_workers() if workers is None else workers
     worth = len(items) // _IMAGES_A_PROCESS if augment == "full" else len(items)
     with _pool(reader, min(wanted, worth)) as pool:
-        pixels = _in_order(_start(reader, pool), items, _READ_AHEAD * batch if pool else 1)
+        pixels = in_order(_start(reader, pool), items, _READ_AHEAD * batch if pool else 1)
         for i in range(0, len(items), batch):
             chosen = items[i : i + batch]
             yield _collated(root, chosen, [next(pixels) for _ in chosen], how)
@@ -161,16 +155,6 @@ def _start(reader: Reader, pool: Executor | None) -> Start:
     if pool is not None:
         return lambda item: pool.submit(reader.read, item)
     return partial(_done, reader)
-
-
-def _in_order(start: Start, items: Sequence[Item], ahead: int) -> Iterator[Pixels | Unreadable]:
-    reading: deque[Future[Pixels | Unreadable]] = deque()
-    for item in items:
-        if len(reading) >= ahead:
-            yield reading.popleft().result()
-        reading.append(start(item))
-    while reading:
-        yield reading.popleft().result()
 
 
 def _done(reader: Reader, item: Item) -> Future[Pixels | Unreadable]:

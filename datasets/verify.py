@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 from vitq.datasets import attribution, imagenet
 from vitq.datasets.base import Check
-from vitq.datasets.decoding import Unreadable, quiet_pillow, try_decode
-from vitq.datasets.images import default_workers
-from vitq.datasets.listing import Item, draw
+from vitq.datasets.decoding import try_decode
+from vitq.datasets.listing import Item
+from vitq.datasets.readable import readable
 from vitq.errors import BadInputError
 from vitq.subject import Progress
 
-SMALL = 2000
-"""Up to so many images, every one is read; of more, a seeded sample."""
 FULL_COUNTS = {"val": 50_000, "train": 1_281_167}
 """Images of ILSVRC-2012, all 1000 classes of them in both splits."""
 
@@ -33,7 +31,8 @@ def verify_folder(dataset: str, root: Path, sample: int, tell: Progress, workers
     if (root / imagenet.ATTRIBUTION).exists() and len(listed) == 2:
         checks.append(_attribution(dataset, root, [item for items in listed.values() for item in items]))
     for split, items in listed.items():
-        checks.append(_readable(f"{dataset}: {split} files", root, items, sample, tell, workers))
+        read = partial(try_decode, root)
+        checks.append(readable(f"{dataset}: {split} files", items, read, sample, tell, workers))
     return checks
 
 
@@ -70,17 +69,3 @@ def _attribution(dataset: str, root: Path, items: Sequence[Item]) -> Check:
             return Check(name, False, f"{path} has not the sha256 listed: fetch it again")
     extra = sorted(set(found) - set(rows))
     return Check(name, not extra, f"{extra[0]} is not listed" if extra else f"all {len(rows)} files as listed")
-
-
-def _readable(name: str, root: Path, items: Sequence[Item], sample: int, tell: Progress, workers: int | None) -> Check:
-    quiet_pillow()
-    chosen = list(items) if len(items) <= SMALL else draw(items, sample, seed=0)
-    bad: list[Unreadable] = []
-    with ThreadPoolExecutor(max(1, default_workers() if workers is None else workers)) as pool:
-        for done, image in enumerate(pool.map(lambda item: try_decode(root, item), chosen), start=1):
-            tell(name, done, len(chosen))
-            if isinstance(image, Unreadable):
-                bad.append(image)
-    if bad:
-        return Check(name, False, f"{len(bad)} of {len(chosen)} cannot be read: {bad[0].path} ({bad[0].reason})")
-    return Check(name, True, f"{len(chosen)} of {len(items)} read")

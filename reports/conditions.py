@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from vitq.record import CellKey
 from vitq.reports.effects import MethodOptions, defaults, recipe_of
 from vitq.reports.figure import ACCURACY, FULL_SIZE, TIMED, Figure
 from vitq.rows import Row
 from vitq.subject import WHOLE
+
+EVALUATED_SPLITS = ("val", "val2017", "validation")
+"""Where a figure's own recipe calibrates on images that it is judged by, so must a cell that is compared with it."""
 
 
 def paper_model(record: Row) -> str:
@@ -22,10 +26,14 @@ def row_of(figure: Figure, record: Row, options: MethodOptions) -> bool:
     A count depends on the options that the figure names alone: how a softmax is computed moves no byte. Data, weights,
     recipe and hardware are not looked at: where they differ the figure is not comparable, and says so.
     """
-    cell = record.cell
+    return measured_by(figure, record.cell, paper_model(record), options)
+
+
+def measured_by(figure: Figure, cell: CellKey, model: str, options: MethodOptions) -> bool:
+    """Whether a cell, of a model that papers call `model`, is of the figure's row; see `row_of`."""
     if (figure.cell_method, figure.task, figure.bits) != (cell.method, cell.task, cell.bits):
         return False
-    if figure.model and figure.model != paper_model(record):
+    if figure.model and figure.model != model:
         return False
     known = defaults(options.get(cell.method, {}), "row")
     names = set(figure.options) if figure.counted else {*known, *figure.options}
@@ -90,7 +98,7 @@ def _calibration(figure: Figure, record: Row) -> list[str]:
     if read is None:
         return []
     reasons = []
-    if read.evaluated:
+    if read.evaluated and figure.settings.get("calibration.split") not in EVALUATED_SPLITS:
         reasons.append(f"calibrated on {read.evaluated} of the images that are evaluated")
     want = figure.settings.get("calibration.images")
     asked = record.cell.calibration.get("images")

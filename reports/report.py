@@ -41,6 +41,7 @@ def write_report(
     (out / "compare.csv").write_text(compare_table(comparisons, "csv"), encoding="utf-8")
     drawn = [*accuracy_against_size(records, out), *measured_against_reported(comparisons, out)]
     of_methods, problems = draw_method_pictures(records, results, out)
+    drawn += _of_predictions(records, results, out, problems)
     sections = {
         title: _what_was_run(records),
         "Results": tables.results_table(records),
@@ -55,6 +56,17 @@ def write_report(
     path = out / "report.md"
     path.write_text(text + "\n", encoding="utf-8")
     return path
+
+
+def _of_predictions(records: Sequence[Row], results: Path, out: Path, problems: list[str]) -> list[Picture]:
+    """Pictures of predictions; a file that is gone costs these pictures alone, and is added to `problems`."""
+    from vitq.reports import prediction_plots
+
+    try:
+        return prediction_plots.draw(records, results, out)
+    except Exception as error:  # whatever a drawing raises, the report is still worth having
+        problems.append(f"predictions: no pictures, {type(error).__name__}: {error}")
+        return []
 
 
 def _what_was_run(records: Sequence[Row]) -> str:

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 
 from vitq.datasets.base import Data
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
+from vitq.dense_outcomes import Dense
 from vitq.errors import BadInputError
 from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
@@ -36,7 +38,7 @@ class LoadedModel:
 
     name: str
     model: nn.Module
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing | ScenePreprocessing
     weights_sha256: str | None
     expected: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
@@ -45,13 +47,14 @@ class LoadedModel:
 class Measured:
     """A metric: value in percent, number of samples, standard error in percentage points (None if unknown).
 
-    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; None where a metric is no share.
+    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; of a metric that is no share,
+    what it is made of, image by image in that order.
     """
 
     value: float
     n: int
     stderr: float | None
-    outcomes: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    outcomes: NDArray[np.bool_] | Dense | None = field(default=None, repr=False, compare=False)
 
 
 class Task(Protocol):
@@ -59,6 +62,9 @@ class Task(Protocol):
 
     name: str
     version: int
+
+    def unsupported(self) -> str | None:
+        """Why no model of this task can be built here (a package that is not installed); None where they can."""
 
     def build_model(self, name: str) -> nn.Module:
         """The architecture without weights (random values), in eval mode. BadInputError for an unknown name."""
@@ -108,3 +114,9 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""
+
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
+        """PNGs of what two models say of the first validation images, by name; empty where there is nothing to draw.
+
+        Names are `predictions before 1`, `predictions after 1`, and so on.
+        """

@@ -45,6 +45,9 @@ class Classification:
     version = 1
     """Rises when its metrics change for the same model."""
 
+    def unsupported(self) -> None:
+        """What it needs comes with vitq."""
+
     def build_model(self, name: str) -> nn.Module:
         """The architecture with random weights, in eval mode; BadInputError for an unknown name."""
         return self.build_entry(model_entry(name))
@@ -170,6 +173,10 @@ class Classification:
         model.train(was_training)
         top1, top5 = np.concatenate(found)[:, 0], np.concatenate(found)[:, 1]
         return {"top1": accuracy(top1), "top5": accuracy(top5)}
+
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:  # noqa: ARG002
+        """None: a class is a word."""
+        return {}
 
 
 def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:

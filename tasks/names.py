@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import cache
 from importlib import resources
 from typing import Any, Literal
@@ -33,8 +34,16 @@ class Configured(_Strict):
     Ours (`vitq::name.py`) lie in `tasks/configs`. `changes` are merged into the configuration's `model`.
     """
 
-    config: str
+    config: str = Field(pattern=r"^(mmdet|mmseg|vitq)::[\w./-]+\.py$")
     changes: dict[str, Any] = Field(default_factory=dict)
+
+    def content(self) -> str:
+        """What decides the model beside its name: sha256 of a file of ours; the package's version says the rest."""
+        library, _, name = self.config.partition("::")
+        if library != "vitq":
+            return f"of the installed {library}"
+        file = resources.files("vitq.tasks") / "configs" / name
+        return f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
 class ModelEntry(_Strict):

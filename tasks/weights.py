@@ -36,7 +36,7 @@ def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> No
 
     Warns (WeightsWarning) where values were stored in another floating-point format than the model's.
     """
-    wanted = model.state_dict()
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith(_RECOMPUTED)}
     state = {key: tensor for key, tensor in state.items() if not key.endswith(_RECOMPUTED)}
     if "head.fc.weight" in wanted and "head.fc.weight" not in state:
         state = _swin_names(state, where)
@@ -49,7 +49,8 @@ def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> No
     for key in state:
         if key not in wanted:
             raise BadInputError(f"{where} is not of {name}: tensor {key} is not in that model")
-    model.load_state_dict({key: _fitted(key, state[key], wanted[key].dtype, where) for key in wanted})
+    # every name was compared above; what is recomputed is not loaded
+    model.load_state_dict({key: _fitted(key, state[key], wanted[key].dtype, where) for key in wanted}, strict=False)
     _say_formats([state[key].dtype for key in wanted if wanted[key].is_floating_point()], where)
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from vitq import escape
+from vitq.benchmarks.commands.dry_run import print_dry_run
 from vitq.benchmarks.commands.results import results_folder
 from vitq.benchmarks.plan.cells import Refusal, expand, limited, scoped
 from vitq.benchmarks.plan.limits import within_machine
-from vitq.benchmarks.plan.orders import Past, plan, summary_of_changes, why_again
+from vitq.benchmarks.plan.orders import Past, plan, summary_of_changes
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import load_site
@@ -24,7 +25,7 @@ from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
 from vitq.benchmarks.run.runner import Summary
 from vitq.benchmarks.run.runner import run as run_matrix
-from vitq.benchmarks.run.store import FolderGoneError, Store, read_lines
+from vitq.benchmarks.run.store import FolderGoneError, Store
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.rows import Row, by_cell
@@ -52,18 +53,21 @@ def run(
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
     suite, here = load_suite(suite_name), load_site(site)
-    within_machine(suite.name, suite.threads, suite.latency.threads if suite.latency else None)
+    timed = [each.latency.threads for each in (suite, *suite.tasks) if each.latency]
+    within_machine(suite.name, suite.threads, *timed)
     cells, refused = _picked(suite, k, limit, scope)
     check_scopes(cells)
     folder = results_folder(suite, here, results)
     if not dry_run:
         check_results(folder)
     console = plain_console()
+    unready: dict[str, str] | None = {} if dry_run else None
     with _said_if_slow(console):
-        orders = plan(suite, cells, here, folder, device=device, command=command, jobs=jobs, fetch=not dry_run)
-    if dry_run:
-        _dry_run(orders, refused, folder, verbose)
-        return 0
+        orders = plan(
+            suite, cells, here, folder, device=device, command=command, jobs=jobs, fetch=not dry_run, unready=unready
+        )
+    if unready is not None:
+        return print_dry_run(cells, orders, unready, refused, folder, verbose=verbose)
     store = Store(folder)
     for line in summary_of_changes(Past(store.lines()), orders):
         console.print(escape.line(line), soft_wrap=True)
@@ -117,18 +121,6 @@ def _picked(suite: Suite, k: str | None, limit: int | None, scope: str | None) -
     if not cells:
         raise BadInputError(f"no cell of suite {suite.name} matches -k {k!r}: see `vitq list cells {suite.name}`")
     return cells, refused
-
-
-def _dry_run(orders: Sequence[Order], refused: Sequence[Refusal], folder: Path, verbose: bool) -> None:
-    past = Past(read_lines(folder) if (folder / "records.jsonl").is_file() else [])
-    for order in orders:
-        left = past.wanted(order)
-        some = f"  ({', '.join(left)})" if left and len(left) < len(order.identities.own) else ""
-        print(f"{'to run' if left else 'finished':<9} {order.cell.id}{some}")
-        for line in why_again(past, order) if verbose else ():
-            print(f"{'':<9} - {escape.line(line)}")
-    for row in refused:
-        print(f"{'left out':<9} {row.id}: {row.reason}")
 
 
 def _asked_for(rows: Sequence[Row], orders: Sequence[Order]) -> list[Row]:

@@ -28,6 +28,9 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -
     with bench.phase(phase):
         measured = bench.task.evaluate(model, bench.data, bench.link.phase)
         digest = _digest(bench, model)
+    if phase == "evaluate" and bench.order.cell.method != "fp32":
+        for name, png in bench.task.pictures(bench.loaded.model, model, bench.data).items():
+            bench.keep(name, bench.order.artifacts / f"{name.replace(' ', '-')}-{key[:16]}.png", png)
     if bench.data.subset:
         # named by the accuracy: a model is evaluated on several subsets, and each record keeps its own list
         bench.keep("subset", bench.order.artifacts / f"subset-{key[:16]}.txt", bench.data.subset.encode())
@@ -37,11 +40,11 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -
 
 
 def _keep_outcomes(bench: Bench, measured: Mapping[str, Measured], key: str) -> str | None:
-    right = {name: m.outcomes for name, m in measured.items() if m.outcomes is not None}
-    if not right:
+    found = {name: m.outcomes for name, m in measured.items() if m.outcomes is not None}
+    if not found:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
-    write_atomically(path, outcomes.packed(right, outcomes.samples_sha256(bench.data.names)))
+    write_atomically(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
     return bench.relative(path)
 
 

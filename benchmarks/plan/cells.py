@@ -33,7 +33,7 @@ def expand(suite: Suite) -> tuple[list[CellKey], list[Refusal]]:
     refused: list[Refusal] = []
     for entry, task, model in _rows(suite):
         card = all_cards()[entry.method]
-        for word in entry.bits or suite.bits:
+        for word in entry.bits or task.bits or suite.bits:
             reason = card.supports.refuses(Bits.parse(word))
             for seed in entry.seeds or suite.seeds:
                 cell = _cell(suite, entry, task, model, word, seed, card)
@@ -46,15 +46,15 @@ def expand(suite: Suite) -> tuple[list[CellKey], list[Refusal]]:
 
 
 def _rows(suite: Suite) -> Iterator[tuple[MethodEntry, TaskEntry, str]]:
-    """Entries of a method, a task and a model; FP32 is one whatever else is quantized of the model."""
+    """Entries of a method, a task and a model; FP32, and a method with a scope of its own, are one for all scopes."""
     scopes: dict[tuple[object, ...], str] = {}
     for task in suite.tasks:
         for model in task.models:
             for number, entry in enumerate(suite.methods):
-                if entry.models is not None and model not in entry.models:
+                if not entry.runs_on(task) or (entry.models is not None and model not in entry.models):
                     continue
                 first = scopes.setdefault((number, task.task, task.dataset, task.limit, model), task.scope)
-                if first == task.scope or entry.method != FP:
+                if first == task.scope or (entry.method != FP and entry.scope is None):
                     yield entry, task, model
 
 
@@ -70,9 +70,9 @@ def _cell(suite: Suite, entry: MethodEntry, task: TaskEntry, model: str, bits: s
         model=model,
         bits=bits,
         seed=seed,
-        scope=_scope(entry.method, task.scope),
+        scope=_scope(entry.method, entry.scope or task.scope),
         limit=task.limit if on_data else None,
-        calibration=(entry.calibration or suite.calibration).model_dump() if on_data else {},
+        calibration=(entry.calibration or task.calibration or suite.calibration).model_dump() if on_data else {},
     )
     return cell.asked()
 

@@ -30,6 +30,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from vitq import mm
 from vitq.benchmarks.plan.code_identity import code_sha256
 from vitq.benchmarks.plan.suite import NO_DATA, Latency, Measurement
 from vitq.benchmarks.run.provenance import machine_id
@@ -41,7 +42,7 @@ from vitq.methods.cards import all_cards
 from vitq.methods.registry import METHODS
 from vitq.record import CellKey, Identity, Kind, key_of
 from vitq.subject import WHOLE
-from vitq.tasks.names import ModelEntry, model_entry
+from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.places import Places
 from vitq.tasks.registry import TASKS
 from vitq.tasks.weight_files import weights_identity
@@ -127,7 +128,7 @@ def _model(cell: CellKey, around: Surroundings) -> Identity:
         "code of the method": method_code(cell.method),
         "code of the task": code_sha256(TASKS.offer(cell.task).module, alone=(f"{_MEASURE}.model",)),
         "code of the data": data_code(cell.dataset) if reads else "not read",
-        "packages": packages(cell.dataset if reads else None),
+        "packages": packages(cell.model, cell.dataset if reads else None),
         "device": around.device.partition(":")[0],
         "arithmetic": ARITHMETIC,
     }
@@ -150,6 +151,8 @@ def _with_content(cell: CellKey) -> dict[str, Any]:
 
 def _architecture(entry: ModelEntry) -> Identity:
     built = entry.build.model_dump(by_alias=True) if entry.build else {"timm": entry.name}
+    if isinstance(entry.build, Configured):
+        built["content"] = entry.build.content()
     return {"architecture": _text(built), "input": _text(entry.preprocessing.size)}
 
 
@@ -161,7 +164,7 @@ def _accuracy(cell: CellKey, model: Identity, around: Surroundings) -> Identity:
         "subset": data["subset"],
         "code of the data": data_code(cell.dataset),
         "code of the accuracy": code_sha256(alone=(f"{_MEASURE}.accuracy",)),
-        "packages": packages(cell.dataset),
+        "packages": packages(cell.model, cell.dataset),
     }
 
 
@@ -172,7 +175,7 @@ def _counts(cell: CellKey, model: Identity | None) -> Identity:
         **_architecture(entry),
         "code of the method": method_code(cell.method),
         "code of the counts": code_sha256(f"{_MEASURE}.accounting", alone=(f"{_MEASURE}.counts",)),
-        "packages": packages(None),
+        "packages": packages(cell.model),
     }
     if card.widths_depend_on_data and model is not None:
         parts["model"] = key_of(model)
@@ -235,9 +238,11 @@ def data_code(dataset: str) -> str:
 
 
 @cache
-def packages(dataset: str | None) -> str:
-    """Versions of what computes and, for a data set, of what reads it."""
+def packages(model: str, dataset: str | None = None) -> str:
+    """Versions of what computes a model and, for a data set, of what reads it."""
     names = ["torch", "timm", "numpy", *(datasets.load(dataset).packages if dataset else ())]
+    if isinstance(model_entry(model).build, Configured):
+        names += mm.installed()
     versions = [f"{name} {version(name)}" for name in sorted(set(names))]
     return ", ".join([f"python {sys.version_info.major}.{sys.version_info.minor}", *versions])
 

@@ -25,7 +25,8 @@ def within_cores(what: str, value: int | None, least: int = 1) -> None:
         )
 
 
-def within_machine(name: str, threads: int | None, latency_threads: int | None) -> None:
+def within_machine(name: str, threads: int | None, *latency_threads: int | None) -> None:
     """BadInputError where a suite asks for more threads than this machine has cores."""
     within_cores(f"suite {name}: threads", threads)
-    within_cores(f"suite {name}: latency.threads", latency_threads)
+    for each in latency_threads:
+        within_cores(f"suite {name}: latency.threads", each)

@@ -14,6 +14,7 @@ from vitq.benchmarks.plan.suite import Suite
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.provenance import collect
 from vitq.benchmarks.run.runner import wanted
+from vitq.errors import BadInputError
 from vitq.record import KINDS, CellKey, Identity, Kind, Line
 from vitq.rows import latest
 from vitq.tasks.names import paper_name
@@ -29,26 +30,37 @@ def plan(
     command: str,
     jobs: int = 1,
     fetch: bool = True,
+    unready: dict[str, str] | None = None,
 ) -> list[Order]:
     """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
 
-    `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them.
+    `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them. Where
+    `unready` is given, cells that lack something have no order, and what each lacks is put there by its id.
     """
     provenance = collect(command)
     cores = os.cpu_count() or 1
     threads = site.threads or suite.threads or max(1, cores // jobs)
-    timed = suite.latency
-    timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
-    around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure))
     identity.forget()
-    return [
-        Order(
+
+    def order(cell: CellKey) -> Order:
+        timed = suite.latency_of(cell.task, cell.dataset, cell.model)
+        timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
+        around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure))
+        return Order(
             cell=cell, identities=identity.identify(cell, around), site=site, folder=folder, provenance=provenance,
             latency=timed, latency_threads=timed_threads, threads=threads, device=device,
             keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
-        )
-        for cell in cells
-    ]  # fmt: skip
+        )  # fmt: skip
+
+    if unready is None:
+        return [order(cell) for cell in cells]
+    made = []
+    for cell in cells:
+        try:
+            made.append(order(cell))
+        except BadInputError as error:
+            unready[cell.id] = str(error)
+    return made
 
 
 class Past:

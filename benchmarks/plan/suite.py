@@ -19,7 +19,7 @@ from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.subject import WHOLE
-from vitq.tasks.names import model_names
+from vitq.tasks.names import model_entry, model_names
 from vitq.tasks.registry import TASKS
 from vitq.words import describe, location, nearest, short, unknown
 
@@ -67,28 +67,40 @@ class Latency(_Strict):
 
 
 class TaskEntry(_Strict):
-    """A task on a data set, with the models to run; `scope` is the path of the module to quantize, or the whole."""
+    """A task on a data set, with the models to run; `scope` is the path of the module to quantize, or the whole.
+
+    `bits`, `calibration` and `latency` are used for its cells instead of the suite's, where they are given.
+    """
 
     task: str = "classification"
     dataset: str
     models: list[str] = Field(min_length=1)
     limit: Images | None = None
     scope: str = Field(default=WHOLE, pattern=PATH, max_length=200)
+    bits: list[str] | None = Field(default=None, min_length=1)
+    calibration: Calibration | None = None
+    latency: Latency | None = None
 
+    _widths = field_validator("bits")(_bits)
     _task = field_validator("task")(lambda word: _known(word, TASKS.names(), "task"))
     _dataset = field_validator("dataset")(lambda word: _known(word, [*DATASETS.names(), NO_DATA], "data set"))
     _names = field_validator("models")(_models)
 
 
 class MethodEntry(_Strict):
-    """A method, or a named variant of it with its options; what is left out is taken from the suite."""
+    """A method, or a named variant of it with its options; what is left out is taken from the task, or the suite.
+
+    `tasks` and `models` are those it is run on, all of the suite's unless told; `scope` is instead of the task's.
+    """
 
     method: str
     variant: str = Field(default="", pattern=r"^[A-Za-z0-9_.+=-]*$", max_length=80)
     options: dict[str, Any] = Field(default_factory=dict)
     bits: list[str] | None = Field(default=None, min_length=1)
+    tasks: list[str] | None = Field(default=None, min_length=1)
     models: list[str] | None = Field(default=None, min_length=1)
     seeds: list[Seed] | None = Field(default=None, min_length=1)
+    scope: str | None = Field(default=None, pattern=PATH, max_length=200)
     calibration: Calibration | None = None
 
     _method = field_validator("method")(lambda word: _known(word, list(all_cards()), "method"))
@@ -100,6 +112,10 @@ class MethodEntry(_Strict):
     @classmethod
     def _short(cls, value: Any) -> Any:
         return {"method": value} if isinstance(value, str) else value
+
+    def runs_on(self, task: TaskEntry) -> bool:
+        """Whether this is run on the models of a task entry."""
+        return self.tasks is None or task.task in self.tasks
 
     @model_validator(mode="after")
     def _options(self) -> MethodEntry:
@@ -130,19 +146,43 @@ class Suite(_Strict):
     _seeds = field_validator("seeds")(_once)
     _measurements = field_validator("measure")(_once)
 
+    def latency_of(self, task: str, dataset: str, model: str) -> Latency | None:
+        """How the latency of a cell of these names is measured; None where it is not."""
+        for entry in self.tasks:
+            if (entry.task, entry.dataset) == (task, dataset) and model in entry.models and entry.latency:
+                return entry.latency
+        return self.latency
+
     @model_validator(mode="after")
     def _every_entry_runs(self) -> Suite:
         """Refuse what would vanish from the product, or have no data, without a word."""
-        run = list(dict.fromkeys(model for task in self.tasks for model in task.models))
         for i, entry in enumerate(self.methods):
+            names = list(dict.fromkeys(task.task for task in self.tasks))
+            for j, name in enumerate(entry.tasks or ()):
+                if name not in names:
+                    what = f"no entry of this suite is of the task {name!r}; {nearest(name, names)}"
+                    raise MisplacedError(what, "methods", i, "tasks", j)
+            run = list(dict.fromkeys(m for t in self.tasks if entry.runs_on(t) for m in t.models))
             for j, model in enumerate(entry.models or ()):
                 if model not in run:
                     what = f"no task of this suite runs the model {model!r}; {nearest(model, run)}"
                     raise MisplacedError(what, "methods", i, "models", j)
         for i, task in enumerate(self.tasks):
+            _fits(task, i)
             if task.dataset == NO_DATA and self.measure != ["counts"]:
                 raise MisplacedError(f"data set {NO_DATA} serves measure: [counts] alone", "tasks", i, "dataset")
         return self
+
+
+def _fits(task: TaskEntry, number: int) -> None:
+    """MisplacedError where the data set or a model of a task entry is another task's."""
+    if task.dataset != NO_DATA and DATASETS.load(task.dataset).task != task.task:
+        what = f"data set {task.dataset} is for {DATASETS.load(task.dataset).task}, not for {task.task}"
+        raise MisplacedError(what, "tasks", number, "dataset")
+    for j, model in enumerate(task.models):
+        if model_entry(model).task != task.task:
+            what = f"model {model} is for {model_entry(model).task}, not for {task.task}"
+            raise MisplacedError(what, "tasks", number, "models", j)
 
 
 def shipped_suites() -> list[str]:

@@ -75,8 +75,8 @@ class _Work:
                 return
 
     def supported(self, kinds: Sequence[Kind]) -> bool:
-        """Whether the method can do what the cell asks, before anything is loaded; a record a kind where it cannot."""
-        reason = self.bench.method.unsupported(self.bench.bits, self.bench.options)
+        """Whether task and method can do what the cell asks, before anything is loaded; a record a kind if not."""
+        reason = self.bench.task.unsupported() or self.bench.method.unsupported(self.bench.bits, self.bench.options)
         for kind in kinds if reason else ():
             self.bench.link.record(self.bench.record(kind, "unsupported", error=reason))
         return reason is None

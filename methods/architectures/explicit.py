@@ -42,8 +42,14 @@ class Family(Protocol):
     """
 
     name: str
-    explicit: Mapping[type[nn.Module], type[nn.Module]]
-    blocks: tuple[type[nn.Module], ...]
+
+    @property
+    def explicit(self) -> Mapping[type[nn.Module], type[nn.Module]]:
+        """Each served class to its explicit form."""
+
+    @property
+    def blocks(self) -> tuple[type[nn.Module], ...]:
+        """The classes of blocks, both forms."""
 
     def roles(self, part: nn.Module) -> Roles:
         """The roles of the modules of a part that has been made explicit."""
@@ -53,7 +59,7 @@ def families() -> tuple[Family, ...]:
     """Every family; imported when a model is first asked about, since each needs its library."""
     from vitq.methods.architectures import mm_swin, mm_vit, timm_swin, timm_vit
 
-    return timm_vit.FAMILY, timm_swin.FAMILY, *mm_swin.families(), *mm_vit.families()
+    return timm_vit.FAMILY, timm_swin.FAMILY, mm_swin.FAMILY, mm_vit.FAMILY
 
 
 def family_of(part: nn.Module) -> Family | None:

@@ -1,177 +1,170 @@
 """mmsegmentation's ViT and DeiT: explicit forms of attention, block and embedding, and the roles of their modules.
 
-The library is not imported here: a model of it can only be where it has been imported already.
+Its attention is torch's own in a wrapper of mmcv, which keeps queries, keys and values as one parameter. The explicit
+form holds it as a layer, `qkv`, and reads weights by either name.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from functools import cache
+from functools import partial
+from types import ModuleType
 from typing import Any
 
 from torch import Tensor, nn
 
 from vitq.methods.architectures import roles
 from vitq.methods.architectures.explicit import Add, MatMul, split_heads
+from vitq.methods.architectures.mm_libraries import classes, explicit_form, feed_forward, loaded
 
-LIBRARY = "mmseg.models.backbones.vit"
+MODULES = ("mmseg.models.backbones.vit",)
+RENAMED = {
+    "attn.in_proj_weight": "qkv.weight",
+    "attn.in_proj_bias": "qkv.bias",
+    "attn.out_proj.weight": "proj.weight",
+    "attn.out_proj.bias": "proj.bias",
+}
+"""Names of torch's attention to those of the explicit form."""
 
 
-class NamedAttention(nn.Module):
-    """What mmcv's MultiheadAttention becomes in a block of this ViT, without the residual sum that it adds.
+class AttentionForm(nn.Module):
+    """mmcv's MultiheadAttention of a ViT with named products, without its residual sum; scaled after Q·K^T."""
 
-    torch's packed in-projection becomes the linear layer `qkv`, its output projection `proj`, on the same parameters.
-    """
-
-    def name_products(self: Any) -> None:
-        """Take the layers out of torch's module and add those that name products; nothing where it is done."""
-        if "qkv" in self._modules:
-            return
-        inner = self.attn
-        self.heads, self.scale, self.dropped = inner.num_heads, float(inner.head_dim**-0.5), inner.dropout
-        self.qkv = nn.Linear(inner.embed_dim, 3 * inner.embed_dim, bias=False, device="meta")
+    def name_products(self) -> None:
+        """Take torch's attention apart: the layers `qkv` and `proj`, and the products between them."""
+        inner: Any = self.attn
+        self.heads, self.scale = int(inner.num_heads), float(inner.head_dim**-0.5)
+        self.qkv = nn.Linear(inner.embed_dim, 3 * inner.embed_dim, bias=inner.in_proj_bias is not None, device="meta")
         self.qkv.weight, self.qkv.bias = inner.in_proj_weight, inner.in_proj_bias
-        self.proj = nn.Linear(inner.embed_dim, inner.embed_dim, bias=False, device="meta")
+        self.proj, self.drop_rate = nn.Linear(inner.embed_dim, inner.embed_dim, device="meta"), inner.dropout
         self.proj.weight, self.proj.bias = inner.out_proj.weight, inner.out_proj.bias
         del self.attn
         self.qk, self.av = MatMul(), MatMul()
         self.logits, self.softmax = nn.Identity(), nn.Softmax(dim=-1)
-        self.attn_drop = nn.Dropout(self.dropped)
 
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *more: Any) -> None:
-        """Take a state_dict under torch's names, too."""
-        of_torch = {"in_proj_weight": "qkv.weight", "in_proj_bias": "qkv.bias"}
-        of_torch |= {f"out_proj.{name}": f"proj.{name}" for name in ("weight", "bias")}
-        for theirs, ours in of_torch.items():
-            if f"{prefix}attn.{theirs}" in state_dict:
-                state_dict[f"{prefix}{ours}"] = state_dict.pop(f"{prefix}attn.{theirs}")
+        """Weights may come under the names of torch's attention."""
+        for theirs, ours in RENAMED.items():
+            if f"{prefix}{theirs}" in state_dict:
+                state_dict[f"{prefix}{ours}"] = state_dict.pop(f"{prefix}{theirs}")
         super()._load_from_state_dict(state_dict, prefix, *more)
 
-    def forward(self: Any, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
-        b, n, _ = x.shape
+        me: Any = self
+        b, n, c = x.shape
         q, k, v = split_heads(self.qkv(x), self.heads)
-        logits = self.logits(self.qk(q, k.transpose(-2, -1)) * self.scale)
-        out = self.av(self.attn_drop(self.softmax(logits)), v)
-        y: Tensor = self.dropout_layer(self.proj_drop(self.proj(out.transpose(1, 2).reshape(b, n, -1))))
+        weights = self.softmax(self.logits(self.qk(q, k.transpose(-2, -1)) * self.scale))
+        weights = nn.functional.dropout(weights, self.drop_rate, self.training)
+        out = self.av(weights, v).transpose(1, 2).reshape(b, n, c)
+        y: Tensor = me.dropout_layer(me.proj_drop(self.proj(out)))
         return y
 
 
-class NamedLayer:
-    """What mmseg's TransformerEncoderLayer becomes: its residual sums are modules."""
+class LayerForm(nn.Module):
+    """mmsegmentation's TransformerEncoderLayer with named residual sums."""
 
-    def name_products(self: Any) -> None:
-        """Add the modules that name sums, and make the attention explicit."""
+    def name_products(self) -> None:
+        """Add the modules that name sums; the attention within becomes explicit with the block."""
         self.add1, self.add2 = Add(), Add()
-        if not isinstance(self.attn, NamedAttention):
-            self.attn.__class__ = _attention_class(type(self.attn))
-            self.attn.name_products()
+        attention: Any = self.attn
+        if not isinstance(attention, AttentionForm):
+            attention.__class__ = explicit_form(AttentionForm, type(attention))
+            attention.name_products()
 
-    def forward(self: Any, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """[B, N, C] -> [B, N, C]."""
-        x = self.add1(x, self.attn(self.norm1(x)))
-        y: Tensor = self.add2(x, self.ffn.dropout_layer(self.ffn.gamma2(self.ffn.layers(self.norm2(x)))))
+        me: Any = self
+        x = self.add1(x, me.attn(me.norm1(x)))
+        y: Tensor = self.add2(x, feed_forward(me.ffn, me.norm2(x)))
         return y
 
 
-class NamedVisionTransformer:
-    """What mmseg's VisionTransformer becomes: its embedding steps are modules."""
+class WholeForm(nn.Module):
+    """mmsegmentation's VisionTransformer with named embedding steps; positions are resized to the image."""
 
-    def name_products(self: Any) -> None:
-        """Add the modules that name the tokens, the positions and their sum."""
+    def name_products(self) -> None:
+        """Add the modules that name the steps."""
         self.tokens, self.position, self.position_add = nn.Identity(), nn.Identity(), Add()
 
-    def _pos_embeding(self: Any, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
-        """[B, 1+N, C] plus the positions, interpolated where the map of patches has another size."""
-        positions = self.position(resize_of(self)(pos_embed, *hw_shape))
-        y: Tensor = self.drop_after_pos(self.position_add(self.tokens(patched_img), positions))
+    def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
+        me: Any = self
+        positions = resized(self, pos_embed, *hw_shape)
+        y: Tensor = me.drop_after_pos(self.position_add(self.tokens(patched_img), self.position(positions)))
         return y
 
 
-@dataclass(frozen=True)
-class Resize:
-    """mmseg's interpolation of positions [1, 1+N, C] of a `grid` to a map of another size; holds no module."""
-
-    grid: tuple[int, int]
-    mode: str
-
-    def __call__(self, positions: Tensor, height: int, width: int) -> Tensor:
-        """[1, 1 + height*width, C]; as they are where the map is the grid."""
-        if height * width == self.grid[0] * self.grid[1]:  # mmseg compares numbers of tokens
-            return positions
-        resize = sys.modules[LIBRARY].VisionTransformer.resize_pos_embed
-        resized: Tensor = resize(positions, (height, width), self.grid, self.mode)
-        return resized
+def resized(whole: Any, positions: Tensor, height: int, width: int) -> Tensor:
+    """Positions [1, 1 + N, C] of a map of another size, the class token's as it is; by the model's interpolation."""
+    down, along = (side // whole.patch_size for side in whole.img_size)
+    if (int(height), int(width)) == (down, along):
+        return positions
+    made: Tensor = whole.resize_pos_embed(positions, (height, width), (down, along), whole.interpolate_mode)
+    return made
 
 
-def resize_of(whole: Any) -> Resize:
-    """How a VisionTransformer interpolates its positions."""
-    height, width = (side // whole.patch_size for side in whole.img_size)
-    return Resize((height, width), whole.interpolate_mode)
+FORMS: dict[str, type] = {"TransformerEncoderLayer": LayerForm, "VisionTransformer": WholeForm}
 
 
-@dataclass(frozen=True)
 class MmViT:
     """The family; see `explicit.Family`."""
 
-    library: Any
-    explicit: Mapping[type[nn.Module], type[nn.Module]]
-    blocks: tuple[type[nn.Module], ...]
-    name: str = "mm_vit"
+    name = "mm_vit"
+
+    @property
+    def modules(self) -> tuple[ModuleType, ...]:
+        """The library's module where it is in use."""
+        return loaded(*MODULES)
+
+    @property
+    def explicit(self) -> Mapping[type[nn.Module], type[nn.Module]]:
+        """Each served class to its explicit form."""
+        found = [(served, form) for name, form in FORMS.items() for served in classes(self.modules, name)]
+        return {served: explicit_form(form, served) for served, form in found}
+
+    @property
+    def blocks(self) -> tuple[type[nn.Module], ...]:
+        """The library's block."""
+        return classes(self.modules, "TransformerEncoderLayer")
 
     def roles(self, part: nn.Module) -> roles.Roles:
-        """The roles of a VisionTransformer, or of what holds one or blocks of one."""
-        path, whole = next(
-            ((p, m) for p, m in part.named_modules() if isinstance(m, self.library.VisionTransformer)), ("", None)
-        )
-        at, tokens = (f"{path}." if path else ""), int(getattr(whole, "with_cls_token", False))
-        found = tuple(_block(p, m, tokens) for p, m in part.named_modules() if isinstance(m, self.blocks))
+        """The roles of a VisionTransformer, or of what holds blocks of one."""
+        at, whole = _whole(part, classes(self.modules, "VisionTransformer"))
+        tokens = int(whole is not None and whole.with_cls_token)
+        blocks = tuple(_block(path, m, tokens) for path, m in part.named_modules() if isinstance(m, LayerForm))
         return roles.Roles(
-            family=self.name, model=part, blocks=found, norm_feeds=tuple(f for b in found for f in _feeds(b)),
-            embedding=_embedding(at, whole), class_tokens=tokens, has_class_token=bool(tokens),
-            whole=None if whole is None else path, levels=tuple(_levels(at, whole)), beside=tuple(self._beside(part)),
-        )  # fmt: skip
-
-    def _beside(self, part: nn.Module) -> Iterator[str]:
-        for path, module in part.named_modules():
-            if isinstance(module, self.library.VisionTransformer):
-                yield from (f"{what} at {path or 'the top'}" for what, there in _of_whole(module).items() if there)
-            elif isinstance(module, self.blocks) and not isinstance(module.ffn.gamma2, nn.Identity):
-                yield f"LayerScale at {path}"
-
-
-def families() -> tuple[MmViT, ...]:
-    """The family, where the library has been imported."""
-    return (_family(),) if LIBRARY in sys.modules else ()
+            family=self.name,
+            model=part,
+            blocks=blocks,
+            norm_feeds=tuple(feed for block in blocks for feed in _feeds(block)),
+            embedding=roles.Embedding() if whole is None else _embedding(at, whole),
+            class_tokens=tokens,
+            has_class_token=bool(tokens),
+            whole=None if whole is None else at.removesuffix("."),
+            levels=() if whole is None else tuple(_levels(at, whole, blocks)),
+            beside=() if whole is None else tuple(_beside(whole)),
+        )
 
 
-@cache
-def _family() -> MmViT:
-    library: Any = sys.modules[LIBRARY]
-    named = {"TransformerEncoderLayer": NamedLayer, "VisionTransformer": NamedVisionTransformer}
-    explicit = {getattr(library, n): type(f"Explicit{n}", (form, getattr(library, n)), {}) for n, form in named.items()}
-    attention = _attention_class(library.MultiheadAttention)
-    return MmViT(library, {**explicit, attention: attention}, (library.TransformerEncoderLayer,))
+FAMILY = MmViT()
 
 
-@cache
-def _attention_class(library: type[nn.Module]) -> type[nn.Module]:
-    return type("ExplicitMultiheadAttention", (NamedAttention, library), {})
+def _whole(part: nn.Module, served: tuple[type[nn.Module], ...]) -> tuple[str, Any]:
+    found = ((f"{name}." if name else "", m) for name, m in part.named_modules() if isinstance(m, served))
+    return next(found, ("", None))
 
 
 def _block(path: str, block: Any, class_tokens: int) -> roles.Block:
     at = f"{path}." if path else ""
-    names = ("qkv", "qk", "logits", "softmax", "av", "proj")
+    inner = f"{at}attn"
     attention = roles.Attention(
-        path=f"{at}attn", heads=block.attn.heads, scale=block.attn.scale, class_tokens=class_tokens,
-        **{name: f"{at}attn.{name}" for name in names},
-    )  # type: ignore[arg-type]  # fmt: skip
+        path=inner, heads=block.attn.heads, scale=block.attn.scale, qkv=f"{inner}.qkv", qk=f"{inner}.qk",
+        logits=f"{inner}.logits", softmax=f"{inner}.softmax", av=f"{inner}.av", proj=f"{inner}.proj",
+        class_tokens=class_tokens,
+    )  # fmt: skip
     mlp = roles.Mlp(f"{at}ffn.layers.0.0", f"{at}ffn.layers.0.1", f"{at}ffn.layers.1")
-    norms = f"{at}{block.norm1_name}", f"{at}{block.norm2_name}"
-    sums = (f"{at}add1", f"{at}add2")
-    return roles.Block(path, path.rpartition(".")[0], norms[0], attention, norms[1], mlp, sums)
+    first, second = f"{at}{block.norm1_name}", f"{at}{block.norm2_name}"
+    return roles.Block(path, path.rpartition(".")[0], first, attention, second, mlp, (f"{at}add1", f"{at}add2"))
 
 
 def _feeds(block: roles.Block) -> Iterator[roles.NormFeed]:
@@ -180,27 +173,24 @@ def _feeds(block: roles.Block) -> Iterator[roles.NormFeed]:
 
 
 def _embedding(at: str, whole: Any) -> roles.Embedding:
-    if whole is None:
-        return roles.Embedding()
     norm = None if whole.patch_embed.norm is None else f"{at}patch_embed.norm"
     return roles.Embedding(
         f"{at}patch_embed.projection", norm, f"{at}tokens", f"{at}position", f"{at}position_add", f"{at}cls_token",
-        f"{at}pos_embed", resize_of(whole),
+        f"{at}pos_embed", partial(resized, whole),
     )  # fmt: skip
 
 
-def _levels(at: str, whole: Any) -> Iterator[roles.Level]:
-    for i in () if whole is None else whole.out_indices:
-        last = whole.final_norm and i == len(whole.layers) - 1
-        yield roles.Level(f"{at}layers.{i}", f"{at}{whole.norm1_name}" if last else None)
+def _levels(at: str, whole: Any, blocks: tuple[roles.Block, ...]) -> Iterator[roles.Level]:
+    last = len(blocks) - 1
+    for i in whole.out_indices:
+        yield roles.Level(blocks[i].path, f"{at}{whole.norm1_name}" if whole.final_norm and i == last else None)
 
 
-def _of_whole(whole: Any) -> dict[str, bool]:
-    padding = whole.patch_embed.adap_padding
-    return {
-        "blocks without the class token": not whole.with_cls_token,
-        "the class token as an output": whole.output_cls_token,
-        "the embedding as an output": whole.out_origin,
-        "a norm before the blocks": whole.pre_norm,
-        "a patch embedding that pads on every side": padding is not None and padding.padding != "corner",
-    }
+def _beside(whole: Any) -> Iterator[str]:
+    """What mmsegmentation's ViT may compute that no role says."""
+    if not whole.with_cls_token:
+        yield "a class token that leaves before the blocks"
+    if whole.pre_norm:
+        yield "a norm before the blocks"
+    if whole.output_cls_token or whole.out_origin:
+        yield "an output of the class token, or of the embedding"

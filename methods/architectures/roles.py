@@ -248,7 +248,7 @@ def _require_explicit(family: Family, part: nn.Module) -> None:
     forms = tuple(family.explicit.values())
     for path, block in part.named_modules():
         if isinstance(block, family.blocks):
-            within = any(isinstance(module, forms) for module in block.modules() if module is not block)
+            within = any(hasattr(module, "qk") for module in block.modules())
             missing = [] if within else ["attention (qkv, softmax, proj)"]
             missing += [] if isinstance(block, forms) else ["residual sums"]
             if missing:

@@ -35,6 +35,9 @@ class MadeDetection:
 
     name, version = NAME, 1
 
+    def unsupported(self) -> None:
+        """It needs nothing."""
+
     def build_model(self, name: str) -> nn.Module:
         return self.build_entry(names.model_entry(name))
 
@@ -85,6 +88,9 @@ class MadeDetection:
         p = sum(right) / len(right)
         error = 100 * (p * (1 - p) / len(right)) ** 0.5
         return {"box_ap": Measured(100 * p, len(right), error, np.array(right))}
+
+    def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
+        return {}
 
 
 class MadeImages:

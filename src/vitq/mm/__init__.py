@@ -3,6 +3,6 @@
 Whoever imports `mmcv.ops`, `mmdet` or `mmseg` calls `prepare()` first.
 """
 
-from vitq.mm.stack import MM, prepare, why_absent
+from vitq.mm.stack import MM, installed, prepare, why_absent
 
-__all__ = ["MM", "prepare", "why_absent"]
+__all__ = ["MM", "installed", "prepare", "why_absent"]

@@ -113,3 +113,56 @@ def test_what_needs_no_data_has_neither_subset_nor_calibration():
     cell = expand(suite)[0][0]
     assert (cell.dataset, cell.limit, cell.calibration) == ("none", None, {})
     assert limited(cell, 5) == cell
+
+
+def test_a_task_entry_has_widths_calibration_and_latency_of_its_own_and_entries_pick_tasks():
+    text = """
+name: two
+bits: [W8A8, W4A4]
+calibration: {images: 32}
+latency: {batch: 8}
+tasks:
+  - {task: classification, dataset: digits, models: [digits_vit]}
+  - task: classification
+    dataset: digits
+    models: [digits_swin]
+    bits: [W6A6]
+    calibration: {images: 7}
+    latency: {batch: 1}
+methods:
+  - minmax
+  - {method: repq_vit, models: [digits_swin], scope: layers.0}
+"""
+    suite = parse_suite(text, "two")
+    cells, _ = expand(suite)
+    assert [(c.method, c.model, c.bits, c.scope, c.calibration["images"]) for c in cells] == [
+        ("minmax", "digits_vit", "W8A8", "model", 32),
+        ("minmax", "digits_vit", "W4A4", "model", 32),
+        ("minmax", "digits_swin", "W6A6", "model", 7),
+        ("repq_vit", "digits_swin", "W6A6", "layers.0", 7),
+    ]
+    batches = [suite.latency_of("classification", "digits", model).batch for model in ("digits_vit", "digits_swin")]
+    assert batches == [8, 1]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ("{task: classification, dataset: coco-2017, models: [digits_vit]}", "data set coco-2017 is for detection"),
+        (
+            "{task: classification, dataset: digits, models: [digits_mask_rcnn]}",
+            "model digits_mask_rcnn is for detection",
+        ),
+    ],
+)
+def test_data_and_models_of_another_task_are_refused(wrong, says):
+    text = f"name: x\nbits: [W8A8]\nmethods: [minmax]\ntasks:\n  - {wrong}\n"
+    with pytest.raises(BadInputError, match=f"line 5: .*{says}"):
+        parse_suite(text, "x.yaml")
+
+
+def test_an_entry_for_a_task_that_the_suite_has_not_is_refused():
+    tasks = "tasks:\n  - {dataset: digits, models: [digits_vit]}\n"
+    text = "name: x\nbits: [W8A8]\nmethods: [{method: minmax, tasks: [detection]}]\n" + tasks
+    with pytest.raises(BadInputError, match=r"line 3: .*no entry of this suite is of the task 'detection'"):
+        parse_suite(text, "x.yaml")

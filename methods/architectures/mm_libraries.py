@@ -1,0 +1,37 @@
+"""mmdet's and mmsegmentation's classes, found where one of the two is in use: a model brings its module along.
+
+Both have the same backbones under the same names, so that one explicit form serves both. Nothing is imported here: a
+model can only be of a class whose module is loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from types import ModuleType
+from typing import Any
+
+from torch import nn
+
+
+def loaded(*modules: str) -> tuple[ModuleType, ...]:
+    """Those of these modules that have been imported."""
+    return tuple(sys.modules[name] for name in modules if name in sys.modules)
+
+
+@cache
+def explicit_form(form: type, served: type[nn.Module]) -> type[nn.Module]:
+    """The class that computes as `form` says what a library's class holds; the same one for the same two classes."""
+    return type(
+        f"Explicit{served.__name__}", (form, served), {"__module__": served.__module__, "__doc__": form.__doc__}
+    )
+
+
+def classes(modules: tuple[ModuleType, ...], name: str) -> tuple[type[nn.Module], ...]:
+    """The class of a name in each of these modules."""
+    return tuple(getattr(module, name) for module in modules)
+
+
+def feed_forward(ffn: Any, x: Any) -> Any:
+    """mmcv's FFN without its residual sum: two linear layers, activation and dropouts."""
+    return ffn.dropout_layer(ffn.layers(x))

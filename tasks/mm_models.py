@@ -1,0 +1,93 @@
+"""Models of mmdet's and mmsegmentation's configurations, and of ours: built without weights, in eval mode."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from importlib import resources
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vitq import mm
+from vitq.errors import BadInputError
+from vitq.tasks.names import Configured
+
+SCOPES = {"detection": "mmdet", "segmentation": "mmseg"}
+"""The registry of mmengine that a task's models are built by."""
+
+
+def build(configured: Configured, task: str) -> nn.Module:
+    """The model of a configuration with random weights, in eval mode; batch norms are those of one process.
+
+    Raises UnsupportedError where mm is not installed, BadInputError where it has no such configuration.
+    """
+    mm.prepare()
+    from mmengine.registry import init_default_scope
+
+    _register()
+    init_default_scope(SCOPES[task])
+    model: nn.Module = _registry(task).build(config_of(configured)).eval()
+    model.requires_grad_(True)
+    return model
+
+
+def config_of(configured: Configured) -> Any:
+    """The configuration's `model` with the entry's changes, naming no weights to fetch, as an mmengine ConfigDict.
+
+    Raises BadInputError where there is no such configuration.
+    """
+    from mmengine.config import Config
+
+    path = path_of(configured)
+    if not path.is_file():
+        raise BadInputError(f"there is no configuration {configured.config}: correct the model's entry")
+    found = Config.fromfile(str(path))
+    found.merge_from_dict({"model": copy.deepcopy(configured.changes)})
+    model = found.model
+    for part in _parts(model):
+        part.pop("init_cfg", None)
+        part.pop("pretrained", None)
+        if part.get("type") == "SyncBN":
+            part["type"] = "BN"
+    return model
+
+
+def path_of(configured: Configured) -> Path:
+    """Where a configuration lies: in the package that ships it, or among ours."""
+    library, _, name = configured.config.partition("::")
+    if library == "vitq":
+        return Path(str(resources.files("vitq.tasks"))) / "configs" / name
+    spec = find_spec(library)
+    home = Path(next(iter(spec.submodule_search_locations or [""]))) if spec else Path()
+    return home / ".mim" / "configs" / name
+
+
+def _parts(node: Any) -> Iterator[Any]:
+    """Every mapping in a configuration."""
+    if isinstance(node, dict):
+        yield node
+        for value in list(node.values()):
+            yield from _parts(value)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            yield from _parts(value)
+
+
+def _register() -> None:
+    """Make both libraries' classes known to their registries; doing it twice changes nothing."""
+    from mmdet.utils import register_all_modules as detectors
+    from mmseg.utils import register_all_modules as segmenters
+
+    detectors(init_default_scope=False)
+    segmenters(init_default_scope=False)
+
+
+def _registry(task: str) -> Any:
+    if task == "detection":
+        from mmdet.registry import MODELS
+    else:
+        from mmseg.registry import MODELS
+    return MODELS
