@@ -150,6 +150,7 @@ def subject(name: str, artifacts: Path = Path(), **changes: Any) -> Subject:
         "model": make(name), "forward": forward, "calibration": lambda: iter([scenes(1), scenes(2, 1)]),
         "example": lambda: scenes(5), "loss": loss, "distance": distill, "distill": distill, "digest": digest,
         "synthesize": _synthesize, "input": INPUT, "scope": "backbone", "training": training, "artifacts": artifacts,
+        "draws_labels": False,
         "validate": lambda _: {"miou": 0.0},
     }  # fmt: skip
     return Subject(**{**fields, **changes})
