@@ -47,8 +47,8 @@ def _picture(rows: Sequence[Row], results: Path, out: Path) -> Picture:
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{cell.dataset}_{cell.model}")
     file = style.save(canvas, out / f"predictions_{safe}.png")
     caption = (
-        f"The first {images} validation images of {cell.dataset}, {cell.task} by {cell.model}: FP32 beside each method at "
-        "its fewest bits. A picture of a few images proves nothing; the metrics are of all."
+        f"The first {images} validation images of {cell.dataset}, {cell.task} by {cell.model}: FP32 beside each method "
+        "at its fewest bits. A picture of a few images proves nothing; the metrics are of all."
     )
     return Picture(file, f"Predictions before and after, {cell.model}", caption)
 

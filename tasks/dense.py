@@ -79,7 +79,7 @@ class Dense:
         evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]], *, scope: str = WHOLE, seed: int = 0,
         device: torch.device | str = "cpu", artifacts: Path = Path(), progress: Progress = silent,
     ) -> Subject:  # fmt: skip
-        """A copy of the model with the data; `functions` are those of `Subject` that look inside a batch or an output."""
+        """A copy of the model with the data; `functions` are those of `Subject` that look inside a batch or output."""
         how = loaded.preprocessing
         return Subject(
             model=copy.deepcopy(loaded.model),

@@ -1,7 +1,7 @@
 """Detection and instance segmentation: mmdet's two-stage detectors on COCO and on the embedded digit scenes.
 
-A batch is a list of scenes (`vitq.datasets.scenes`). A forward pass goes through the detector's own modules, so that what
-a method put in their place is used: backbone, neck, RPN, box and mask heads.
+A batch is a list of scenes (`vitq.datasets.scenes`). A forward pass goes through the detector's own modules, so that
+what a method put in their place is used: backbone, neck, RPN, box and mask heads.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class Detection(Dense):
         return DetectionOutput(model, features, _predict(model, features, batch))
 
     def loss(self, output: DetectionOutput, batch: Batch) -> Tensor:
-        """The detector's own losses, summed: RPN's, box head's and mask head's; the samplers' draws are always the same.
+        """The detector's own losses, summed: RPN's, box head's and mask head's; samplers draw always the same.
 
         Raises MethodInputError for images of which nothing is known, as generated ones are.
         """
