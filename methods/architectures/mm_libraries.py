@@ -32,6 +32,13 @@ def classes(modules: tuple[ModuleType, ...], name: str) -> tuple[type[nn.Module]
     return tuple(getattr(module, name) for module in modules)
 
 
+def plain_layers() -> dict[type[nn.Module], type[nn.Module]]:
+    """mmcv's layers, which differ from torch's for empty input on torch 1.4 alone, to torch's own."""
+    names = ("Linear", "Conv2d", "ConvTranspose2d")
+    found = loaded("mmcv.cnn.bricks.wrappers")
+    return {served: getattr(nn, name) for name in names for served in classes(found, name)}
+
+
 def feed_forward(ffn: Any, x: Any) -> Any:
-    """mmcv's FFN without its residual sum: two linear layers, activation and dropouts."""
-    return ffn.dropout_layer(ffn.layers(x))
+    """mmcv's FFN without its residual sum: linear layers, activation, dropouts, and LayerScale where there is one."""
+    return ffn.dropout_layer(ffn.gamma2(ffn.layers(x)))

@@ -95,9 +95,12 @@ class WholeForm(nn.Module):
 
 
 def resized(whole: Any, positions: Tensor, height: int, width: int) -> Tensor:
-    """Positions [1, 1 + N, C] of a map of another size, the class token's as it is; by the model's interpolation."""
+    """Positions [1, 1 + N, C] of a map of another size, the class token's as it is; by the model's interpolation.
+
+    As in the library, they stay as they are on every map of as many patches, whatever its sides.
+    """
     down, along = (side // whole.patch_size for side in whole.img_size)
-    if (int(height), int(width)) == (down, along):
+    if int(height) * int(width) == down * along:
         return positions
     made: Tensor = whole.resize_pos_embed(positions, (height, width), (down, along), whole.interpolate_mode)
     return made
