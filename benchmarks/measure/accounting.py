@@ -18,6 +18,7 @@ from vitq.benchmarks.measure import conventions
 from vitq.benchmarks.measure.macs import Forward, count_macs, explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul
+from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.stored import HasOperands
 from vitq.record import Operations, Size
@@ -55,15 +56,15 @@ def account(fp_model: nn.Module, quantized_model: nn.Module, sample: Batch, bits
     """
     explicit = explicit_copy(fp_model)
     macs = count_macs(explicit, sample, forward)
-    widths = operand_widths(explicit, quantized_model, macs)
+    widths, roles = operand_widths(explicit, quantized_model, macs), roles_of(explicit)
     products = [
-        conventions.Product(path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)))
+        conventions.Product(
+            path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)), conventions.where(roles, path)
+        )
         for path, count in macs.items()
     ]
     stored = stored_tensors(quantized_model)
-    return Account(
-        _size(explicit, products, stored, bits), _operations(products), layer_rows(explicit, products, stored)
-    )
+    return Account(_size(roles, products, stored, bits), _operations(products), layer_rows(explicit, products, stored))
 
 
 def _elements(module: nn.Module) -> tuple[int, int]:
@@ -71,10 +72,10 @@ def _elements(module: nn.Module) -> tuple[int, int]:
     return tuple(held[name].numel() if name in held else 0 for name in ("weight", "bias"))  # type: ignore[return-value]
 
 
-def _size(explicit: nn.Module, products: Sequence[conventions.Product], stored: Sequence[Stored], bits: Bits) -> Size:
-    params = parameter_count(explicit)
+def _size(roles: Roles, products: Sequence[conventions.Product], stored: Sequence[Stored], bits: Bits) -> Size:
+    params = parameter_count(roles.model)
     size = Size(params=params, fp32_mb=params * 4 / 1e6, packed_mb=sum(tensor.bytes for tensor in stored) / 1e6)
-    return size.model_copy(update={"conventions": conventions.sizes(size, products, explicit, bits)})
+    return size.model_copy(update={"conventions": conventions.sizes(size, products, roles, bits)})
 
 
 def _operations(products: Sequence[conventions.Product]) -> Operations:
@@ -122,7 +123,10 @@ def layer_rows(
     return rows + [LayerRow(path, _kind(explicit, path), 0, *FP, 0, size) for path, size in held.items()]
 
 
-_KINDS: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d", MatMul: "matmul", nn.LayerNorm: "norm"}
+_KINDS: dict[type[nn.Module], str] = {
+    nn.Linear: "linear", nn.Conv2d: "conv2d", nn.ConvTranspose2d: "conv2d", MatMul: "matmul", nn.LayerNorm: "norm",
+    nn.modules.batchnorm._BatchNorm: "norm",
+}  # fmt: skip
 
 
 def _kind(explicit: nn.Module, path: str) -> str:

@@ -179,7 +179,7 @@ def _embedding(at: str, whole: Any) -> roles.Embedding:
     norm = None if whole.patch_embed.norm is None else f"{at}patch_embed.norm"
     return roles.Embedding(
         f"{at}patch_embed.projection", norm, f"{at}tokens", f"{at}position", f"{at}position_add", f"{at}cls_token",
-        f"{at}pos_embed", partial(resized, whole),
+        f"{at}pos_embed", resize=partial(resized, whole),
     )  # fmt: skip
 
 
