@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
 from vitq.details.binary_vit import Details, Epoch, Weights
+from vitq.metrics import METRICS
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, save
 from vitq.rows import Row
@@ -104,7 +105,7 @@ def _histograms(axes: Axes, name: str, runs: Sequence[Weights]) -> None:
 def _training(model: str, rows: Rows, out: Path) -> Picture:
     figure, (flips, loss, top) = plt.subplots(1, 3, figsize=(12, 3.4), layout="constrained")
     last = next(iter(rows.values()))[0].details.training[-1]
-    metric = next((k for k in ("top1", "miou", "box_ap") if k in last.metrics), None)
+    metric = next((k for k, known in METRICS.items() if known.main and k in last.metrics), None)
     for name, found in rows.items():
         curves = [run.details.training for run in found]
         curves = [curve for curve in curves if len(curve) == len(curves[0])]

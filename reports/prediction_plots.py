@@ -8,10 +8,11 @@ from pathlib import Path
 from matplotlib import image as pixels
 from matplotlib import pyplot as plt
 
+from vitq.metrics import main_metrics
 from vitq.reports import style
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
-from vitq.reports.tables import PRIMARY, marked, with_error
+from vitq.reports.tables import marked, with_error
 from vitq.rows import Row
 
 BEFORE, AFTER = "predictions before", "predictions after"
@@ -73,4 +74,4 @@ def _short(row: Row) -> str:
 
 def _metrics(row: Row, *, fp32: bool = False) -> str:
     found = row.fp32 if fp32 else row.metrics
-    return "\n".join(f"{n} {with_error(found[n])}" for n in PRIMARY.get(row.cell.task, ()) if n in found)
+    return "\n".join(f"{n} {with_error(found[n])}" for n in main_metrics(row.cell.task) if n in found)

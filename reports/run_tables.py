@@ -7,9 +7,10 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable
 
+from vitq.metrics import main_metrics
 from vitq.reports.layout import Format, render
 from vitq.reports.measured import over_seeds
-from vitq.reports.tables import PRIMARY, marked, with_error
+from vitq.reports.tables import marked, with_error
 from vitq.reports.verdicts import group_seeds
 from vitq.rows import Row
 
@@ -18,7 +19,7 @@ def seeds_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """Reproducibility: mean, standard deviation and standard error over seeds of every run with at least two."""
     rows = []
     for run in group_seeds(records):
-        for name in PRIMARY.get(run[0].cell.task, ()):
+        for name in main_metrics(run[0].cell.task):
             values = [r.metrics[name].value for r in run if name in r.metrics]
             if run[0].status == "done" and len(values) > 1:
                 mean = over_seeds(values)
@@ -62,7 +63,7 @@ def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
     groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for run in group_seeds(records):
         cell = run[0].cell
-        name = PRIMARY.get(cell.task, ("top1",))[0]
+        name = next(iter(main_metrics(cell.task)), "top1")
         metrics = [r.metrics[name] for r in run if name in r.metrics]
         if run[0].status == "done" and metrics:
             data = cell.dataset + (f" (limit {cell.limit})" if cell.limit else "")

@@ -13,12 +13,12 @@ from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
+from vitq.metrics import label, main_metrics
 from vitq.reports.labels import Bar, Name, write_names
 from vitq.reports.measured import over_seeds
 from vitq.reports.pareto import pareto_front
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, look, method_handle, save
-from vitq.reports.tables import PRIMARY
 from vitq.reports.verdicts import group_seeds
 from vitq.rows import Row
 
@@ -46,7 +46,7 @@ def points_by_panel(records: Iterable[Row]) -> dict[tuple[str, str, str], list[P
     panels: dict[tuple[str, str, str], list[Point]] = defaultdict(list)
     for run in group_seeds(records):
         cell, size = run[0].cell, run[0].size
-        for metric in PRIMARY.get(cell.task, ()):
+        for metric in main_metrics(cell.task):
             metrics = [r.metrics[metric] for r in run if metric in r.metrics]
             if run[0].status != "done" or size is None or not metrics:
                 continue
@@ -110,7 +110,7 @@ def _panel(axes: Axes, points: Sequence[Point], key: tuple[str, str, str]) -> No
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_title(f"{model}  ({data})", fontsize=10, loc="left")
     axes.set_xlabel("packed size, MB (log scale)")
-    axes.set_ylabel(f"{metric.replace('top1', 'top-1 accuracy')}, %")
+    axes.set_ylabel(f"{label(metric)}, %")
     axes.margins(x=0.18, y=0.24)
     low, high = axes.get_ylim()
     axes.set_yticks([tick for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high) if tick <= 100])

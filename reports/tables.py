@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from vitq.metrics import main_metrics
 from vitq.paired import against_fp32
 from vitq.record import Metric
 from vitq.reports.layout import Format, render
@@ -16,7 +17,6 @@ RECONSTRUCTION = (
     "† reconstruction: no code was released and the paper's full text could not be read; "
     "what no source gives is the suite's own choice, listed on the method card."
 )
-PRIMARY = {"classification": ("top1",), "detection": ("box_ap", "mask_ap"), "segmentation": ("miou",)}
 
 
 def marked(record: Row) -> str:
@@ -43,8 +43,11 @@ def results_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     rows = order(records)
     if fmt == "csv":
         return render([_flat(r) for r in rows], fmt)
+    heading = "top-1 % ± se" if all(r.cell.task == "classification" for r in rows) else "accuracy % ± se"
     table = render(
-        [_readable(r) for r in rows], fmt, right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G")
+        [_readable(r, heading) for r in rows],
+        fmt,
+        right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G"),
     )
     return _with_footnotes(table, rows)
 
@@ -56,14 +59,14 @@ def _with_footnotes(table: str, records: Sequence[Row]) -> str:
     return "\n\n".join([table, *notes])
 
 
-def _readable(record: Row) -> dict[str, str]:
+def _readable(record: Row, heading: str) -> dict[str, str]:
     cell, size, ops = record.cell, record.size, record.operations
-    named = [(n, record.metrics[n]) for n in PRIMARY.get(cell.task, tuple(record.metrics)) if n in record.metrics]
-    alone = [n for n, _ in named] == ["top1"]
+    named = [(n, record.metrics[n]) for n in main_metrics(cell.task) or tuple(record.metrics) if n in record.metrics]
+    alone = [n for n, _ in named] == ["top1"] and heading.startswith("top-1")
     return {
         "cell": cell.id.replace(cell.method, marked(record), 1),
         "data": cell.dataset + (f" (limit {cell.limit})" if cell.limit else ""),
-        "top-1 % ± se": ", ".join(with_error(m) if alone else f"{n} {with_error(m)}" for n, m in named),
+        heading: ", ".join(with_error(m) if alone else f"{n} {with_error(m)}" for n, m in named),
         "n": f"{named[0][1].n:,}" if named else "",
         "FP32": ", ".join(f"{record.fp32[n].value:.2f}" for n, _ in named if n in record.fp32),
         "drop ± se": ", ".join(_drop(record, n) for n, _ in named if n in record.fp32),
@@ -126,5 +129,6 @@ def _paired_flat(record: Row, metric: str) -> dict[str, Any]:
     found = against_fp32(record, metric) if metric in record.fp32 else None
     if found is None:
         return {}
-    named = {"difference": found.difference, "difference_stderr": found.stderr, "mcnemar_p": found.p}
+    test = "mcnemar_p" if found.gained is not None else "resampled_p"
+    named = {"difference": found.difference, "difference_stderr": found.stderr, test: found.p}
     return {f"{metric}_{name}": value for name, value in named.items()}

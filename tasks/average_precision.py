@@ -1,220 +1,206 @@
-"""COCO's average precision of boxes and masks by faster-coco-eval, and what it is made of, image by image.
+"""COCO's average precision of boxes and masks, with the overlaps of faster-coco-eval.
 
-The values are faster-coco-eval's. Beside them the matching of pycocotools' `COCOeval.evaluateImg` is done here, for
-standard errors and paired comparisons need it by image; what follows from it must be the same value.
+What was found in an image is matched here with what is there, by the rule of COCO's `evaluateImg`, once for every area
+and threshold: faster-coco-eval does the same but keeps the matches to itself, and a standard error over images needs
+them. What the matches are worth is in `vitq.outcomes.matches`; tests hold the values against faster-coco-eval's and
+pycocotools' own.
 """
 
 from __future__ import annotations
 
-import contextlib
-import io
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vitq import mm
-from vitq.dense_outcomes import AREAS, THRESHOLDS, Matches, stderr, value
-from vitq.errors import UnsupportedError
+from vitq.errors import BadInputError, UnsupportedError
+from vitq.outcomes import Matches, deviation
+from vitq.outcomes.matches import AREAS, THRESHOLDS
 from vitq.tasks.base import Measured
 
-MOST = 100
-"""Detections an image and category that are looked at, the best by score."""
-RANGES = ((0.0, 1e10), (0.0, 32.0**2), (32.0**2, 96.0**2), (96.0**2, 1e10))
-STATS = {"": 0, "50": 1, "75": 2, "_s": 3, "_m": 4, "_l": 5}
-"""Where COCO's summary has each metric."""
-AGREES = 1e-6
-"""Points by which the two ways of computing may differ by rounding."""
+MOST_FOUND = 100
+"""How many things of one category count in an image: those of the highest scores."""
+_RANGES = np.array(list(AREAS.values()))
+_LOWEST = np.minimum(THRESHOLDS, 1 - 1e-10)
+
+Annotation = Mapping[str, Any]
+Bits = NDArray[np.bool_]
+By = Literal["box", "mask"]
 
 
 @dataclass(frozen=True)
 class Found:
-    """What was found in one image: boxes [n, 4] as x1, y1, x2, y2 in its own pixels, scores [n], labels [n], masks.
+    """What was found in one image of COCO's `image_id`, in its pixels on disk; arrays or tensors.
 
-    `labels` are indices into the sorted category ids; `masks` are COCO's compressed runs, None where none were asked.
+    `boxes` [n, 4] are x1, y1, x2, y2; `scores` [n]; `labels` [n] index the category ids in rising order; `masks` are
+    COCO's run lengths, or arrays [H, W] of bool; None where nothing but boxes was looked for.
     """
 
     image_id: int
-    boxes: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    labels: NDArray[np.int64]
-    masks: list[dict[str, Any]] | None = None
+    boxes: Any
+    scores: Any
+    labels: Any
+    masks: Sequence[Any] | None = None
 
 
 def average_precision(truth: Mapping[str, Any], found: Sequence[Found]) -> dict[str, Measured]:
-    """AP, AP50, AP75 and AP by area, in percent, of boxes and, where there are any, of masks.
+    """Metrics in percent of boxes, and of masks where they were looked for, on the images of `found` in their order.
 
-    `found` has an entry for every image of `truth`, in the same order. A metric without anything to be found is left
-    out. Raises UnsupportedError where faster-coco-eval is not installed.
+    `truth` is the content of a COCO file. A metric of an area of which there is nothing is left out. Raises
+    BadInputError for an image that is not in `truth` or comes twice, and for a label that is no category;
+    UnsupportedError where faster-coco-eval is not installed.
     """
     absent = mm.why_absent("faster_coco_eval")
     if absent:
         raise UnsupportedError(absent)
-    kinds = ["box", *(["mask"] if any(each.masks is not None for each in found) else [])]
+    truths = _Truths(truth, found)
+    looked_for: list[By] = ["box", "mask"] if any(each.masks is not None for each in found) else ["box"]
     measured: dict[str, Measured] = {}
-    for kind in kinds:
-        rows = _rows(truth, found, kind)
-        stats, matches = _stats(truth, rows, kind), _matches(truth, rows, kind)
-        for name in matches.metrics():
-            told = 100 * float(stats[STATS[name.removeprefix(f"{kind}_ap")]])
-            again = value(matches, name)
-            if abs(told - again) > AGREES:
-                raise ArithmeticError(f"{name} is {told} by faster-coco-eval and {again} by image: one is wrong")
-            measured[name] = Measured(told, matches.n, stderr(matches, name), matches)
+    for by in looked_for:
+        matches = _matches(by, truths, found)
+        for name in matches.metrics:
+            value = matches.value(name)
+            stderr = deviation(matches.resampled(name)) if matches.n > 1 else None
+            if value is not None:
+                measured[name] = Measured(value, matches.n, stderr, matches)
     return measured
 
 
-def _rows(truth: Mapping[str, Any], found: Sequence[Found], kind: str) -> list[dict[str, Any]]:
-    """Detections as a COCO results file has them."""
-    ids = sorted(category["id"] for category in truth["categories"])
-    rows = []
-    for each in found:
-        for i, (box, score, label) in enumerate(zip(each.boxes, each.scores, each.labels, strict=True)):
-            x1, y1, x2, y2 = (float(v) for v in box)
-            row = {
-                "image_id": each.image_id,
-                "category_id": ids[int(label)],
-                "score": float(score),
-                "id": len(rows) + 1,
-            }
-            if kind == "box":
-                row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1), "iscrowd": 0}
-            else:
-                assert each.masks is not None
-                row["segmentation"] = each.masks[i]
-            rows.append(row)
-    return rows
+class _Truths:
+    """The annotations of the images to be evaluated, by image and category."""
+
+    def __init__(self, truth: Mapping[str, Any], found: Sequence[Found]) -> None:
+        self.categories = sorted(int(each["id"]) for each in truth["categories"])
+        self.sizes = {int(each["id"]): (int(each["height"]), int(each["width"])) for each in truth["images"]}
+        ids = [each.image_id for each in found]
+        strange = [each for each in ids if each not in self.sizes]
+        if strange or len(set(ids)) < len(ids):
+            wrong = f"image {strange[0]} is not in the annotations" if strange else "an image was evaluated twice"
+            raise BadInputError(wrong)
+        self.position = {each: i for i, each in enumerate(ids)}
+        self.things: dict[tuple[int, int], list[Annotation]] = defaultdict(list)
+        for each in truth["annotations"]:
+            self.things[int(each["image_id"]), int(each["category_id"])].append(each)
+
+    def ignored(self, things: Sequence[Annotation]) -> Bits:
+        """Whether each thing is none to find, by area, [areas, g]: a crowd, or of another area."""
+        area = np.array([float(each["area"]) for each in things])
+        return _outside(area) | _crowd(things)[None]
+
+    def counts(self) -> NDArray[np.int32]:
+        """Things to find, [n, categories, areas]."""
+        counted = np.zeros((len(self.position), len(self.categories), len(AREAS)), dtype=np.int32)
+        index = {each: i for i, each in enumerate(self.categories)}
+        for (image, category), things in self.things.items():
+            if image in self.position and category in index:
+                counted[self.position[image], index[category]] = (~self.ignored(things)).sum(axis=1)
+        return counted
 
 
-def _stats(truth: Mapping[str, Any], rows: list[dict[str, Any]], kind: str) -> NDArray[np.float64]:
-    """faster-coco-eval's summary, shares; zeros where nothing was found."""
-    from faster_coco_eval import COCO, COCOeval_faster
-
-    if not rows:
-        return np.zeros(12)
-    with contextlib.redirect_stdout(io.StringIO()):
-        told = COCO({**truth, "annotations": [dict(each) for each in truth["annotations"]]})
-        made = COCOeval_faster(told, told.loadRes([dict(row) for row in rows]), "bbox" if kind == "box" else "segm")
-        made.evaluate()
-        made.accumulate()
-        made.summarize()
-    return np.asarray(made.stats, dtype=np.float64)
+def _crowd(things: Sequence[Annotation]) -> Bits:
+    return np.array([bool(each.get("iscrowd", 0)) for each in things], dtype=bool)
 
 
-def _matches(truth: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], kind: str) -> Matches:
-    """Which detections are right, by COCO's rule, image by image."""
-    images = {image["id"]: i for i, image in enumerate(truth["images"])}
-    sizes = {image["id"]: (image["height"], image["width"]) for image in truth["images"]}
-    categories = {category: k for k, category in enumerate(sorted(each["id"] for each in truth["categories"]))}
-    there, seen = _grouped(truth["annotations"]), _grouped(rows)
-    counts = np.zeros((len(AREAS), len(images), len(categories)), np.int32)
-    columns: list[tuple[NDArray[np.int32], NDArray[np.int32], NDArray[np.float64]]] = []
-    flags: list[NDArray[np.bool_]] = []
-    for category, k in categories.items():
-        for image, i in images.items():
-            gt, dt = there.get((image, category), []), _best(seen.get((image, category), []))
-            if not gt and not dt:
-                continue
-            overlap = _overlap(gt, dt, kind, sizes[image])
-            areas = _areas(dt, kind)
-            done = [_match(gt, areas, overlap, low, high) for low, high in RANGES]
-            counts[:, i, k] = [count for _, count in done]
-            flags.append(np.stack([flag for flag, _ in done], axis=1))
-            full = np.full(len(dt), 0, np.int32)
-            columns.append((full + i, full + k, np.array([row["score"] for row in dt], np.float64)))
-    if not columns:
-        none = np.zeros((2, len(AREAS), len(THRESHOLDS), 0), bool)
-        return Matches(kind, np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0), none[0], none[1], counts)
-    image_of, category_of, score = (np.concatenate(parts) for parts in zip(*columns, strict=True))
-    flag = np.concatenate(flags, axis=3)
-    order = np.argsort(-score, kind="mergesort")
-    order = order[np.argsort(category_of[order], kind="mergesort")]
-    return Matches(
-        kind, image_of[order], category_of[order], score[order], flag[0][..., order], flag[1][..., order], counts
-    )
+def _outside(area: NDArray[np.float64]) -> Bits:
+    """Whether things of these pixels [d] are outside each area, [areas, d]."""
+    return np.asarray((area[None] < _RANGES[:, :1]) | (area[None] > _RANGES[:, 1:]))
 
 
-def _grouped(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[Any, Any], list[Mapping[str, Any]]]:
-    found: dict[tuple[Any, Any], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        found[row["image_id"], row["category_id"]].append(row)
-    return found
+def _matches(by: By, truths: _Truths, found: Sequence[Found]) -> Matches:
+    """Everything found by boxes or masks, in the order of image ids, by category, by falling score."""
+    parts = []
+    for each in sorted(found, key=lambda f: f.image_id):
+        scores, labels = np.asarray(each.scores, dtype=np.float32), np.asarray(each.labels, dtype=np.int64)
+        if len(labels) and not 0 <= labels.min() <= labels.max() < len(truths.categories):
+            raise BadInputError(f"image {each.image_id}: label {labels.max()} of {len(truths.categories)} categories")
+        for label in np.unique(labels).tolist():
+            own = np.flatnonzero(labels == label)
+            own = own[np.argsort(-scores[own], kind="stable")][:MOST_FOUND]
+            things = truths.things.get((each.image_id, truths.categories[label]), [])
+            matched, ignored = _matched(by, each, own, truths, things)
+            place = np.array([[truths.position[each.image_id], label]], dtype=np.int32).repeat(len(own), axis=0)
+            parts.append((place, scores[own], matched, ignored))
+    none = (np.zeros((0, 2), np.int32), np.zeros(0, np.float32), *(np.zeros((0, len(AREAS), len(_LOWEST)), bool),) * 2)
+    place, score, matched, ignored = (np.concatenate(column) for column in zip(none, *parts, strict=True))
+    return Matches(by, place[:, 0], place[:, 1], score, matched, ignored, truths.counts())
 
 
-def _best(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    order = np.argsort([-row["score"] for row in rows], kind="mergesort")
-    return [rows[i] for i in order[:MOST]]
+def _matched(
+    by: By, found: Found, own: NDArray[np.int64], truths: _Truths, things: Sequence[Annotation]
+) -> tuple[Bits, Bits]:
+    """Whether each of `own` is matched, and whether it counts for nothing, [d, areas, thresholds] both."""
+    shapes = _boxes(found, own) if by == "box" else _masks(found, own)
+    matched = np.zeros((len(own), len(AREAS), len(_LOWEST)), dtype=bool)
+    ignored = np.zeros_like(matched)
+    if things:
+        there = [each["bbox"] for each in things] if by == "box" else _true_masks(things, truths.sizes[found.image_id])
+        _match(_iou(shapes, there, things), truths.ignored(things), _crowd(things), matched, ignored)
+    ignored |= ~matched & _outside(_pixels(by, shapes)).T[:, :, None]
+    return matched, ignored
 
 
-def _overlap(gt: Sequence[Any], dt: Sequence[Any], kind: str, size: tuple[int, int]) -> NDArray[np.float64]:
-    """Intersection over union [detections, truths]; over the detection's own area where the truth is a crowd."""
-    from faster_coco_eval.core import mask as masks
+def _match(iou: NDArray[np.float64], ignore: Bits, crowd: Bits, matched: Bits, ignored: Bits) -> None:
+    """COCO's greedy matching: by falling score, each takes what it overlaps most of what is not taken yet.
 
-    if not gt or not dt:
-        return np.zeros((len(dt), len(gt)))
-    crowd = [int(each["iscrowd"]) for each in gt]
-    if kind == "box":
-        left, right = [row["bbox"] for row in dt], [row["bbox"] for row in gt]
-    else:
-        left, right = [row["segmentation"] for row in dt], [_runs(each["segmentation"], size) for each in gt]
-    return np.asarray(masks.iou(left, right, crowd), dtype=np.float64).reshape(len(dt), len(gt))
-
-
-def _runs(shape: Any, size: tuple[int, int]) -> Any:
-    """Polygons or runs as compressed runs."""
-    from faster_coco_eval.core import mask as masks
-
-    if isinstance(shape, list):
-        return masks.merge(masks.frPyObjects(shape, *size))
-    return masks.frPyObjects(shape, *size) if isinstance(shape["counts"], list) else shape
+    What is to be found goes before what is to be ignored, and the last one where overlaps tie; a crowd is never taken.
+    `iou` [d, g], `ignore` [areas, g]; `matched` and `ignored` are written to.
+    """
+    taken = np.zeros((len(AREAS), len(_LOWEST), len(crowd)), dtype=bool)
+    areas, thresholds = np.ogrid[: len(AREAS), : len(_LOWEST)]
+    for i in np.flatnonzero((iou >= _LOWEST[0]).any(axis=1)).tolist():
+        near = (~taken | crowd) & (iou[i] >= _LOWEST[:, None])
+        wanted = near & ~ignore[:, None]
+        pool = np.where(wanted.any(axis=2, keepdims=True), wanted, near)
+        best = len(crowd) - 1 - np.where(pool, iou[i], -1.0)[:, :, ::-1].argmax(axis=2)
+        matched[i] = pool.any(axis=2)
+        ignored[i] = matched[i] & ignore[areas, best]
+        taken[areas, thresholds, best] |= matched[i]
 
 
-def _areas(dt: Sequence[Any], kind: str) -> NDArray[np.float64]:
-    from faster_coco_eval.core import mask as masks
+def _iou(shapes: Any, there: Any, things: Sequence[Annotation]) -> NDArray[np.float64]:
+    from faster_coco_eval.core import mask  # only who evaluates needs it
 
-    if not dt:
-        return np.zeros(0)
-    if kind == "box":
-        return np.array([row["bbox"][2] * row["bbox"][3] for row in dt])
-    return np.asarray(masks.area([row["segmentation"] for row in dt]), dtype=np.float64)
+    crowd = [int(each) for each in _crowd(things)]
+    return np.asarray(mask.iou(shapes, there, crowd), dtype=np.float64).reshape(len(shapes), len(things))
 
 
-def _match(
-    gt: Sequence[Mapping[str, Any]], areas: NDArray[np.float64], overlap: NDArray[np.float64], low: float, high: float
-) -> tuple[NDArray[np.bool_], int]:
-    """Right and ignored [2, thresholds, detections] for one range of areas, and how many truths count."""
-    ignore = np.array([bool(each["iscrowd"]) or not low <= each["area"] <= high for each in gt], bool)
-    order = np.argsort(ignore, kind="mergesort")
-    crowd = np.array([bool(each["iscrowd"]) for each in gt], bool)
-    outside = (areas < low) | (areas > high)
-    flags = np.zeros((2, len(THRESHOLDS), len(areas)), bool)
-    for t, threshold in enumerate(THRESHOLDS):
-        taken = np.zeros(len(gt), bool)
-        for d in range(len(areas)):
-            g = _best_truth(overlap[d], order, ignore, crowd, taken, min(threshold, 1 - 1e-10))
-            if g is not None:
-                taken[g] = True
-                flags[:, t, d] = not ignore[g], ignore[g]
-            else:
-                flags[1, t, d] = outside[d]
-    return flags, int((~ignore).sum())
+def _boxes(found: Found, own: NDArray[np.int64]) -> list[list[float]]:
+    """x, y, width, height of each."""
+    boxes = np.asarray(found.boxes, dtype=np.float64).reshape(-1, 4)[own]
+    return np.concatenate([boxes[:, :2], boxes[:, 2:] - boxes[:, :2]], axis=1).tolist()  # type: ignore[no-any-return]
 
 
-def _best_truth(
-    overlap: NDArray[np.float64], order: NDArray[np.int64], ignore: NDArray[np.bool_], crowd: NDArray[np.bool_],
-    taken: NDArray[np.bool_], least: float,
-) -> int | None:  # fmt: skip
-    """The truth that a detection is matched to: the one of most overlap, one that counts before one that does not."""
-    best: int | None = None
-    for g in order:
-        if taken[g] and not crowd[g]:
-            continue
-        if best is not None and not ignore[best] and ignore[g]:
-            break
-        if overlap[g] < least:
-            continue
-        least, best = float(overlap[g]), int(g)
-    return best
+def _masks(found: Found, own: NDArray[np.int64]) -> list[Any]:
+    """Run lengths of each."""
+    if found.masks is None:
+        raise BadInputError(f"image {found.image_id}: masks were looked for in other images, not in this one")
+    return [run_lengths(found.masks[i]) for i in own.tolist()]
+
+
+def run_lengths(mask: Any) -> Mapping[str, Any]:
+    """COCO's run lengths of a mask [H, W] of bool; run lengths are given back as they are."""
+    from faster_coco_eval.core import mask as coco
+
+    if isinstance(mask, Mapping):
+        return mask
+    encoded: Mapping[str, Any] = coco.encode(np.asfortranarray(np.asarray(mask, dtype=np.uint8)))
+    return encoded
+
+
+def _true_masks(things: Sequence[Annotation], size: tuple[int, int]) -> list[Any]:
+    """Run lengths of what is annotated, from polygons or run lengths of either kind."""
+    from faster_coco_eval.core import mask
+
+    return [mask.segmToRle(each["segmentation"], size[1], size[0]) for each in things]
+
+
+def _pixels(by: By, shapes: Any) -> NDArray[np.float64]:
+    from faster_coco_eval.core import mask
+
+    if by == "box":
+        return np.array([width * height for _, _, width, height in shapes])
+    return np.asarray(mask.area(shapes), dtype=np.float64).reshape(len(shapes))

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from vitq.datasets.base import Data
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
-from vitq.dense_outcomes import Dense
 from vitq.errors import BadInputError
+from vitq.outcomes import Outcome
 from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
@@ -47,14 +47,14 @@ class LoadedModel:
 class Measured:
     """A metric: value in percent, number of samples, standard error in percentage points (None if unknown).
 
-    `outcomes` [n], bool: whether each sample was right, in the order of `Data.names`; of a metric that is no share,
-    what it is made of, image by image in that order.
+    `outcomes` are in the order of `Data.names`: whether each sample was right, [n] bool, or what else the metric can be
+    computed from again; None where nothing of the kind is known.
     """
 
     value: float
     n: int
     stderr: float | None
-    outcomes: NDArray[np.bool_] | Dense | None = field(default=None, repr=False, compare=False)
+    outcomes: NDArray[np.bool_] | Outcome | None = field(default=None, repr=False, compare=False)
 
 
 class Task(Protocol):

@@ -88,6 +88,7 @@ class Dense:
             synthesize=lambda images, _: scenes_of(images),
             input=how.input,
             scope=scope,
+            draws_labels=False,
             look=data.calibration,
             training=data.training,
             validate=lambda model: {name: m.value for name, m in evaluate(model, data, progress).items()},

@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from vitq import mm
@@ -29,9 +30,10 @@ def build(configured: Configured, task: str) -> nn.Module:
 
     _register()
     init_default_scope(SCOPES[task])
-    model: nn.Module = _registry(task).build(config_of(configured)).eval()
-    model.requires_grad_(True)
-    return model
+    wanted = torch.get_default_device()
+    with torch.device("cpu"):  # mm's constructors read numbers from tensors, which the meta device cannot give
+        model: nn.Module = _registry(task).build(config_of(configured)).eval()
+    return model.requires_grad_(True).to(wanted)
 
 
 def config_of(configured: Configured) -> Any:

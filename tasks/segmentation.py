@@ -9,18 +9,20 @@ import hashlib
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import MethodInputError
+from vitq.outcomes import Overlaps
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import prediction_pictures
 from vitq.tasks.base import Data, LoadedModel, Measured
 from vitq.tasks.dense import Dense, device_of
-from vitq.tasks.mean_iou import UNLABELLED, mean_iou, overlap
 from vitq.tasks.mm_inputs import stacked
+from vitq.tasks.overlaps import UNLABELLED, mean_iou, overlap
 
 
 class Segmentation(Dense):
@@ -93,10 +95,12 @@ class Segmentation(Dense):
             for batch in data.validation():
                 for scene, said in zip(batch, self.labels(model, batch), strict=True):
                     assert scene.label_map is not None
-                    counts.append(overlap(said, scene.label_map, int(cast(Any, model).decode_head.num_classes)))
+                    counts.append(
+                        overlap(said.numpy(), scene.label_map.numpy(), int(cast(Any, model).decode_head.num_classes))
+                    )
                 progress("evaluate", len(counts), data.n_validation)
         model.train(was_training)
-        return mean_iou(counts)
+        return mean_iou(Overlaps(*(np.stack(parts) for parts in zip(*counts, strict=True))))
 
     def labels(self, model: nn.Module, batch: Batch) -> list[Tensor]:
         """The class of each pixel of every image as it lies on disk, [H, W] on the CPU; as mmsegmentation predicts.

@@ -17,6 +17,7 @@ from vitq.benchmarks.plan.suite import load_suite, shipped_suites
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
+from vitq.metrics import main_metrics
 from vitq.tasks.names import model_entry, model_names
 from vitq.words import nearest
 
@@ -55,11 +56,12 @@ def _methods() -> str:
 def _models() -> str:
     def row(name: str) -> tuple[str, ...]:
         entry = model_entry(name)
-        expected = ", ".join(f"{v:.2f} on {d}" for d, m in entry.expected.items() for v in [m.get("top1")] if v)
+        told = [(d, n, m[n]) for d, m in entry.expected.items() for n in main_metrics(entry.task) if m.get(n)]
+        expected = ", ".join(f"{n} {value:.2f} on {data}" for data, n, value in told)
         weights = "ships with vitq" if entry.packaged else "hub or file" if entry.hub else "file"
         return entry.name, entry.task, entry.paper_name or "", weights, expected
 
-    return _table(model_names(), row, ["model", "task", "name in papers", "weights", "FP32 top1"])
+    return _table(model_names(), row, ["model", "task", "name in papers", "weights", "FP32"])
 
 
 def _datasets() -> str:

@@ -83,7 +83,7 @@ def flips(row: Row, rows: Sequence[Row]) -> float:
     if other is None:
         return 1.0
     found = [pair(side(row), side(other), metric) for metric in row.metrics]
-    return max(((p.gained + p.lost) / p.n if isinstance(p, Paired) else 1.0 for p in found), default=1.0)
+    return max((p.changed / p.n if isinstance(p, Paired) else 1.0 for p in found), default=1.0)
 
 
 def measured_spread(baseline: Sequence[Row], runs: Mapping[str, Run]) -> Spread:

@@ -33,7 +33,9 @@ def meta_copy(model: nn.Module) -> nn.Module:
 
 def explicit_copy(model: nn.Module) -> nn.Module:
     """A meta copy in which every product of two activations is a module of its own, in eval mode."""
-    return make_explicit(meta_copy(model)).eval()
+    copied = make_explicit(meta_copy(model))
+    copied.eval()
+    return copied
 
 
 def count_macs(model: nn.Module, sample: Batch, forward: Forward) -> dict[str, int]:
@@ -44,21 +46,36 @@ def count_macs(model: nn.Module, sample: Batch, forward: Forward) -> dict[str, i
     module of their own computes are listed under the module that computes them, so the sum is always everything; a
     module that is called several times is counted as often.
     """
-    meta = meta_copy(model).eval()
+    meta = meta_copy(model)
+    meta.eval()  # not chained: mm's backbones return nothing
     with FlopCounterMode(display=False) as counter, torch.no_grad():
-        forward(meta, sample)
+        _Pass(meta, forward)(sample)
     # The counter adds a product to every module around it that was called, under "Class.path"; what the modules called
     # inside it do not explain is the module's own.
     counted = {name: sum(flops.values()) for name, flops in counter.get_flop_counts().items()}
-    root, own = type(meta).__name__, {}
+    root, own = f"{_Pass.__name__}.model", {}
     for path, module in meta.named_modules():
         prefix = f"{root}.{path}" if path else root
         flops = counted.get(prefix, 0) - (_inside(module, prefix, counted) if prefix in counted else 0)
         if flops:
             own[path] = flops // 2
     if sum(own.values()) * 2 != counter.get_total_flops():
-        raise ValueError(f"the products of {root} cannot be told apart by module: a module is shared under two paths")
+        raise ValueError(
+            f"the products of {type(meta).__name__} cannot be told apart by module: a module is shared under two paths"
+        )
     return own
+
+
+class _Pass(nn.Module):
+    """A forward pass as a module, so that every module of the model has its path, whichever of them is called first."""
+
+    def __init__(self, model: nn.Module, forward: Forward) -> None:
+        super().__init__()
+        self.model, self.run = model, forward
+
+    def forward(self, sample: Batch) -> Output:
+        """What the task makes of the sample."""
+        return self.run(self.model, sample)
 
 
 def _inside(module: nn.Module, prefix: str, counted: Mapping[str, int]) -> int:

@@ -6,8 +6,8 @@ form holds it as a layer, `qkv`, and reads weights by either name.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
@@ -89,21 +89,33 @@ class WholeForm(nn.Module):
 
     def _pos_embeding(self, patched_img: Tensor, hw_shape: tuple[int, int], pos_embed: Tensor) -> Tensor:
         me: Any = self
-        positions = resized(self, pos_embed, *hw_shape)
+        positions = Resize.of(self)(pos_embed, *hw_shape)
         y: Tensor = me.drop_after_pos(self.position_add(self.tokens(patched_img), self.position(positions)))
         return y
 
 
-def resized(whole: Any, positions: Tensor, height: int, width: int) -> Tensor:
-    """Positions [1, 1 + N, C] of a map of another size, the class token's as it is; by the model's interpolation.
+@dataclass(frozen=True)
+class Resize:
+    """A model's interpolation of positions, by the library's function; it holds no module, so that copies are small."""
 
-    As in the library, they stay as they are on every map of as many patches, whatever its sides.
-    """
-    down, along = (side // whole.patch_size for side in whole.img_size)
-    if int(height) * int(width) == down * along:
-        return positions
-    made: Tensor = whole.resize_pos_embed(positions, (height, width), (down, along), whole.interpolate_mode)
-    return made
+    library: Callable[..., Tensor]
+    grid: tuple[int, int]
+    mode: str
+
+    @classmethod
+    def of(cls, whole: Any) -> Resize:
+        """How a VisionTransformer does it."""
+        down, along = (side // whole.patch_size for side in whole.img_size)
+        return cls(whole.resize_pos_embed, (down, along), whole.interpolate_mode)
+
+    def __call__(self, positions: Tensor, height: int, width: int) -> Tensor:
+        """Positions [1, 1 + N, C] of a map of another size, the class token's as it is.
+
+        As in the library, they stay as they are on every map of as many patches, whatever its sides.
+        """
+        if int(height) * int(width) == self.grid[0] * self.grid[1]:
+            return positions
+        return self.library(positions, (height, width), self.grid, self.mode)
 
 
 FORMS: dict[str, type] = {"TransformerEncoderLayer": LayerForm, "VisionTransformer": WholeForm}
@@ -179,7 +191,7 @@ def _embedding(at: str, whole: Any) -> roles.Embedding:
     norm = None if whole.patch_embed.norm is None else f"{at}patch_embed.norm"
     return roles.Embedding(
         f"{at}patch_embed.projection", norm, f"{at}tokens", f"{at}position", f"{at}position_add", f"{at}cls_token",
-        f"{at}pos_embed", resize=partial(resized, whole),
+        f"{at}pos_embed", resize=Resize.of(whole),
     )  # fmt: skip
 
 

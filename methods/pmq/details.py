@@ -37,7 +37,7 @@ def describe(
     weights, macs = sum(p.weights for p in parts), sum(p.macs for p in parts)
     return Details(
         options=pmq.Options(**(asdict(options) | {"widths": list(options.widths)})),
-        without_effect=without_effect(options, _unread(options)),
+        without_effect=without_effect(options, _unread(options, run.subject.draws_labels)),
         sensitivity_by=source if chosen else None,
         components=[_component(part, widths, chosen) for part in parts],
         problems=[_problem(problem, widths, chosen, fronts.get(problem.kind)) for problem in asked],
@@ -51,12 +51,13 @@ def describe(
     )
 
 
-def _unread(options: Options) -> set[str]:
+def _unread(options: Options, draws_labels: bool) -> set[str]:
     """Options that this run reads nothing of."""
     searches = options.compare_search or options.allocation == "pareto"
     scored = options.compare_search or options.allocation in ("pareto", "leave_one_out")
     unread = set() if searches else {"perturbation"}
     unread |= set() if scored else {"labels", "frontier_points"}
+    unread |= set() if draws_labels else {"labels"}
     unread |= set() if options.patch_wise else {"patch_saving"}
     return unread if options.allocation == "random" else unread | {"draw"}
 

@@ -35,7 +35,8 @@ class Options:
     labels: Literal["task", "random"] = option(
         "random", source="reconstruction", effect="row",
         note="SNIP uses the task's loss, whose gradient vanishes where the model fits its calibration images; against "
-        "seeded random labels the loss is the margin to another class, and every image counts",
+        "seeded random labels the loss is the margin to another class, and every image counts. Where the "
+        "task draws no labels, as of detectors and segmenters, the task's own are taken",
     )  # fmt: skip
     perturbation: Perturbation = option(
         "directional", source="reconstruction", effect="row",

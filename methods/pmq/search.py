@@ -104,7 +104,7 @@ def search(run: Search) -> dict[str, Table]:
 
 
 def _loss(run: Search) -> Callable[[], Tensor]:
-    """The loss of the first calibration batch against the task's labels, or against random ones.
+    """The loss of the first calibration batch against the task's labels, or against random ones where it draws any.
 
     A model that fits its calibration images has no gradient left; against random labels the loss is the margin
     between the predicted and another class, and every image counts.
@@ -112,7 +112,7 @@ def _loss(run: Search) -> Callable[[], Tensor]:
     subject = run.subject
     batch = next(subject.calibration())
     target = batch
-    if run.options.labels == "random":
+    if run.options.labels == "random" and subject.draws_labels:
         generator = torch.Generator().manual_seed(subject.seed)
         blank = torch.zeros(run.images, *subject.input.size, device=subject.device)
         target = subject.synthesize(blank, generator)

@@ -1,25 +1,25 @@
-"""Two runs on the same samples, compared sample by sample: the difference, its standard error and McNemar's exact p.
+"""Two runs on the same samples, compared sample by sample: the difference, its standard error and its p.
 
 Where every sample's outcome is known in both, most of the sampling error cancels: what is right or wrong in both says
 nothing of the difference. With d_i in {-1, 0, 1} the difference on sample i, the standard error is the deviation of d
 over sqrt(n). McNemar's test asks whether the samples that changed did so as often one way as the other: under the null
 hypothesis the gains are binomial with probability 1/2 (McNemar 1947; exact form by `scipy.stats.binomtest`).
 
-AP and mIoU are no means of samples. There both runs are resampled alike (`dense_outcomes`): the standard error is the
-deviation of the difference over resamples, p is that of a normal distribution of this deviation.
+AP and mIoU are no means over samples. There both runs are computed on the same resamples of the images; the standard
+error is the deviation of the difference of the two, and p is that of a normal distribution of this deviation.
 """
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vitq import dense_outcomes, outcomes
+from vitq import outcomes
 from vitq.errors import BadInputError
+from vitq.outcomes import Matches, Outcome, Overlaps, Right, deviation, two_sided
 from vitq.record import Metric
 from vitq.rows import Row
 
@@ -27,30 +27,33 @@ from vitq.rows import Row
 class Paired(NamedTuple):
     """right - left on n samples: difference and standard error in points, and how many samples changed each way.
 
-    Where `resampled`, the standard error is the bootstrap's, and `gained` is how many samples changed in any way.
+    Of a metric that is no share of the samples none is gained or lost; `other` samples have other outcomes.
     """
 
     difference: float
     stderr: float
     n: int
-    gained: int
-    lost: int
-    resampled: bool = False
+    gained: int | None = None
+    lost: int | None = None
+    other: int = 0
+
+    @property
+    def changed(self) -> int:
+        """How many samples have other outcomes."""
+        return self.other if self.gained is None or self.lost is None else self.gained + self.lost
 
     @property
     def p(self) -> float:
-        """McNemar's exact two-sided p, or that of a normal distribution where the samples were resampled."""
-        if self.resampled:
-            return math.erfc(abs(self.difference) / self.stderr / math.sqrt(2)) if self.stderr else 1.0
+        """McNemar's exact two-sided p; of resampled metrics, that of a normal distribution."""
+        if self.gained is None or self.lost is None:
+            return two_sided(self.difference, self.stderr)
         from scipy.stats import binomtest  # takes longer to import than a table of a thousand cells to print
 
         moved = self.gained + self.lost
         return float(binomtest(self.gained, moved).pvalue) if moved else 1.0
 
     def __str__(self) -> str:
-        moved = f"{self.gained} gained, {self.lost} lost"
-        if self.resampled:
-            moved = f"{self.gained} of {self.n} samples changed, {dense_outcomes.RESAMPLES} resamples"
+        moved = f"{self.other} changed" if self.gained is None else f"{self.gained} gained, {self.lost} lost"
         return f"paired {self.difference:+.3f} ± {self.stderr:.3f}, p = {self.p:.2g} ({moved})"
 
 
@@ -95,9 +98,7 @@ def pair(left: Side, right: Side, metric: str) -> Paired | str:
         return before if isinstance(before, str) else str(after)
     if before.samples != after.samples:
         return "not the same samples"
-    if metric in before.dense and metric in after.dense:
-        return _resampled(before.dense[metric], after.dense[metric], metric)
-    return _paired(before.right[metric], after.right[metric])
+    return _paired(before.of[metric], after.of[metric], metric)
 
 
 def _read(run: Side, metric: str) -> outcomes.Outcomes | str:
@@ -109,24 +110,33 @@ def _read(run: Side, metric: str) -> outcomes.Outcomes | str:
     if not path.exists():
         return "the file of outcomes is missing"
     found = outcomes.read(path, run.metrics)
-    return found if metric in found.right or metric in found.dense else f"no outcomes of {metric}"
+    return found if metric in found.of else f"no outcomes of {metric}"
 
 
-def _resampled(before: dense_outcomes.Dense, after: dense_outcomes.Dense, metric: str) -> Paired | str:
+def _paired(before: Outcome, after: Outcome, metric: str) -> Paired | str:
+    if before.n != after.n:
+        return f"{before.n} samples against {after.n}"
     if before.n < 2:
         return "one sample has no standard error"
-    differences = dense_outcomes.resampled(after, metric) - dense_outcomes.resampled(before, metric)
-    difference = dense_outcomes.value(after, metric) - dense_outcomes.value(before, metric)
-    stderr = float(np.nanstd(differences, ddof=1))
-    return Paired(difference, stderr, before.n, dense_outcomes.changed(before, after), 0, resampled=True)
+    if isinstance(before, Right) and isinstance(after, Right):
+        return _samples(before.values, after.values)
+    if isinstance(before, Matches) and isinstance(after, Matches):
+        return _resampled(before, after, metric, before.changed(after))
+    if isinstance(before, Overlaps) and isinstance(after, Overlaps):
+        return _resampled(before, after, metric, before.changed(after))
+    return "outcomes of different kinds"
 
 
-def _paired(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired | str:
+def _resampled(before: outcomes.Resampled, after: outcomes.Resampled, metric: str, changed: int) -> Paired | str:
+    old, new = before.value(metric), after.value(metric)
+    stderr = deviation(after.resampled(metric) - before.resampled(metric))
+    if old is None or new is None or stderr is None:
+        return f"no {metric} on most of the resampled images"
+    return Paired(new - old, stderr, before.n, other=changed)
+
+
+def _samples(before: NDArray[np.bool_], after: NDArray[np.bool_]) -> Paired:
     n = len(before)
-    if n != len(after):
-        return f"{n} samples against {len(after)}"
-    if n < 2:
-        return "one sample has no standard error"
     gained, lost = int(np.sum(after & ~before)), int(np.sum(before & ~after))
     differences = after.astype(float) - before.astype(float)
     stderr = float(100 * np.std(differences, ddof=1) / np.sqrt(n))

@@ -64,7 +64,8 @@ class Subject:
         distance: mean absolute difference of two outputs, a scalar; serves dense outputs too.
         distill: the task's distillation loss of (student output, teacher output), a scalar; serves dense outputs too.
         digest: sha256 of an output, of its bytes: two outputs that agree in it agree bit for bit.
-        synthesize: images [B, C, H, W] in normalized space to a batch with random labels drawn from the generator.
+        synthesize: images [B, C, H, W] in normalized space to a batch, with random labels drawn from the generator.
+        draws_labels: whether `synthesize` draws labels; a task whose labels are no draw of a class each does not.
         input: shape and normalization of one input.
         scope: what of the model is quantized: `model` for the whole, or the path of a module in it.
         look: the calibration batches for pictures alone: what is read here may decide no number.
@@ -88,6 +89,7 @@ class Subject:
     synthesize: Callable[[Tensor, torch.Generator], Batch]
     input: InputSpec
     scope: str = WHOLE
+    draws_labels: bool = True
     look: Callable[[], Iterator[Batch]] = _nothing
     training: Callable[[int], Iterator[Batch]] | None = None
     validate: Callable[[nn.Module], dict[str, float]] | None = None

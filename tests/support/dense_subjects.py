@@ -76,7 +76,7 @@ def _segmenter(backbone: dict[str, Any]) -> nn.Module:
 
     register_all_modules(init_default_scope=False)
     kind = backbone["type"].rpartition(".")[2]
-    channels = [16, 16] if kind == "VisionTransformer" else [16, 32]
+    channels = [VIT["embed_dims"]] * 2 if kind == "VisionTransformer" else [SWIN["embed_dims"], 2 * SWIN["embed_dims"]]
     config = {
         "type": "mmseg.EncoderDecoder", "backbone": {**backbone, "type": f"mmseg.{kind}"},
         "decode_head": {
@@ -150,6 +150,7 @@ def subject(name: str, artifacts: Path = Path(), **changes: Any) -> Subject:
         "model": make(name), "forward": forward, "calibration": lambda: iter([scenes(1), scenes(2, 1)]),
         "example": lambda: scenes(5), "loss": loss, "distance": distill, "distill": distill, "digest": digest,
         "synthesize": _synthesize, "input": INPUT, "scope": "backbone", "training": training, "artifacts": artifacts,
+        "draws_labels": False,
         "validate": lambda _: {"miou": 0.0},
     }  # fmt: skip
     return Subject(**{**fields, **changes})

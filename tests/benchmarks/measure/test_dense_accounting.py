@@ -108,7 +108,7 @@ def test_mmengine_counts_the_same_products_and_norms_and_resampling_beside() -> 
     for head in (heads.bbox_head, heads.mask_head):
         head.register_forward_pre_hook(lambda _, args: rois.append(len(args[0])))
     names = ("img_shape", "ori_shape", "pad_shape", "batch_input_shape")
-    sample = DetDataSample(metainfo={name: size for name in names} | {"scale_factor": (1.0, 1.0)})
+    sample = DetDataSample(metainfo=dict.fromkeys(names, size) | {"scale_factor": (1.0, 1.0)})
     found = analysed(model, lambda m, x: m._forward(x, [sample]), *size)
     assert rois == [1000, 100]
     assert sum(count for name, count in found.items() if name in MULTIPLYING) == total(

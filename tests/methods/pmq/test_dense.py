@@ -26,7 +26,7 @@ BITS = Bits.parse("W4A4")
 MODELS = pytest.mark.parametrize("name", dense.MODELS)
 OPTIONS: dict[str, dict[str, Any]] = {
     "pareto": {"frontier_points": 64, "labels": "task"},
-    "random labels": {"frontier_points": 64},
+    "its own options": {"frontier_points": 64},
     "squared": {"frontier_points": 64, "perturbation": "squared", "labels": "task"},
     "bitops": {"frontier_points": 64, "cost": "bitops", "labels": "task"},
     "patch-wise": {"frontier_points": 64, "labels": "task", "patch_wise": True, "patch_saving": 0.05},
@@ -47,6 +47,7 @@ def test_the_backbone_alone_gets_widths(name: str, variant: str) -> None:
     details: Any = done.details
     assert dense.same_outside(done.model, dense.make(name))
     assert len(details.components) == PATCHES + COMPONENTS[name]
+    assert ("labels" in details.without_effect) == ("labels" in OPTIONS[variant]), "the task's own are taken anyway"
     assert all(c.macs > 0 and c.inputs > 0 for c in details.components)
     assert all(c.sensitivity["activation"][2] > 0 for c in details.components)
     assert len({c.weight_bits for c in details.components if c.weight_bits}) > 1, "nothing was allocated"
