@@ -14,6 +14,7 @@ from vitq import mm
 from vitq.benchmarks.measure.accounting import Account, account
 from vitq.benchmarks.measure.macs import count_macs, explicit_copy, meta_copy
 from vitq.methods.bits import Bits
+from vitq.methods.cards import all_cards
 from vitq.methods.registry import METHODS, load
 from vitq.subject import WHOLE, part_of, put_part
 from vitq.tasks.dense import Dense, scenes_of
@@ -196,3 +197,18 @@ def test_the_whole_model_is_quantized_but_for_transposed_convolutions() -> None:
     rows = [row for row in quantized("digits_mask_rcnn", WHOLE).layers if row.macs]
     assert [row.path for row in rows if row.right_bits == 32] == ["roi_head.mask_head.upsample"]
     assert {row.kind for row in rows} == {"linear", "conv2d", "matmul"}
+
+
+BITS = {"fp32": Bits(32, 32), "binary_vit": Bits(1, 1), "i_vit": Bits(8, 8), "psaq_vit_v2": Bits(4, 8)}
+
+
+@pytest.mark.parametrize("name", ["digits_mask_rcnn", "digits_upernet_vit"])
+@pytest.mark.parametrize("method", sorted(all_cards()))
+def test_every_method_on_a_backbone_is_counted_without_data_on_the_meta_device(method: str, name: str) -> None:
+    bits = BITS.get(method, Bits(4, 4))
+    result = quantized(name, "backbone", method, bits)
+    rows = {row.path: row for row in result.layers if row.macs}
+    assert {path: row.macs for path, row in rows.items()} == counted(name, 128, 128)
+    layers = [row for path, row in rows.items() if path.startswith("backbone.") and row.kind == "linear"]
+    assert {row.right_bits for row in layers if "reduction" not in row.path or method != "binary_vit"} == {bits.w}
+    assert all(row.right_bits == 32 for path, row in rows.items() if not path.startswith("backbone."))
