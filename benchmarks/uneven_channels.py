@@ -11,12 +11,16 @@ gives the same sums, up to rounding. It is what RepQ-ViT (arXiv 2212.08254) does
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+
+from vitq.methods.architectures.roles import roles_of
 
 FREEDOM = 2
 SPREAD = 0.2
@@ -45,6 +49,26 @@ def pairs(model: nn.Module) -> Iterator[tuple[str, nn.LayerNorm, nn.Linear]]:
             first, second = parts.get(norm), parts.get(layer)
             if isinstance(first, nn.LayerNorm) and isinstance(second, nn.Linear):
                 yield f"{path}.{norm}".lstrip("."), first, second
+
+
+def part_pairs(part: nn.Module) -> list[tuple[nn.LayerNorm, nn.Linear]]:
+    """As `pairs`, of a backbone that any architecture adapter knows; the layers are explicit and share its parameters.
+
+    A detector's or segmenter's backbone has no head: its levels' norms feed what is outside.
+    """
+    memo: dict[int, Any] = {id(parameter): parameter for parameter in part.parameters()}
+    known = roles_of(copy.deepcopy(part, memo))
+    found = [(known.module(feed.norm), known.module(feed.layer)) for feed in known.norm_feeds]
+    return [(n, layer) for n, layer in found if isinstance(n, nn.LayerNorm) and isinstance(layer, nn.Linear)]
+
+
+@torch.no_grad()
+def make_part_uneven(part: nn.Module, seed: int, spread: float) -> None:
+    """As `make_uneven` with the logarithm of r `spread` times Student's t, in a backbone that an adapter knows."""
+    drawn = np.random.RandomState(seed)
+    for norm, layer in part_pairs(part):
+        r = np.exp(spread * drawn.standard_t(FREEDOM, layer.in_features)).clip(1 / FARTHEST, FARTHEST)
+        divide_channels(norm, layer, torch.from_numpy(r))
 
 
 @torch.no_grad()

@@ -54,8 +54,6 @@ class Ade20k:
     def listing(self, root: Path, split: str) -> list[Item]:
         """Every image of a split, by name; BadInputError where the folder is missing, empty or holds what is none."""
         folder, left_out = root / "images" / split_among(split, SPLITS, self.name), folders.LeftOut()
-        if not root.is_dir():
-            raise BadInputError(f"data set folder {root} is not there: correct the site file, [datasets]")
         if not folder.is_dir():
             raise BadInputError(f"{root} has no folder images/{split}: put the images of {split} into {folder}")
         items = [Item(path, 0) for path in folders.images(folder, f"images/{split}", left_out)]

@@ -82,8 +82,6 @@ class CocoAnnotations:
 def annotations(root: Path, split: str) -> CocoAnnotations:
     """The annotations of a split, read once as long as the file stays as it is; BadInputError as the module says."""
     file = root / "annotations" / f"instances_{split}.json"
-    if not root.is_dir():
-        raise BadInputError(f"data set folder {root} is not there: correct the site file, [datasets]")
     try:
         found = file.stat()
     except OSError as error:

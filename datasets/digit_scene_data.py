@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from vitq.datasets import digit_scenes
+from vitq.datasets import digit_scenes, digits
 from vitq.datasets.base import Check, Data
 from vitq.datasets.batches import Counted, seed_of
 from vitq.datasets.calibration import Calibration, warn_of_overlap
@@ -170,8 +170,14 @@ def verify_scenes(name: str) -> list[Check]:
         Check(f"{name}: classes", classes == set(range(10)), f"{len(classes)} of 10 digits"),
         Check(f"{name}: masks", apart, "no pixel is of two things" if apart else "masks overlap"),
         Check(f"{name}: crowds", crowds > 0, f"{crowds} scenes with a crowd"),
-        Check(f"{name}: splits", True, ", ".join(f"{n} {split}" for split, n in SPLITS.items())),
+        Check(f"{name}: splits", _disjoint(), ", ".join(f"{n} {split}" for split, n in SPLITS.items())),
     ]
+
+
+def _disjoint() -> bool:
+    """Whether no scan is among those of two splits."""
+    scans = [scan for split in SPLITS for scan in digits.splits()[split]]
+    return len(scans) == len(set(scans))
 
 
 def pixels_sha256() -> str:

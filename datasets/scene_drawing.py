@@ -32,7 +32,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One scene: grey pixels [128, 128], and for each thing its digit, its mask [128, 128] and whether it is a crowd."""
+    """One scene: grey pixels [128, 128], and of each thing its digit, mask [128, 128] and whether it is a crowd."""
 
     pixels: NDArray[np.uint8]
     labels: tuple[int, ...]

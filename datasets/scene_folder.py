@@ -117,11 +117,13 @@ def check_augment(spec: Calibration) -> None:
 
 
 def root_of(name: str, places: Mapping[str, Path]) -> Path:
-    """The folder of a data set; BadInputError where the site file names none."""
+    """The folder of a data set; BadInputError where the site file names none, or one that is not there."""
     if name not in places:
         raise BadInputError(
             f'the folder of data set {name} is not known: add {name} = "/path/to/it" under [datasets] in the site file'
         )
+    if not places[name].is_dir():
+        raise BadInputError(f"data set folder {places[name]} is not there: correct the site file, [datasets]")
     return places[name]
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,17 +43,26 @@ def fitted(size: tuple[int, int], scale: tuple[int, int] | None) -> tuple[int, i
     return int(size[0] * factor + 0.5), int(size[1] * factor + 0.5)
 
 
-def resized(pixels: Pixels, size: tuple[int, int], nearest: bool = False) -> Pixels:
-    """Pixels at `size` [h, w], bilinear or nearest by OpenCV; UnsupportedError where it is needed and not installed."""
-    if pixels.shape[:2] == size:
-        return pixels
+@cache
+def opencv() -> Any:
+    """OpenCV; UnsupportedError where it is not installed.
+
+    Called before threads read: while one of them imports it, others would find it half there.
+    """
     absent = why_absent("cv2")
     if absent:
         raise UnsupportedError(absent)
     import cv2
 
-    how = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR
-    found: Pixels = cv2.resize(pixels, (size[1], size[0]), interpolation=how)  # type: ignore[assignment]
+    return cv2
+
+
+def resized(pixels: Pixels, size: tuple[int, int], nearest: bool = False) -> Pixels:
+    """Pixels at `size` [h, w], bilinear or nearest by OpenCV, which is not asked for where they have it already."""
+    if pixels.shape[:2] == size:
+        return pixels
+    how = opencv().INTER_NEAREST if nearest else opencv().INTER_LINEAR
+    found: Pixels = opencv().resize(pixels, (size[1], size[0]), interpolation=how)
     return found
 
 
@@ -74,6 +85,8 @@ def scene_batches(
     them. BadInputError names files that cannot be read.
     """
     quiet_pillow()
+    if how.scale is not None:
+        opencv()
     scenes = read_ahead(make, items, _READ_AHEAD * batch, workers)
     for i in range(0, len(items), batch):
         read = [next(scenes) for _ in items[i : i + batch]]

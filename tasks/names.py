@@ -75,6 +75,23 @@ class Accuracy(_Strict):
     n: int
     stderr: float
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Each metric by name, in percent."""
+        return {"top1": self.top1}
+
+
+class Metrics(_Strict):
+    """Metrics by name in percent on n images, with the standard errors in percentage points of those that have one."""
+
+    metrics: dict[str, float]
+    stderr: dict[str, float]
+    n: int
+
+
+DATA_OF_CARDS = {"classification": "digits", "detection": "digit-scenes", "segmentation": "digit-scenes-maps"}
+"""The data set, by task, that packaged weights were trained and validated on."""
+
 
 class WeightsCard(_Strict):
     """The card beside packaged weights, `weights/<model>.yaml`, written by the script that trained them.
@@ -96,7 +113,7 @@ class WeightsCard(_Strict):
     augmentation: str
     rescaled: str = ""
     unevenness: dict[str, dict[str, float]] = Field(default_factory=dict)
-    validation: Accuracy
+    validation: Accuracy | Metrics
     note: str = ""
     versions: dict[str, str]
 
@@ -114,7 +131,7 @@ def _with_card(entry: ModelEntry) -> ModelEntry:
     return entry.model_copy(
         update={
             "sha256": known.sha256,
-            "expected": {"digits": {"top1": known.validation.top1}},
+            "expected": {DATA_OF_CARDS[entry.task]: known.validation.metrics},
             "expected_source": f"the card of the weights, {known.validation.n} images",
         }
     )

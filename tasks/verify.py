@@ -1,4 +1,4 @@
-"""What `vitq verify` checks of a data set and its models: images, weights, and the accuracy in FP32."""
+"""What `vitq verify` checks of a data set and its models, of any task: images, weights, and the metrics in FP32."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from typing import Any
 
 from vitq.datasets.base import Check
 from vitq.datasets.registry import DATASETS
+from vitq.metrics import main_metrics
 from vitq.subject import Progress
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places, Task
 
-__all__ = ["Check", "verify_classification"]
+__all__ = ["Check", "verify_task"]
 
 STDERRS = 3
 """How many standard errors below what is expected an accuracy may lie."""
 
 
-def verify_classification(
+def verify_task(
     task: Task,
     models: Sequence[str],
     dataset: str,
@@ -33,6 +34,9 @@ def verify_classification(
     digits: on all). An accuracy fails more than three standard errors below what the model is expected to have; where
     no source says, more than three above chance is wanted. Nothing raises: what is wrong is a check that is not ok.
     """
+    absent = task.unsupported()
+    if absent is not None:
+        return [Check(f"{task.name} on {dataset}", True, f"not checked: {absent}")]
     checks = DATASETS.load(dataset).verify(places.datasets, sample=sample, tell=progress, workers=places.workers)
     readable = all(check.ok for check in checks)
     for name in models:
@@ -56,15 +60,18 @@ def _accuracy(
     calibration: dict[str, Any],
     progress: Progress,
 ) -> Check:
-    name = f"{loaded.name}: FP32 accuracy"
+    name, main = f"{loaded.name}: FP32 accuracy", main_metrics(task.name)[0]
     limit = sample if DATASETS.load(dataset).needs_folder else None
     try:
         data = task.open_data(dataset, loaded, places, limit=limit, seed=0, calibration=calibration)
         _read_once(data)
-        measured = task.evaluate(loaded.model, data, progress)["top1"]
+        measured = task.evaluate(loaded.model, data, progress)[main]
     except BadInputError as error:
         return Check(name, False, str(error))
-    return accuracy_check(name, measured, loaded.expected.get(dataset, {}).get("top1"), int(loaded.model.num_classes))  # type: ignore[arg-type]
+    expected = loaded.expected.get(dataset, {}).get(main)
+    if main == "top1":
+        return accuracy_check(name, measured, expected, DATASETS.load(dataset).classes)
+    return metric_check(name, main, measured, expected)
 
 
 def _read_once(data: Data) -> None:
@@ -83,5 +90,16 @@ def accuracy_check(name: str, measured: Measured, expected: float | None, classe
         bound = reference + STDERRS * error
         return Check(name, measured.value > bound, f"{text}; no figure to hold it against, chance is {reference:.2f}")
     ok = measured.value >= reference - STDERRS * error
+    said = f"{text}, expected {expected:.2f} (standard error {error:.2f})"
+    return Check(name, ok, said if ok else f"{said}: wrong weights, preprocessing or labels")
+
+
+def metric_check(name: str, metric: str, measured: Measured, expected: float | None) -> Check:
+    """Hold a metric that is no share against the expected one, or against nothing found where none is known."""
+    error = measured.stderr or 0.0
+    text = f"{metric} {measured.value:.2f} on {measured.n} images"
+    if expected is None:
+        return Check(name, measured.value > STDERRS * error, f"{text}; no figure to hold it against")
+    ok = measured.value >= expected - STDERRS * error
     said = f"{text}, expected {expected:.2f} (standard error {error:.2f})"
     return Check(name, ok, said if ok else f"{said}: wrong weights, preprocessing or labels")

@@ -21,7 +21,7 @@ def verify(suite_name: str, site: Path | None, sample: int) -> int:
         with phases(plain_console()) as progress:
             request = Request(
                 entry.task, tuple(entry.models), entry.dataset, here.places(), sample,
-                suite.calibration.model_dump(), here.threads or suite.threads,
+                (entry.calibration or suite.calibration).model_dump(), here.threads or suite.threads,
             )  # fmt: skip
             checks = in_cells_process(request, progress)
         for check in checks:

@@ -79,13 +79,13 @@ def _checked(request: Request, progress: Progress) -> list[Check]:
     import torch
 
     from vitq.tasks.registry import load
-    from vitq.tasks.verify import verify_classification
+    from vitq.tasks.verify import verify_task
 
     if request.threads:
         torch.set_num_threads(request.threads)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("default", UserWarning)
-        checks = verify_classification(
+        checks = verify_task(
             load(request.task), request.models, request.dataset, request.places,
             progress=progress, sample=request.sample, calibration=request.calibration,
         )  # fmt: skip

@@ -58,12 +58,17 @@ class Module(NamedTuple):
         return self.path.relative_to(HOMES[self.room]).parts
 
 
+CONFIGS = HOMES["tasks"] / "configs"
+"""Models in the form of mm's configurations: data, which no one imports."""
+
+
 def modules() -> list[Module]:
     """Every module of every room."""
     return [
         Module(room, path, ast.parse(path.read_text(encoding="utf-8")))
         for room, home in HOMES.items()
         for path in sorted(home.rglob("*.py"))
+        if path.parent != CONFIGS
     ]
 
 

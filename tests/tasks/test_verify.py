@@ -11,13 +11,13 @@ import torch
 from vitq.tasks import registry
 from vitq.tasks.base import LoadedModel, Measured, Places
 from vitq.tasks.names import model_entry
-from vitq.tasks.verify import Check, accuracy_check, verify_classification
+from vitq.tasks.verify import Check, accuracy_check, verify_task
 
 TASK = registry.load("classification")
 
 
 def verify(models: list[str], dataset: str, places: Places, sample: int = 256) -> dict[str, Check]:
-    checks = verify_classification(
+    checks = verify_task(
         TASK, models, dataset, places, sample=sample, progress=lambda phase, done, total: None
     )
     assert all("\n" not in check.message for check in checks)
