@@ -9,8 +9,8 @@ A detector's heads run on as many proposals as its configuration keeps: all of t
 head as many as detections are kept. So Mask R-CNN with Swin-T at 1280x800 has 266.55 G MACs: backbone 95.57, of which
 attention products 3.11, FPN 53.08, RPN 50.62, box head 14.30, mask head 52.99. mmengine's analysis gives 267.01 G: the
 same products to the last one, and 0.43 G of LayerNorm and 0.02 G of resampling beside, which are no MACs here. The Swin
-authors print 267 G. UPerNet with Swin-T at 2048x512 has 944.39 G; mmengine gives 945.66 G, with 0.69 G of norms and 0.59 G
-of resampling and pooling, and the authors print 945 G.
+authors print 267 G. UPerNet with Swin-T at 2048x512 has 944.39 G; mmengine gives 945.66 G, with 0.69 G of norms and
+0.59 G of resampling and pooling, and the authors print 945 G.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
-from timm.layers import PatchEmbed
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import (
     PatchMerging,
     SwinTransformer,
