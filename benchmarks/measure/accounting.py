@@ -4,6 +4,13 @@ BitOPs = sum over products of MACs * b_left * b_right; a product in floating poi
 OPs = BOPs/64 + FLOPs (Bi-Real Net, arXiv 1808.00278; ReActNet, arXiv 2003.03488): BOPs are the binary operations of
 products with both operands quantized, FLOPs the MACs of all others. A product of m by k bits is m*k binary ones
 (DoReFa-Net, arXiv 1606.06160), so one of 1 x 1 bit costs 1/64 and one of 8 x 8 as much as in floating point.
+
+A detector's heads run on as many proposals as its configuration keeps: all of them in each box head, and in each mask
+head as many as detections are kept. So Mask R-CNN with Swin-T at 1280x800 has 266.55 G MACs: backbone 95.57, of which
+attention products 3.11, FPN 53.08, RPN 50.62, box head 14.30, mask head 52.99. mmengine's analysis gives 267.01 G: the
+same products to the last one, and 0.43 G of LayerNorm and 0.02 G of resampling beside, which are no MACs here. The Swin
+authors print 267 G. UPerNet with Swin-T at 2048x512 has 944.39 G; mmengine gives 945.66 G, with 0.69 G of norms and
+0.59 G of resampling and pooling, and the authors print 945 G.
 """
 
 from __future__ import annotations
@@ -18,6 +25,7 @@ from vitq.benchmarks.measure import conventions
 from vitq.benchmarks.measure.macs import Forward, count_macs, explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul
+from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.stored import HasOperands
 from vitq.record import Operations, Size
@@ -55,15 +63,15 @@ def account(fp_model: nn.Module, quantized_model: nn.Module, sample: Batch, bits
     """
     explicit = explicit_copy(fp_model)
     macs = count_macs(explicit, sample, forward)
-    widths = operand_widths(explicit, quantized_model, macs)
+    widths, roles = operand_widths(explicit, quantized_model, macs), roles_of(explicit)
     products = [
-        conventions.Product(path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)))
+        conventions.Product(
+            path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)), conventions.where(roles, path)
+        )
         for path, count in macs.items()
     ]
     stored = stored_tensors(quantized_model)
-    return Account(
-        _size(explicit, products, stored, bits), _operations(products), layer_rows(explicit, products, stored)
-    )
+    return Account(_size(roles, products, stored, bits), _operations(products), layer_rows(explicit, products, stored))
 
 
 def _elements(module: nn.Module) -> tuple[int, int]:
@@ -71,10 +79,10 @@ def _elements(module: nn.Module) -> tuple[int, int]:
     return tuple(held[name].numel() if name in held else 0 for name in ("weight", "bias"))  # type: ignore[return-value]
 
 
-def _size(explicit: nn.Module, products: Sequence[conventions.Product], stored: Sequence[Stored], bits: Bits) -> Size:
-    params = parameter_count(explicit)
+def _size(roles: Roles, products: Sequence[conventions.Product], stored: Sequence[Stored], bits: Bits) -> Size:
+    params = parameter_count(roles.model)
     size = Size(params=params, fp32_mb=params * 4 / 1e6, packed_mb=sum(tensor.bytes for tensor in stored) / 1e6)
-    return size.model_copy(update={"conventions": conventions.sizes(size, products, explicit, bits)})
+    return size.model_copy(update={"conventions": conventions.sizes(size, products, roles, bits)})
 
 
 def _operations(products: Sequence[conventions.Product]) -> Operations:
@@ -122,7 +130,10 @@ def layer_rows(
     return rows + [LayerRow(path, _kind(explicit, path), 0, *FP, 0, size) for path, size in held.items()]
 
 
-_KINDS: dict[type[nn.Module], str] = {nn.Linear: "linear", nn.Conv2d: "conv2d", MatMul: "matmul", nn.LayerNorm: "norm"}
+_KINDS: dict[type[nn.Module], str] = {
+    nn.Linear: "linear", nn.Conv2d: "conv2d", nn.ConvTranspose2d: "conv2d", MatMul: "matmul", nn.LayerNorm: "norm",
+    nn.modules.batchnorm._BatchNorm: "norm",
+}  # fmt: skip
 
 
 def _kind(explicit: nn.Module, path: str) -> str:

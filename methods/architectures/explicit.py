@@ -79,14 +79,20 @@ def make_explicit(model: nn.Module) -> nn.Module:
     where attention is in windows, `bias` (Identity on the relative-position bias) and `bias_add` (Add). Per block:
     `add1`, `add2`. Where class tokens and positions join: `tokens` (Identity after the class token joins), `position`
     (Identity on the position embedding) and `position_add` (Add). What a family's library computes differently, its
-    module says.
+    module says. Layers that a library has subclasses of, which compute the same, become torch's own.
     """
+    from vitq.methods.architectures.mm_libraries import plain_layers
+
+    plain = plain_layers()
     forms = {served: form for family in families() for served, form in family.explicit.items()}
     for module in list(model.modules()):
         form = forms.get(type(module))
         if form is not None:
             module.__class__ = form
             module.name_products()  # type: ignore[operator]
+    for module in model.modules():
+        if type(module) in plain:
+            module.__class__ = plain[type(module)]
     return model
 
 

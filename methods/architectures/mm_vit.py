@@ -109,8 +109,11 @@ class Resize:
         return cls(whole.resize_pos_embed, (down, along), whole.interpolate_mode)
 
     def __call__(self, positions: Tensor, height: int, width: int) -> Tensor:
-        """Positions [1, 1 + N, C] of a map of another size, the class token's as it is."""
-        if (int(height), int(width)) == self.grid:
+        """Positions [1, 1 + N, C] of a map of another size, the class token's as it is.
+
+        As in the library, they stay as they are on every map of as many patches, whatever its sides.
+        """
+        if int(height) * int(width) == self.grid[0] * self.grid[1]:
             return positions
         return self.library(positions, (height, width), self.grid, self.mode)
 
@@ -188,7 +191,7 @@ def _embedding(at: str, whole: Any) -> roles.Embedding:
     norm = None if whole.patch_embed.norm is None else f"{at}patch_embed.norm"
     return roles.Embedding(
         f"{at}patch_embed.projection", norm, f"{at}tokens", f"{at}position", f"{at}position_add", f"{at}cls_token",
-        f"{at}pos_embed", Resize.of(whole),
+        f"{at}pos_embed", resize=Resize.of(whole),
     )  # fmt: skip
 
 

@@ -126,7 +126,8 @@ class Merging:
 class Embedding:
     """From image to tokens: the projection, its norm, the tokens once class tokens have joined, and their positions.
 
-    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there. Where images
+    `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there, and
+    `further_tokens` those of registers and of distillation. Where images
     may have other sizes, `resize(positions, height, width)` gives the positions of a map of that size.
     """
 
@@ -137,6 +138,7 @@ class Embedding:
     position_add: str | None = None
     class_token: str | None = None
     positions: str | None = None
+    further_tokens: tuple[str, ...] = ()
     resize: Callable[[Tensor, int, int], Tensor] | None = None
 
 

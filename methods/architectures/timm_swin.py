@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from timm.layers.patch_embed import PatchEmbed
 from timm.models.swin_transformer import (
     PatchMerging,
     SwinTransformer,
@@ -113,7 +114,7 @@ class TimmSwin:
             blocks=tuple(_block(path, block) for path, block in part.named_modules() if _is_block(block)),
             norm_feeds=tuple(_feeds(part)),
             mergings=merged,
-            embedding=roles.Embedding() if whole is None else _embedding(path, whole),
+            embedding=_embedding(part),
             ends=roles.Ends() if whole is None else _ends(path, whole),
             whole=None if whole is None else path.removesuffix("."),
             layout="map",
@@ -234,9 +235,13 @@ def _feeds(part: nn.Module) -> Iterator[roles.NormFeed]:
             yield roles.NormFeed(f"{at}norm", f"{at}reduction")
 
 
-def _embedding(at: str, whole: SwinTransformer) -> roles.Embedding:
-    norm = None if isinstance(whole.patch_embed.norm, nn.Identity) else f"{at}patch_embed.norm"
-    return roles.Embedding(f"{at}patch_embed.proj", norm)
+def _embedding(part: nn.Module) -> roles.Embedding:
+    """Of a part without a whole too: timm's `features_only` keeps the stages and the embedding, and no transformer."""
+    for path, module in part.named_modules():
+        if isinstance(module, PatchEmbed):
+            at = f"{path}." if path else ""
+            return roles.Embedding(f"{at}proj", None if isinstance(module.norm, nn.Identity) else f"{at}norm")
+    return roles.Embedding()
 
 
 def _ends(at: str, whole: SwinTransformer) -> roles.Ends:

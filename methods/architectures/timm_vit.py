@@ -136,8 +136,11 @@ def _embedding(at: str, whole: VisionTransformer) -> roles.Embedding:
     norm = None if isinstance(whole.patch_embed.norm, nn.Identity) else f"{at}patch_embed.norm"
     token = None if whole.cls_token is None else f"{at}cls_token"
     positions = None if whole.pos_embed is None else f"{at}pos_embed"
+    further = tuple(f"{at}{name}" for name in ("reg_token", "dist_token") if getattr(whole, name, None) is not None)
     steps: dict[str, Any] = {name: f"{at}{name}" for name in named}
-    return roles.Embedding(f"{at}patch_embed.proj", norm, **steps, class_token=token, positions=positions)
+    return roles.Embedding(
+        f"{at}patch_embed.proj", norm, **steps, class_token=token, positions=positions, further_tokens=further
+    )
 
 
 def _ends(at: str, whole: VisionTransformer) -> roles.Ends:
