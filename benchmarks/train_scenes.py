@@ -53,9 +53,11 @@ NOT_KEPT = ("digits_mask_rcnn_vit",)
 """Trained for its backbone; built as the detector is, with a configuration of its own."""
 STOPS = {"digits_mask_rcnn_vit": 6}
 """After how many epochs of its schedule a model that is not kept is good enough to start from."""
-UNEVEN = {"digits_mask_rcnn": 0.35, "digits_upernet_vit": 0.35}
-"""How far a backbone's channels are spread after training (`uneven_channels`): so far that min/max at 4 bits falls
-clearly below FP32. The Swin's segmenter inherits the detector's."""
+CYCLES = {"digits_upernet_vit": 2}
+"""How often a schedule is run, each from where the last one ended (warm restarts, arXiv 1608.03983); once else."""
+UNEVEN = 0.35
+"""How far the backbones' channels are spread after training (`uneven_channels`): so far that min/max at 4 bits falls
+clearly below FP32."""
 DATA = {"detection": "digit-scenes", "segmentation": "digit-scenes-maps"}
 BATCH, SEED = 8, 0
 PAPER = 0.3
@@ -88,7 +90,7 @@ def start(name: str, out: Path, task: Task) -> LoadedModel:
     model = task.build_entry(entry)
     model.init_weights()  # type: ignore[operator]
     if name in STARTS_FROM:
-        given = load_file(weights_file(STARTS_FROM[name], out))
+        given = load_file(trained_file(STARTS_FROM[name], out))
         backbone = {key.removeprefix("backbone."): t for key, t in given.items() if key.startswith("backbone.")}
         model.backbone.load_state_dict(backbone)  # type: ignore[operator, union-attr]
     return LoadedModel(name, model, entry.preprocessing, weights_sha256=None)
@@ -106,12 +108,15 @@ def weights_file(name: str, out: Path) -> Path:
     return out / f"{name}.{'partial' if name in NOT_KEPT else 'safetensors'}"
 
 
-def fit(
-    name: str, out: Path, epochs: int | None = None, *, trained: bool = False
-) -> tuple[nn.Module, Recipe, Data, Task]:
+def trained_file(name: str, out: Path) -> Path:
+    """Where the weights are as training left them, of the last epochs that were run."""
+    return out / f"{name}.partial"
+
+
+def fit(name: str, out: Path, epochs: int | None = None, *, done: int = 0) -> tuple[nn.Module, Recipe, Data, Task]:
     """Train one model on scenes that are drawn anew in every epoch, and spread its backbone's channels.
 
-    `trained` goes on from the weights that the last epoch of an earlier run left.
+    `done` goes on from the weights that so many cycles of an earlier run left.
     """
     recipe = RECIPES[name]
     if epochs is not None:
@@ -121,31 +126,31 @@ def fit(
     loaded = start(name, out, task)
     data = task.open_data(DATA[kind], loaded, Places(), limit=None, seed=SEED, calibration={"train_batch": BATCH})
     assert data.training is not None
-    if trained:
-        loaded.model.load_state_dict(load_file(out / f"{name}.partial"))
-        return _uneven(name, loaded.model.eval()), recipe, data, task
+    if done:
+        loaded.model.load_state_dict(load_file(trained_file(name, out)))
 
     def report(epoch: int, model: nn.Module) -> dict[str, float]:
         if epoch % 2 == 1:
-            (out / f"{name}.partial").write_bytes(save({k: t.contiguous() for k, t in model.state_dict().items()}))
+            trained_file(name, out).write_bytes(save({k: t.contiguous() for k, t in model.state_dict().items()}))
             shown = {key: round(m.value, 2) for key, m in task.evaluate(model, data, silent).items()}
             print(f"{name} epoch {epoch + 1}: {shown}", flush=True)
         if epoch + 1 == STOPS.get(name):
             raise _EnoughError
         return {}
 
-    with suppress(_EnoughError):
-        train(
-            loaded.model, recipe, data.training, lambda model, batch: loss(kind, model, batch), seed=SEED,
-            on_epoch=report,
-        )  # fmt: skip
+    for cycle in range(done, CYCLES.get(name, 1)):
+        with suppress(_EnoughError):
+            train(
+                loaded.model, recipe, data.training, lambda model, batch: loss(kind, model, batch), seed=SEED + cycle,
+                on_epoch=report,
+            )  # fmt: skip
     return _uneven(name, loaded.model.eval()), recipe, data, task
 
 
 def _uneven(name: str, model: nn.Module) -> nn.Module:
-    """The model with its backbone's channels spread where it is one of those."""
-    if name in UNEVEN:
-        make_part_uneven(model.backbone, SEED, UNEVEN[name])  # type: ignore[arg-type]
+    """The model with its backbone's channels spread, where it is kept."""
+    if name not in NOT_KEPT:
+        make_part_uneven(model.backbone, SEED, UNEVEN)  # type: ignore[arg-type]
     return model
 
 
@@ -155,7 +160,6 @@ def write(name: str, model: nn.Module, recipe: Recipe, measured: dict[str, Measu
     weights_file(name, out).write_bytes(content)
     if name in NOT_KEPT:
         return
-    (out / f"{name}.partial").unlink(missing_ok=True)
     card = card_of(name, content, sum(p.numel() for p in model.parameters()), recipe, measured)
     (out / f"{name}.yaml").write_text(yaml.safe_dump(card, sort_keys=False, width=120, allow_unicode=True))
 
@@ -186,11 +190,12 @@ def card_of(name: str, content: bytes, params: int, recipe: Recipe, measured: di
             "optimizer": "AdamW",
             "schedule": "linear warm-up, then half a cosine",
             "batch": BATCH,
+            "cycles": CYCLES.get(name, 1),
             "loss": f"{'the losses of RPN, boxes and masks' if detects else f'cross entropy, paper {PAPER}'}{started}",
         },
         "augmentation": "every epoch's scenes drawn anew. "
         + " ".join((scene_drawing.draw_scene.__doc__ or "").split()),
-        "rescaled": _rescaled(name),
+        "rescaled": f"each channel after a backbone's LayerNorm divided by r, log r {UNEVEN} x Student's t (2 degrees)",
         "validation": {
             "metrics": {key: round(m.value, 4) for key, m in measured.items()},
             "stderr": {key: round(m.stderr, 4) for key, m in measured.items() if m.stderr is not None},
@@ -202,25 +207,18 @@ def card_of(name: str, content: bytes, params: int, recipe: Recipe, measured: di
     }
 
 
-def _rescaled(name: str) -> str:
-    """What was done to the weights after training, in words."""
-    if name in UNEVEN:
-        return f"each channel after a LayerNorm of the backbone divided by r, log r {UNEVEN[name]} x Student's t (2)"
-    return f"as {STARTS_FROM[name]}, whose backbone it starts from"
-
-
 def main() -> None:
     """Train the models named on the command line, or all three."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--model", choices=RECIPES, action="append", help="one of the three; all by default")
     parser.add_argument("--out", type=Path, default=Path(str(resources.files("vitq.tasks").joinpath("weights"))))
     parser.add_argument("--epochs", type=int, default=None, help="fewer epochs, to try the script")
-    parser.add_argument("--trained", action="store_true", help="finish from the last epoch that an earlier run left")
+    parser.add_argument("--done", type=int, default=0, help="go on after so many cycles that an earlier run made")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
     for name in args.model or RECIPES:
-        model, recipe, data, task = fit(name, args.out, args.epochs, trained=args.trained)
+        model, recipe, data, task = fit(name, args.out, args.epochs, done=args.done)
         measured = task.evaluate(model, data, silent)
         write(name, model, recipe, measured, args.out)
         print(f"{name}: { ({key: round(m.value, 2) for key, m in measured.items()}) }, in {args.out}")

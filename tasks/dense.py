@@ -19,7 +19,7 @@ from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import BadInputError
 from vitq.subject import WHOLE, Progress, Subject, silent
-from vitq.tasks import mm_models, weight_files, weights
+from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
 from vitq.tasks.base import Data, LoadedModel, Measured, Places
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 
@@ -51,9 +51,12 @@ class Dense:
         path = weight_files.find(entry, places)
         if path is None:
             raise weight_files.missing(entry, places)
-        model = self.build_entry(entry)
-        weights.put(weights.read(path), model, f"weights file {path}", entry.name)
         digest = weights.check_sha256(path, entry)
+        if entry.url and not (entry.sha256 or entry.sha256_prefix):
+            hub_pins.pin(entry, digest)
+        model = self.build_entry(entry)
+        state = swin_names.converted(weights.read(path))
+        weights.put(state, model, f"weights file {path}", entry.name)
         return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def open_data(

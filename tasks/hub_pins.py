@@ -56,7 +56,7 @@ def _path() -> Path:
 def _same(name: str, known: str, found: str, where: str) -> None:
     if known != found:
         raise BadInputError(
-            f"the hub's weights of {name} have changed: sha256 of the tensors is {found[:12]}..., {where} pins "
+            f"the weights of {name} have changed: sha256 is {found[:12]}..., {where} pins "
             f"{known[:12]}...; use the earlier ones, or remove the line where the change is wanted"
         )
 

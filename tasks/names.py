@@ -49,8 +49,9 @@ class Configured(_Strict):
 class ModelEntry(_Strict):
     """One model. `paper_name` is what figures call it; `build` is None for a name that timm knows.
 
-    `sha256` pins the weights file, `tensors_sha256` what the hub gives (`weights.tensors_sha256`). `packaged` weights
-    ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says whether timm may fetch the
+    `sha256` pins the weights file, `sha256_prefix` its first eight digits, `tensors_sha256` what the hub gives
+    (`weights.tensors_sha256`); a file published at `url` of which none is known is held to its first reading.
+    `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says whether timm may fetch the
     weights by name.
     """
 
@@ -60,7 +61,9 @@ class ModelEntry(_Strict):
     preprocessing: Preprocessing | ScenePreprocessing
     build: Build | Configured | None = None
     sha256: str | None = None
+    sha256_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8}$")
     tensors_sha256: str | None = None
+    url: str | None = None
     packaged: bool = False
     hub: bool = True
     expected: dict[str, dict[str, float]] = Field(default_factory=dict)
@@ -139,8 +142,9 @@ def _with_card(entry: ModelEntry) -> ModelEntry:
 
 @cache
 def model_entries() -> dict[str, ModelEntry]:
-    """Each of our models by name, in the order of models.yaml."""
-    rows = yaml.safe_load(resources.files("vitq.tasks").joinpath("models.yaml").read_text(encoding="utf-8"))
+    """Each of our models by name, in the order of models.yaml and mm_models.yaml."""
+    files = [resources.files("vitq.tasks").joinpath(name) for name in ("models.yaml", "mm_models.yaml")]
+    rows = [row for file in files for row in yaml.safe_load(file.read_text(encoding="utf-8"))]
     return {row["name"]: _with_card(ModelEntry.model_validate(row)) for row in rows}
 
 

@@ -101,4 +101,9 @@ def check_sha256(path: Path, entry: ModelEntry) -> str:
             f"weights file {path} has sha256 {found[:12]}..., but {entry.name} is pinned to {entry.sha256[:12]}...: "
             "fetch the right file"
         )
+    if entry.sha256_prefix is not None and not found.startswith(entry.sha256_prefix):
+        raise BadInputError(
+            f"weights file {path} has sha256 {found[:12]}..., but that of {entry.name} begins with "
+            f"{entry.sha256_prefix}: fetch it from {entry.url}"
+        )
     return found

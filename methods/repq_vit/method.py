@@ -7,25 +7,23 @@ The defaults are what the released code does; the card says where that differs f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vitq.details.repq_vit import Details
-from vitq.errors import MethodInputError
 from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
+from vitq.methods.repq_vit.first_pass import first_pass, leave_out
 from vitq.methods.repq_vit.layernorm_reparam import Pair, give_bias, layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.repq_vit.options import Options
-from vitq.methods.toolkit.calibration import first_batch, saw_nothing
 from vitq.methods.toolkit.layers import QLinear
-from vitq.methods.toolkit.modules import named_quantizers, set_mode
+from vitq.methods.toolkit.modules import set_mode
 from vitq.methods.toolkit.observers import PercentileMSE
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 from vitq.methods.toolkit.standard_layers import Layer, Product, quantize_standard_layers
@@ -88,9 +86,11 @@ def _per_channel(layer: nn.Linear) -> UniformQuantizer:
     return layer.input_quantizer
 
 
-def restore(part: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:  # noqa: ARG001
+def restore(part: nn.Module, bits: Bits, options: Options, facts: dict[str, Any]) -> nn.Module:
     """The finished part's modules, every quantizer on and without a grid until `saving.fill` gives it one."""
-    return set_mode(prepare(part, bits, options), "on")
+    made = prepare(part, bits, options)
+    leave_out(made, facts.get("unreached", []))
+    return set_mode(made, "on")
 
 
 @torch.no_grad()
@@ -106,16 +106,18 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     rewritten = pairs if options.layernorm == "reparam" else []
     inputs = [_per_channel(pair.layer) for pair in rewritten]
     subject.progress("calibrate", 0, 2)
-    _first_pass(subject, part)
+    unreached = first_pass(subject, roles, shared=options.shared_layers)
     subject.progress("calibrate", 1, 2)
     constant = sum(_rewrite(*one, options) for one in zip(rewritten, inputs, strict=True))
     subject.progress("calibrate", 2, 2)
-    return Quantized(subject.put(part), _details(pairs, options, len(rewritten), constant))
+    details = _details(pairs, options, len(rewritten), constant)
+    return Quantized(subject.put(part), details, facts={"unreached": unreached} if unreached else {})
 
 
 def _rewrite(pair: Pair, quantizer: UniformQuantizer, options: Options) -> int:
     """Reparameterize one LayerNorm and search its layer's weight again; returns how many channels had one value."""
     constants = quantizer.grid.constants if isinstance(quantizer.grid, PercentileMSE) else None
+    pair = replace(pair, moved=None) if options.padding == "released" else pair
     grid = reparameterize(pair, quantizer.scale, quantizer.zero_point, options.rounded_zero_point, constants)
     quantizer.set_grid(*grid)
     _search_weight(pair.layer)
@@ -146,39 +148,3 @@ def _search_weight(layer: nn.Linear) -> None:
     assert layer.weight_quantizer is not None
     layer.weight_quantizer.observe(layer.weight)
     layer.weight_quantizer.fit()
-
-
-def _first_pass(subject: Subject, part: nn.Module) -> None:
-    """One forward pass of the first calibration batch fixes all grids in order, each on already-quantized inputs.
-
-    A quantizer that is used several times in one pass keeps the grid of its first use.
-    """
-    batch = first_batch(subject)
-    set_mode(part, "calibrate")
-    with _fixed_at_first_use(named_quantizers(part)):
-        subject.forward(subject.model, batch)
-    unused = [path for path, quantizer in named_quantizers(part).items() if quantizer.mode != "on"]
-    if unused:
-        raise saw_nothing(unused[0])
-
-
-@contextmanager
-def _fixed_at_first_use(quantizers: dict[str, Quantizer]) -> Iterator[None]:
-    """Within it each quantizer is on once it has run; a MethodInputError names the one that ran last."""
-    paths = {quantizer: path for path, quantizer in quantizers.items()}
-    at: list[str] = []
-
-    def enter(quantizer: Quantizer, _: tuple[Tensor, ...]) -> None:
-        at[:] = [paths[quantizer]]
-
-    def leave(quantizer: Quantizer, _: tuple[Tensor, ...], __: Tensor) -> None:
-        quantizer.mode = "on"
-
-    hooks = [hook for q in paths for hook in (q.register_forward_pre_hook(enter), q.register_forward_hook(leave))]
-    try:
-        yield
-    except MethodInputError as error:
-        raise MethodInputError(f"{at[0]}: {error}" if at else str(error)) from error
-    finally:
-        for hook in hooks:
-            hook.remove()

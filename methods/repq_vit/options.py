@@ -17,6 +17,10 @@ class Options:
         rounded_zero_point: round the mean zero point of the reparameterized LayerNorm.
         layernorm: grid of LayerNorm's output: reparameterized, per channel left as it is, or per tensor from the start.
         softmax: grid of attention.
+        shared_layers: whether a layer that runs several times an image (an RPN's over the levels of a pyramid, a
+            cascade's) is calibrated on all of its inputs or on the first alone.
+        padding: what Swin's padding after a LayerNorm becomes when that norm is reparameterized: the value that zero
+            maps to, so that the function in floating point stays, or zero, as the released detection code leaves it.
     """
 
     log_code_overflow: Literal["zero", "clip"] = option(
@@ -39,4 +43,16 @@ class Options:
     )
     softmax: Literal["log_sqrt2", "log2", "uniform"] = option(
         "log_sqrt2", source="paper; log2 is a row of its ablation, uniform the plain alternative", effect="row"
+    )
+    shared_layers: Literal["all", "first"] = option(
+        "all",
+        source="the suite's; the released detection code fixes a grid at its first use, an RPN's by the first level",
+        effect="row",
+        note="first is what the released detection code does",
+    )
+    padding: Literal["exact", "released"] = option(
+        "exact",
+        source="the suite's; the released detection code pads with zeros, which the rewritten norm no longer means",
+        effect="row",
+        note="only models whose windows do not divide their feature maps pad: Swin on images of any size",
     )

@@ -17,9 +17,7 @@ TASK = registry.load("classification")
 
 
 def verify(models: list[str], dataset: str, places: Places, sample: int = 256) -> dict[str, Check]:
-    checks = verify_task(
-        TASK, models, dataset, places, sample=sample, progress=lambda phase, done, total: None
-    )
+    checks = verify_task(TASK, models, dataset, places, sample=sample, progress=lambda phase, done, total: None)
     assert all("\n" not in check.message for check in checks)
     return {check.name: check for check in checks}
 

@@ -1,0 +1,118 @@
+"""Models of mm's configurations: every entry is built as published, and the Swin authors' names are understood."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import torch
+from timm.models.swin_transformer import SwinTransformer
+from torch import nn
+
+from vitq import mm
+from vitq.errors import BadInputError
+from vitq.tasks import hub_pins, mm_models, swin_names, weight_files
+from vitq.tasks.base import Places
+from vitq.tasks.names import Configured, model_entries, model_entry
+from vitq.tasks.registry import load
+
+pytestmark = pytest.mark.skipif(mm.why_absent() is not None, reason=str(mm.why_absent()))
+ENTRIES = [name for name, entry in model_entries().items() if isinstance(entry.build, Configured)]
+MILLIONS = {
+    "mask_rcnn_swin_tiny.ms_3x": 48,
+    "mask_rcnn_swin_small.ms_3x": 69,
+    "cascade_mask_rcnn_swin_tiny.ms_3x": 86,
+    "cascade_mask_rcnn_swin_small.ms_3x": 107,
+    "cascade_mask_rcnn_swin_base.ms_3x": 145,
+    "upernet_swin_tiny.ms_160k": 60,
+    "upernet_swin_small.ms_160k": 81,
+}
+"""Parameters in millions by the READMEs of the Swin authors' two repositories."""
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_every_configuration_is_there_and_fetches_nothing(name: str) -> None:
+    entry = model_entry(name)
+    assert isinstance(entry.build, Configured)
+    text = str(mm_models.config_of(entry.build))
+    assert "init_cfg" not in text
+    assert "SyncBN" not in text
+    assert "pretrained'" not in text
+    assert entry.preprocessing.input.size[0] == 3
+    if not entry.packaged:
+        assert entry.url
+        assert entry.expected
+        digits = re.search(r"-([0-9a-f]{8})\.pth$", entry.url)
+        assert entry.sha256_prefix == (digits[1] if digits else None)
+
+
+@pytest.mark.parametrize(
+    "name", ["mask_rcnn_swin_tiny.ms_3x", "cascade_mask_rcnn_swin_tiny.ms_3x", "upernet_swin_tiny.ms_160k"]
+)
+def test_parameters_are_as_many_as_published(name: str) -> None:
+    model = load(model_entry(name).task).build_model(name)
+    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == MILLIONS[name]
+
+
+def originals(model: SwinTransformer) -> dict[str, torch.Tensor]:
+    """timm's weights under the names of the original release, where a stage ends with its merging."""
+
+    def name(key: str) -> str:
+        moved = re.match(r"layers\.(\d+)\.downsample\.(.*)", key)
+        return f"layers.{int(moved[1]) - 1}.downsample.{moved[2]}" if moved else key
+
+    return {f"backbone.{name(k)}": t for k, t in model.state_dict().items() if not k.startswith(("head", "norm."))}
+
+
+def test_the_swin_authors_weights_give_the_same_features() -> None:
+    torch.manual_seed(0)
+    theirs = SwinTransformer(
+        img_size=112, patch_size=4, window_size=7, embed_dim=24, depths=(2, 2), num_heads=(2, 4), num_classes=0
+    ).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    mm.prepare()
+    from mmdet.models.backbones.swin import SwinTransformer as Ours
+
+    ours = Ours(embed_dims=24, depths=(2, 2), num_heads=(2, 4), strides=(4, 2), out_indices=(0, 1))
+    ours.eval()
+    state = swin_names.converted({**originals(theirs), "neck.weight": torch.ones(1)})
+    assert "neck.weight" in state
+    given = {k.removeprefix("backbone."): t for k, t in state.items() if k.startswith("backbone.")}
+    missing, unexpected = ours.load_state_dict(given, strict=False)
+    assert unexpected == []
+    assert all(re.match(r"norm[01]\.", key) or key.endswith("relative_position_index") for key in missing)
+    images, seen = torch.randn(2, 3, 112, 112), []
+    for stage in theirs.layers:
+        stage.register_forward_hook(lambda _, __, output: seen.append(output))
+    with torch.no_grad():
+        theirs.forward_features(images)
+        found = ours(images)
+    for one, other in zip(seen, found, strict=True):
+        wanted = nn.functional.layer_norm(one, one.shape[-1:]).permute(0, 3, 1, 2)
+        torch.testing.assert_close(other, wanted, rtol=1e-4, atol=1e-5)
+
+
+def test_another_models_checkpoint_and_another_file_are_told(tmp_path) -> None:
+    from safetensors.torch import save_file
+
+    task, name = load("segmentation"), "digits_upernet_swin"
+    path = tmp_path / f"{name}.safetensors"
+    save_file(load("detection").build_model("digits_mask_rcnn").state_dict(), path)
+    with pytest.raises(BadInputError, match=r"pinned to|another model"):
+        task.load_model(name, Places(weights={name: path}))
+    other = tmp_path / "upernet_deit_small.mmseg_160k.safetensors"
+    save_file({"x": torch.ones(1)}, other)
+    with pytest.raises(BadInputError, match=r"begins with 5110d916: fetch it from https"):
+        task.load_model("upernet_deit_small.mmseg_160k", Places(weights={"all": tmp_path}))
+    assert weight_files.find(model_entry("upernet_deit_small.mmseg_160k"), Places(weights={"all": tmp_path})) == other
+
+
+def test_a_file_of_unknown_digest_is_held_to_its_first_reading(tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("VITQ_CACHE", str(tmp_path))
+    entry = model_entry("upernet_swin_tiny.ms_160k")
+    hub_pins.pin(entry, "a" * 64)
+    hub_pins.pin(entry, "a" * 64)
+    with pytest.raises(BadInputError, match="have changed"):
+        hub_pins.pin(entry, "b" * 64)
