@@ -71,7 +71,7 @@ class _EnoughError(Exception):
 def loss(task: str, model: nn.Module, batch: Batch) -> Tensor:
     """The detector's own losses, summed; a segmenter's cross entropy, in which paper weighs less."""
     if task == "detection":
-        found = model(stacked(batch, 32), samples_of(batch, 32), mode="loss")  # type: ignore[operator]
+        found = model(stacked(batch, 32), samples_of(batch, 32), mode="loss")
         terms = [value for name, value in found.items() if "loss" in name]
         return torch.stack(
             [term.sum() if isinstance(term, Tensor) else torch.stack(term).sum() for term in terms]

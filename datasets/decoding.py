@@ -58,7 +58,7 @@ def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
         head = file.read(_DEPTH_AT + 1)
         file.seek(0)
         try:
-            image = Image.open(file, formats=formats)
+            image = Image.open(file, formats=tuple(formats))
         except UnidentifiedImageError:
             raise OSError(f"it is {'neither JPEG nor' if len(formats) > 1 else 'no'} PNG inside") from None
         with image:

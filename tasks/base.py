@@ -109,7 +109,13 @@ class Task(Protocol):
     def digest(self, output: Output) -> str:
         """sha256 of an output's bytes: two outputs that agree in it agree bit for bit."""
 
-    def example(self, preprocessing: Preprocessing, n: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+    def example(
+        self,
+        preprocessing: Preprocessing | ScenePreprocessing,
+        n: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> Batch:
         """A batch of `n` samples for counting, tracing and timing; on `meta` nothing is drawn."""
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:

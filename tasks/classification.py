@@ -27,10 +27,11 @@ from vitq.datasets.calibration import Calibration
 from vitq.datasets.identity import check_limit
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.registry import DATASETS
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
-from vitq.tasks.names import ModelEntry, model_entry
+from vitq.tasks.names import Configured, ModelEntry, model_entry
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "VisionTransformer": VisionTransformer,
@@ -54,6 +55,8 @@ class Classification:
 
     def build_entry(self, entry: ModelEntry) -> nn.Module:
         """The architecture that an entry describes, with random weights, in eval mode."""
+        if isinstance(entry.build, Configured):
+            raise BadInputError(f"model {entry.name} is a detector or segmenter: its task is not classification")
         if entry.build is not None:
             return BUILDERS[entry.build.cls](**entry.build.args).eval()
         return timm.create_model(entry.name, pretrained=False).eval()
@@ -146,7 +149,13 @@ class Classification:
         """sha256 of the logits' bytes as float32."""
         return hashlib.sha256(output.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
-    def example(self, preprocessing: Preprocessing, n: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
+    def example(
+        self,
+        preprocessing: Preprocessing | ScenePreprocessing,
+        n: int,
+        device: torch.device | str = "cpu",
+        seed: int = 0,
+    ) -> Batch:
         """`n` images of noise of the model's input shape on a device, labels 0; on `meta` nothing is drawn."""
         size = preprocessing.size
         labels = torch.zeros(n, dtype=torch.long, device=device)

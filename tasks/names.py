@@ -51,8 +51,8 @@ class ModelEntry(_Strict):
 
     `sha256` pins the weights file, `sha256_prefix` its first eight digits, `tensors_sha256` what the hub gives
     (`weights.tensors_sha256`); a file published at `url` of which none is known is held to its first reading.
-    `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says whether timm may fetch the
-    weights by name.
+    `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says
+    whether timm may fetch the weights by name.
     """
 
     name: str

@@ -90,14 +90,17 @@ def draw_found(picture: Tensor, scene: Scene, found: dict[str, Tensor], names: l
         picture = draw_segmentation_masks(picture, sized, alpha=0.45, colors=list(colours))
     words = [names[int(label)] if int(label) < len(names) else str(int(label)) for label in labels]
     texts = [f"{word} {score:.2f}" for word, score in zip(words, scores.tolist(), strict=True)]
-    return draw_bounding_boxes(picture, scaled, texts, colors=list(colours))
+    drawn: Tensor = draw_bounding_boxes(picture, scaled, texts, colors=list(colours))
+    return drawn
 
 
 def draw_labels(picture: Tensor, labels: Tensor) -> Tensor:
     """Each class [H, W] in a colour of its own, over the picture [3, h, w]."""
     sized = nn.functional.interpolate(labels[None, None].float(), picture.shape[1:], mode="nearest")[0, 0].long()
-    there = [int(each) for each in sized.unique()]
+    there = [int(each) for each in torch.unique(sized)]
     if not there:
         return picture
     masks = torch.stack([sized == each for each in there])
-    return draw_segmentation_masks(picture, masks, alpha=0.5, colors=[COLOURS[each % len(COLOURS)] for each in there])
+    colours = [COLOURS[each % len(COLOURS)] for each in there]
+    drawn: Tensor = draw_segmentation_masks(picture, masks, alpha=0.5, colors=list(colours))
+    return drawn

@@ -54,8 +54,8 @@ class Segmentation(Dense):
         A model that reads images in windows (`slide`) gives them at the image's own size, averaged where they overlap.
         """
         images = stacked(batch, 1).to(device_of(model))
-        crop = model.test_cfg.get("crop_size")  # type: ignore[union-attr, operator]
-        if model.test_cfg.mode == "slide" and max(images.shape[2] - crop[0], images.shape[3] - crop[1]) > 0:  # type: ignore[union-attr, index]
+        how = cast(Any, model).test_cfg
+        if how.mode == "slide" and any(side > cut for side, cut in zip(images.shape[2:], how.crop_size, strict=True)):
             return _in_windows(model, images)
         return _logits(model, images)
 

@@ -53,7 +53,8 @@ def run(
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
     suite, here = load_suite(suite_name), load_site(site)
-    timed = [each.latency.threads for each in (suite, *suite.tasks) if each.latency]
+    settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
+    timed = [each.threads for each in settings if each is not None]
     within_machine(suite.name, suite.threads, *timed)
     cells, refused = _picked(suite, k, limit, scope)
     check_scopes(cells)

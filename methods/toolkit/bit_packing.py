@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vitq.errors import MethodInputError
@@ -41,7 +44,7 @@ def pack(codes: Tensor, bits: int, signed: bool) -> Tensor:
     return torch.from_numpy(np.concatenate(parts) if parts else np.empty(0, np.uint8))
 
 
-def _pack_chunk(codes: np.ndarray, bits: int) -> np.ndarray:
+def _pack_chunk(codes: NDArray[Any], bits: int) -> NDArray[Any]:
     words = codes.astype(np.int32)
     planes = np.empty((words.size, bits), np.uint8)
     for bit in range(bits):
@@ -63,7 +66,7 @@ def unpack(packed: Tensor, numel: int, bits: int, signed: bool) -> Tensor:
     return torch.from_numpy(found)
 
 
-def _unpack_chunk(words: np.ndarray, bits: int, signed: bool, into: np.ndarray) -> None:
+def _unpack_chunk(words: NDArray[Any], bits: int, signed: bool, into: NDArray[Any]) -> None:
     planes = np.unpackbits(words, count=into.size * bits, bitorder="little").reshape(into.size, bits)
     into[:] = 0
     for bit in range(bits):

@@ -42,7 +42,8 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int) -> Ten
     """
     kind = torch.promote_types(boxes.dtype, torch.float32)
     shifted = boxes.to(kind) + boxes.new_tensor([0, 0, offset, offset])
-    return torchvision.ops.nms(shifted, scores.to(kind), float(iou_threshold))
+    kept: Tensor = torchvision.ops.nms(shifted, scores.to(kind), float(iou_threshold))
+    return kept
 
 
 def softnms(
