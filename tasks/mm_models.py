@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import resources
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +33,20 @@ def build(configured: Configured, task: str) -> nn.Module:
     _register()
     init_default_scope(SCOPES[task])
     wanted = torch.get_default_device()
-    with torch.device("cpu"):  # mm's constructors read numbers from tensors, which the meta device cannot give
+    with (
+        torch.device("cpu"),
+        _quiet(),
+    ):  # mm's constructors read numbers from tensors, which the meta device cannot give
         model: nn.Module = _registry(task).build(config_of(configured)).eval()
     return model.requires_grad_(True).to(wanted)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """mm's constructors warn of defaults of theirs that a configuration leaves as they are."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
 
 
 def config_of(configured: Configured) -> Any:
