@@ -6,6 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -18,18 +19,20 @@ from vitq.datasets.preprocessing import Preprocessing as Preprocessing
 
 Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W], normalized, and labels: class indices [B], or class weights [B, classes] where mixed."""
+Each = TypeVar("Each")
+"""Whatever a task's batch is."""
 
 
-class Counted(Iterator[Batch]):
+class Counted(Iterator[Each], Generic[Each]):
     """An iterator that knows how many batches are to come (`operator.length_hint`), without starting to read."""
 
-    def __init__(self, batches: Iterator[Batch], count: int) -> None:
+    def __init__(self, batches: Iterator[Each], count: int) -> None:
         self._batches, self._left = batches, count
 
     def __length_hint__(self) -> int:
         return self._left
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Each:
         batch = next(self._batches)
         self._left -= 1
         return batch
@@ -83,7 +86,7 @@ def mix(batch: Batch, classes: int, seed: int, mixup: float = 0.8, cutmix: float
     return mixed, weights.float()
 
 
-def training_epoch(batches: Iterator[Batch], images: int, spec: Calibration, classes: int, seed: int) -> Counted:
+def training_epoch(batches: Iterator[Batch], images: int, spec: Calibration, classes: int, seed: int) -> Counted[Batch]:
     """An epoch of `images` images that knows its length, erased and mixed where `spec` asks for full augmentation.
 
     A single image left over cannot be mixed and is dropped there.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vitq.datasets.base import Check, Data
 from vitq.datasets.calibration import Calibration
-from vitq.datasets.coco_annotations import annotations
+from vitq.datasets.coco_annotations import read_annotations
 from vitq.datasets.coco_shapes import check_evaluated
 from vitq.datasets.listing import Item
 from vitq.datasets.scene_classes import COCO_CATEGORIES
@@ -48,7 +48,7 @@ class Coco:
 
     def listing(self, root: Path, split: str) -> list[Item]:
         """Every image that the annotations of a split list, in their order; BadInputError where they are unreadable."""
-        return [Item(path, 0) for path in annotations(root, split_among(split, SPLITS, self.name)).images]
+        return [Item(path, 0) for path in read_annotations(root, split_among(split, SPLITS, self.name)).images]
 
     def split_of(self, path: str) -> str:
         """The first folder of its path."""
@@ -56,7 +56,7 @@ class Coco:
 
     def known(self, root: Path, items: Sequence[Item]) -> list[str]:
         """sha256 of the annotations of each image, in order."""
-        return [annotations(root, self.split_of(item.path)).images[item.path].sha256() for item in items]
+        return [read_annotations(root, self.split_of(item.path)).images[item.path].sha256() for item in items]
 
     def identity(
         self, places: Mapping[str, Path], *, limit: int | None, spec: Calibration, wants: Collection[str]
@@ -82,7 +82,7 @@ class Coco:
         from vitq.datasets.scene_data import open_scenes
 
         scenes, root = for_scenes(how, self.name), root_of(self.name, places)
-        folder, known = SceneFolder(self, root), annotations(root, self.evaluated)
+        folder, known = SceneFolder(self, root), read_annotations(root, self.evaluated)
         for item in folder.limited(limit):
             check_evaluated(known.images[item.path])
 

@@ -79,7 +79,7 @@ class CocoAnnotations:
         }
 
 
-def annotations(root: Path, split: str) -> CocoAnnotations:
+def read_annotations(root: Path, split: str) -> CocoAnnotations:
     """The annotations of a split, read once as long as the file stays as it is; BadInputError as the module says."""
     file = root / "annotations" / f"instances_{split}.json"
     try:

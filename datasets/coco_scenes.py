@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from vitq.datasets.coco_annotations import CocoImage, annotations
+from vitq.datasets.coco_annotations import CocoImage, read_annotations
 from vitq.datasets.coco_shapes import mask, taught
 from vitq.datasets.decoding import Unreadable, try_decode
 from vitq.datasets.listing import Item
@@ -44,7 +44,7 @@ class CocoReader:
 
 def image_of(root: Path, item: Item) -> CocoImage:
     """What the annotations say of an image; BadInputError where they have changed and list it no more."""
-    known = annotations(root, item.path.partition("/")[0])
+    known = read_annotations(root, item.path.partition("/")[0])
     if item.path not in known.images:
         raise BadInputError(f"{known.file} lists {item.path} no more: it was changed while it was read; start again")
     return known.images[item.path]

@@ -131,7 +131,8 @@ def mask(annotation: Mapping[str, Any], image: CocoImage) -> NDArray[np.uint8]:
 
     shape, size = annotation["segmentation"], (image.height, image.width)
     if isinstance(shape, dict):
-        counts = _unpacked(shape["counts"]) if isinstance(shape["counts"], str) else shape["counts"]
+        given = shape["counts"]
+        counts: list[int] = (_unpacked(given) or []) if isinstance(given, str) else given
         marks = np.arange(len(counts), dtype=np.uint8) % 2
         columns: NDArray[np.uint8] = np.repeat(marks, counts)
         return columns.reshape(size, order="F")  # runs go down the columns

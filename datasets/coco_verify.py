@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from vitq.datasets import folders
 from vitq.datasets.base import Check
-from vitq.datasets.coco_annotations import CocoAnnotations, annotations
+from vitq.datasets.coco_annotations import CocoAnnotations, read_annotations
 from vitq.datasets.coco_scenes import read_pixels
 from vitq.datasets.coco_shapes import box_fault, check_evaluated, taught
 from vitq.datasets.readable import readable
@@ -35,7 +35,7 @@ def verify_coco(dataset: Coco, root: Path, sample: int, tell: Progress, workers:
 def _split(dataset: Coco, root: Path, split: str, sample: int, tell: Progress, workers: int | None) -> list[Check]:
     name = f"{dataset.name}: {split}"
     try:
-        known = annotations(root, split)
+        known = read_annotations(root, split)
     except BadInputError as error:
         return [Check(f"{name} annotations", False, str(error))]
     items = dataset.listing(root, split)

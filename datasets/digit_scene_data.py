@@ -56,14 +56,14 @@ def open_scenes(task: str, how: ScenePreprocessing, spec: Calibration, *, limit:
     )
 
 
-def _epoch(task: str, how: ScenePreprocessing, spec: Calibration, seed: int) -> Counted:
+def _epoch(task: str, how: ScenePreprocessing, spec: Calibration, seed: int) -> Counted[Batch]:
     """An epoch of the training split, shuffled by the seed; where augmented, drawn anew by it."""
     check_augment(spec)
     every = digit_scenes.items("train")
     order = torch.randperm(len(every), generator=torch.Generator().manual_seed(seed)).tolist()
     anew = seed if spec.augment == "light" else None
     read = batches(task, [every[i] for i in order], spec.train_batch, how, anew)
-    return Counted(read, -(-len(every) // spec.train_batch))  # type: ignore[arg-type]
+    return Counted(read, -(-len(every) // spec.train_batch))
 
 
 def batches(
@@ -104,7 +104,8 @@ def _corners(mask: Mask) -> list[float]:
 
 def coco(items: Sequence[Item]) -> Mapping[str, Any]:
     """What is in these scenes as a COCO file says it: polygons, and runs for crowds; categories are 1 + digit."""
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for item in items:
         found, number = drawn(item), digit_scenes.items(item.path.partition("/")[0]).index(item)
         images.append({"id": number, "file_name": f"{number}.png", "width": SIDE, "height": SIDE})
