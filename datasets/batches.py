@@ -6,7 +6,7 @@ import hashlib
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 import torch
@@ -17,21 +17,22 @@ from torch import Tensor
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.preprocessing import Preprocessing as Preprocessing
 
-_T = TypeVar("_T")
 Batch = tuple[Tensor, Tensor]
 """Images [B, C, H, W], normalized, and labels: class indices [B], or class weights [B, classes] where mixed."""
+Each = TypeVar("Each")
+"""Whatever a task's batch is."""
 
 
-class Counted(Iterator[_T]):
+class Counted(Iterator[Each], Generic[Each]):
     """An iterator that knows how many batches are to come (`operator.length_hint`), without starting to read."""
 
-    def __init__(self, batches: Iterator[_T], count: int) -> None:
+    def __init__(self, batches: Iterator[Each], count: int) -> None:
         self._batches, self._left = batches, count
 
     def __length_hint__(self) -> int:
         return self._left
 
-    def __next__(self) -> _T:
+    def __next__(self) -> Each:
         batch = next(self._batches)
         self._left -= 1
         return batch

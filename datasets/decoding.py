@@ -50,7 +50,7 @@ def decode_indices(path: Path) -> Image.Image:
 
 
 @contextmanager
-def _opened(path: Path, formats: Sequence[str]) -> Iterator[Image.Image]:
+def _opened(path: Path, formats: tuple[str, ...]) -> Iterator[Image.Image]:
     """The image, not yet decoded; OSError or ValueError where it is none that is read."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError("it is not a regular file")

@@ -243,7 +243,7 @@ def test_compressed_runs_are_read_as_pycocotools_does(root: Path) -> None:
     import numpy as np
     from pycocotools import mask as theirs
 
-    known = coco_annotations.annotations(root, "val2017").images["val2017/000000000003.jpg"]
+    known = coco_annotations.read_annotations(root, "val2017").images["val2017/000000000003.jpg"]
     for seed in range(20):
         dice = np.random.default_rng(seed)
         wanted = np.asfortranarray(dice.random((50, 50)) < dice.random(), dtype=np.uint8)

@@ -56,6 +56,7 @@ def identity(root: Path, limit: int | None = None, **spec: Any) -> dict[str, str
 
 
 @drawn
+@pytest.mark.slow
 def test_threads_of_a_new_process_find_opencv_whole(root: Path) -> None:
     """Importing it in several threads at once fails now and then."""
     code = (
@@ -63,7 +64,7 @@ def test_threads_of_a_new_process_find_opencv_whole(root: Path) -> None:
         "print(sum(len(batch) for batch in data.validation()))"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
-    for _ in range(3):
+    for _ in range(2):
         done = subprocess.run(
             [sys.executable, "-c", code, str(root)], env=env, capture_output=True, text=True, check=True
         )

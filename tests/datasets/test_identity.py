@@ -198,3 +198,15 @@ def test_identities_need_no_torch_timm_or_scikit_learn(world: Path) -> None:
         "print([m for m in ('torch', 'timm', 'sklearn', 'numpy', 'PIL') if m in sys.modules])"
     )
     assert subprocess.check_output([sys.executable, "-c", code, str(world)], text=True).strip() == "[]"
+
+
+def test_the_first_images_of_a_split_are_taken_in_its_order(world: Path) -> None:
+    for split in (None, "val"):
+        every = imagenet.listing(world, split or "train")
+        assert imagenet.calibration(world, Calibration(images=5, list="first", split=split)) == every[:5]
+    assert digits.calibration(Calibration(images=5, list="first")) == digits.items("calibration")[:5]
+    before = identity(world, list="first", split="train")
+    assert before == identity(world, list="first") == identity(world, list="first", seed=3)
+    assert before["calibration"] != identity(world)["calibration"]
+    with pytest.raises(BadInputError, match="49 images asked for, but first has 48"):
+        imagenet.calibration(world, Calibration(images=49, list="first"))

@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import vitq
 from scene_folders import change, file_of, make_ade, make_coco, noise, triangle, write_map
 
+from vitq import mm
 from vitq.datasets import ade20k_verify
 from vitq.datasets.ade20k import ADE20K
 from vitq.datasets.base import Check
@@ -171,3 +173,28 @@ def test_the_real_samples_are_whole_but_for_their_number(shared: Path) -> None:
         if not (shared / "data" / folder).is_dir():
             pytest.skip(f"real images are not at {shared / 'data' / folder}")
         assert all(check.ok for check in run(dataset, shared / "data" / folder).values())
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mm.why_absent() is not None, reason=str(mm.why_absent()))
+def test_the_command_line_says_it_in_a_line_and_exits_with_2(coco: Path, ade: Path, tmp_path: Path) -> None:
+    change(coco, lambda found: found["annotations"][0].update(category_id=12))
+    write_map(ade / f"{MAPS}1.png", np.full((64, 40), 151, np.uint8))
+    (tmp_path / "vitq.toml").write_text('hub = false\n[datasets]\ncoco-2017 = "coco"\nade20k = "ade"\n')
+    tasks = (("detection", "coco-2017", "digits_mask_rcnn"), ("segmentation", "ade20k", "digits_upernet_vit"))
+    for task, dataset, model in tasks:
+        (tmp_path / f"{task}.yaml").write_text(
+            f"name: {task}\ntasks: [{{task: {task}, dataset: {dataset}, models: [{model}]}}]\nbits: [W8A8]\n"
+            "calibration: {images: 1, batch: 1}\nmethods: [{method: fp32, bits: [FP32]}]\n"
+        )
+    done = vitq("verify", "detection.yaml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "FAIL coco-2017: val2017 annotations" in done.stdout
+    assert "category_id 12 is none of COCO's 80" in done.stdout
+    done = vitq("verify", "segmentation.yaml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "has label 151; 0 to 150 are known" in done.stdout
+    done = vitq("run", "detection.yaml", cwd=tmp_path)
+    assert done.returncode == 2, done.stderr
+    assert "category_id 12 is none of COCO's 80" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
