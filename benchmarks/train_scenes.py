@@ -92,7 +92,7 @@ def start(name: str, out: Path, task: Task) -> LoadedModel:
     if name in STARTS_FROM:
         given = load_file(trained_file(STARTS_FROM[name], out))
         backbone = {key.removeprefix("backbone."): t for key, t in given.items() if key.startswith("backbone.")}
-        model.backbone.load_state_dict(backbone)  # type: ignore[operator, union-attr]
+        model.backbone.load_state_dict(backbone)  # type: ignore[union-attr]
     return LoadedModel(name, model, entry.preprocessing, weights_sha256=None)
 
 
