@@ -133,22 +133,29 @@ def generate(subject: Subject, recipe: ImageRecipe) -> Generated:
     """PSAQ-ViT's images: L = -sum of entropies + one-hot + 0.05 |TV - t| (equations 9 to 12), in two rounds.
 
     The subject's model is in full precision; its part is made explicit, and which parameters learn is put back as it
-    was. Labels are drawn by the task, once.
+    was. Labels are drawn by the task, once. A task that draws none, for its labels are no class an image (a detector's,
+    a segmenter's), has no one-hot term: the paper is of classification, and this is the suite's way for the others.
     """
     recipe.check()
     generator = torch.Generator().manual_seed(subject.seed)
     label_seed = int(torch.randint(2**31, (), generator=generator))
     optimizer, target = start_images(subject, recipe, generator)
+    weights = {
+        "entropy": recipe.entropy_weight,
+        "one_hot": recipe.one_hot_weight,
+        "total_variation": recipe.tv_weight,
+    }
     entropies = PatchEntropy(subject.part, recipe.bandwidth, recipe.points, recipe.drop_token)
     with entropies as entropy, frozen(subject.model):
 
         def terms(images: Tensor) -> LossTerms:
             batch = subject.synthesize(images, torch.Generator().manual_seed(label_seed))
             output = subject.forward(subject.model, batch)
-            losses = {"entropy": -entropy.take(), "one_hot": subject.loss(output, batch)}
+            losses = {"entropy": -entropy.take()}
+            if subject.draws_labels:
+                losses["one_hot"] = subject.loss(output, batch)
             losses["total_variation"] = (total_variation(images) - target).abs()
-            weights = (recipe.entropy_weight, recipe.one_hot_weight, recipe.tv_weight)
-            losses["total"] = sum_terms(zip(weights, losses.values(), strict=True))
+            losses["total"] = sum_terms((weights[name], term) for name, term in losses.items())
             return losses
 
         for number, jitter in enumerate((recipe.jitter_first, recipe.jitter_second)):

@@ -63,7 +63,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     seen = calibrate(part, lambda batch: subject.forward(model, batch), batches)
     details = Details(
         **describe(source, options),
-        without_effect=without_effect(options, _unread(options)),
+        without_effect=without_effect(options, _unread(options, subject.draws_labels)),
         residual_ranges=seen.residual_ranges,
         calibration=options.calibration,
         residual=options.residual,
@@ -72,10 +72,10 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
     return Quantized(model, details, files, facts=seen.facts)
 
 
-def _unread(options: Options) -> set[str]:
-    """Options that this run reads nothing of: images that are not generated have no recipe."""
+def _unread(options: Options, draws_labels: bool) -> set[str]:
+    """Options that this run reads nothing of: images that are not generated have no recipe, some tasks no labels."""
     if options.calibration == "generated" and options.images_from is None:
-        return set()
+        return set() if draws_labels else {"one_hot_weight"}
     return options.generation_fields() | ({"images"} if options.calibration == "real" else set())
 
 
