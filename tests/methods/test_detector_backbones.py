@@ -92,10 +92,20 @@ def test_repq_vit_reads_what_the_roles_say_in_a_backbone_too() -> None:
     assert len(pads) == 4
 
 
-@pytest.mark.parametrize("name", ["minmax", "repq_vit"])
-def test_a_head_in_scope_that_never_ran_is_named_in_one_line(name: str) -> None:
+def test_a_head_in_scope_that_never_ran_stays_in_floating_point_and_the_model_says_so() -> None:
+    """RepQ-ViT's search for a head that nothing was proposed to: its weight has a grid, its input none."""
+    case = CASES["repq_vit"]
+    subject = detector.subject(scope="model", calibration=lambda: iter([[torch.zeros(3, 32, 20)]]))
+    done = case.method.quantize(subject, Bits.parse(case.bits), case.options)
+    assert done.facts == {"unreached": ["head.input_quantizer"]}
+    assert done.model.head.input_quantizer is None
+    assert done.model.head.weight_quantizer.mode == "on"
+    assert outputs(done.model)
+
+
+def test_a_head_in_scope_that_never_ran_is_named_in_one_line() -> None:
     """Without a proposal the head has no range; with the scope of the backbone nobody asks for one."""
-    case = CASES[name]
+    case = CASES["minmax"]
     for scope in ("model", "backbone"):
         subject = detector.subject(scope=scope, calibration=lambda: iter([[torch.zeros(3, 32, 20)]]))
         if scope == "backbone":

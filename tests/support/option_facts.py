@@ -18,6 +18,8 @@ ROW: dict[str, dict[str, Any]] = {
         "rounded_zero_point": False,
         "layernorm": "reparam",
         "softmax": "log_sqrt2",
+        "shared_layers": "all",
+        "padding": "exact",
     },
     "psaq_vit": {
         "calibration": "generated",
