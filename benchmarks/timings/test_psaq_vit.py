@@ -23,8 +23,8 @@ from vitq.methods.psaq_vit.image_generation import frozen, total_variation
 LAYERS, IMAGES, PATCHES = 12, 32, 196
 
 
-def direct_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int = 10) -> Tensor:
-    """Kernel density over N'^2 values x 10 points, built whole and kept for the backward pass."""
+def direct_entropy(similarity: Tensor, bandwidth: float = 0.01, points: int = 10, *_: object) -> Tensor:
+    """Kernel density over N'^2 values x 10 points, built whole and kept for the backward pass; of no windows."""
     grid = ps.density_grid(similarity, points)
     distance = grid - similarity.flatten(1).unsqueeze(-1)
     kernels = torch.exp(-(distance**2) / (2 * bandwidth**2)) / (math.sqrt(2 * math.pi) * bandwidth)

@@ -137,7 +137,7 @@ def test_swin_windows_lose_their_first_token_only_as_released(
     sizes: list[int] = []
     entropy = ps.similarity_entropy
     monkeypatch.setattr(
-        ps, "similarity_entropy", lambda g, h, k, w: (sizes.append(g.shape[-1]), entropy(g, h, k, w))[1]
+        ps, "similarity_entropy", lambda g, h, k, w, i: (sizes.append(g.shape[-1]), entropy(g, h, k, w, i))[1]
     )
     swin = SwinTransformer(img_size=16, patch_size=2, window_size=4, embed_dim=8, depths=(2,), num_heads=(2,))
     model = make_explicit(swin.eval())
@@ -184,3 +184,48 @@ def test_patches_that_are_all_alike_have_no_entropy_and_no_gradient() -> None:
 def test_rows_that_are_no_whole_images_are_refused() -> None:
     with pytest.raises(ValueError, match="whole number of images"):
         ps.similarity_entropy(torch.eye(4).expand(6, 4, 4), windows=4)
+
+
+def patches_alone(similarity: Tensor, inside: Tensor, bandwidth: float, points: int) -> Tensor:
+    """The sheet's steps 3 and 4 under autograd, over the pairs of patches that an image's windows hold."""
+    both = inside[:, :, None] & inside[:, None, :]
+    given = similarity.view(-1, *both.shape)[:, both]
+    grid = ps.density_grid(given.float(), points).to(given.dtype)
+    kernels = torch.exp(-((grid - given[:, :, None]) ** 2) / (2 * bandwidth**2)) / (math.sqrt(2 * math.pi) * bandwidth)
+    return ps.differential_entropy(kernels.mean(1), grid)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    images=st.integers(1, 4),
+    tokens=st.integers(3, 30),
+    windows=st.integers(1, 4),
+    bandwidth=st.sampled_from([0.01, 0.1]),
+    limit=st.sampled_from([1, 5000, 2**18]),
+    seed=st.integers(0, 1000),
+)
+def test_padding_is_no_patch(images: int, tokens: int, windows: int, bandwidth: float, limit: int, seed: int) -> None:
+    """Value and gradient are those of the patches alone, even if a window holds none; padding has no gradient."""
+    inside = torch.rand(windows, tokens, generator=torch.Generator().manual_seed(seed)) < 0.5
+    inside[0, :2] = True
+    if windows > 1:
+        inside[-1] = False
+    similarity = ps.patch_similarity(outputs(images * windows, 2, tokens + 1, 8, 1.0, seed))
+    fast, direct = similarity.clone().requires_grad_(), similarity.double().requires_grad_()
+    with mock.patch.dict(ps._CHUNK, cpu=limit), mock.patch.dict(ps._WHOLE, cpu=limit):
+        found = ps.similarity_entropy(fast, bandwidth, 10, windows, inside)
+    expected = patches_alone(direct, inside, bandwidth, 10)
+    found.backward()
+    expected.backward()
+    torch.testing.assert_close(found.detach().double(), expected.detach(), rtol=1e-4, atol=1e-4)
+    assert fast.grad is not None
+    assert direct.grad is not None
+    assert (fast.grad.double() - direct.grad).norm() <= 1e-4 * direct.grad.norm() + 1e-9
+    outside = ~(inside[:, :, None] & inside[:, None, :])
+    assert not fast.grad.view(images, *outside.shape)[:, outside].any()
+
+
+def test_a_mask_of_patches_only_changes_nothing() -> None:
+    similarity = ps.patch_similarity(outputs(6, 2, 20, 8, 1.0, 0))
+    masked = ps.similarity_entropy(similarity, windows=3, inside=torch.ones(3, 19, dtype=torch.bool))
+    torch.testing.assert_close(masked, ps.similarity_entropy(similarity, windows=3), rtol=1e-5, atol=1e-6)
