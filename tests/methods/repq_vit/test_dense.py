@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+import vitq
 from vitq import mm
 from vitq.methods.architectures.roles import roles_of
 from vitq.methods.bits import Bits
@@ -16,10 +18,12 @@ from vitq.methods.registry import load as load_method
 from vitq.methods.repq_vit.first_pass import first_pass
 from vitq.methods.repq_vit.layernorm_reparam import layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.options import Options
+from vitq.methods.toolkit import saving
 from vitq.methods.toolkit.layers import QConv2d, QLinear
 from vitq.methods.toolkit.modules import named_quantizers
 from vitq.subject import Subject
 from vitq.tasks.base import LoadedModel, Places
+from vitq.tasks.names import model_entry
 from vitq.tasks.registry import load as load_task
 
 pytestmark = pytest.mark.skipif(mm.why_absent() is not None, reason=str(mm.why_absent()))
@@ -98,3 +102,45 @@ def test_the_backbone_alone_leaves_neck_and_heads_and_the_whole_does_not(loaded:
     tops = {path.partition(".")[0] for path, module in whole.named_modules() if isinstance(module, (QLinear, QConv2d))}
     assert tops == {"backbone", "neck", "rpn_head", "roi_head"}
     assert isinstance(whole.roi_head.mask_head.upsample, nn.ConvTranspose2d)
+
+
+@pytest.mark.parametrize("padding", ["exact", "released"])
+def test_the_option_says_what_padding_becomes(loaded: LoadedModel, padding: Any) -> None:
+    done = METHOD.quantize(subject(loaded, "backbone"), Bits.parse("W8A8"), Options(padding=padding))
+    pads = [path for path, buffer in done.model.named_buffers() if path.endswith("pad_value")]
+    blocks = len(roles_of(done.model.backbone).blocks)
+    assert len(pads) == (blocks if padding == "exact" else 0)
+
+
+@pytest.mark.parametrize("method", ["minmax", "repq_vit"])
+@pytest.mark.parametrize("scope", ["backbone", "model"])
+def test_a_saved_detector_finds_the_same_to_the_bit(
+    loaded: LoadedModel, scope: str, method: str, tmp_path: Path
+) -> None:
+    """The file is read back by `vitq.load`, which builds the detector anew from its header."""
+    made, bits = load_method(method), "W4A4"
+    given = subject(loaded, scope)
+    done = made.quantize(given, Bits.parse(bits), made.Options())
+    entry = model_entry("digits_mask_rcnn").model_dump(mode="json")
+    header = {
+        "method": method, "bits": bits, "options": vars(made.Options()), "scope": scope, "exec": done.exec,
+        "facts": done.facts, "architecture": {"task": "detection", "model": entry},
+    }  # fmt: skip
+    file = saving.save(done, tmp_path / "m", header)
+    before, after = found(done.model, given), found(vitq.load(file.path), given)
+    assert sum(len(each["boxes"]) for each in before.found) > 0
+    assert TASK.digest(after) == TASK.digest(before)
+    parameters = sum(p.numel() for p in loaded.model.parameters())
+    if scope == "model":
+        assert file.path.stat().st_size < parameters  # under a byte each, at 4 bit
+
+
+def test_a_detector_that_proposes_nothing_leaves_its_heads_in_floating_point(loaded: LoadedModel) -> None:
+    given = subject(loaded, "model")
+    given.model.rpn_head.test_cfg = copy.deepcopy(given.model.rpn_head.test_cfg)
+    given.model.rpn_head.test_cfg.min_bbox_size = 10**6
+    done = METHOD.quantize(given, Bits.parse("W4A4"), Options())
+    unreached = done.facts["unreached"]
+    assert {path.partition(".")[0] for path in unreached} == {"roi_head"}
+    assert all(done.model.get_submodule(path.rpartition(".")[0]).input_quantizer is None for path in unreached)
+    assert all(len(each["boxes"]) == 0 for each in found(done.model, given).found)
