@@ -54,6 +54,9 @@ SiteOption = Annotated[Path | None, _path("--site", "Site file; default $VITQ_SI
 ResultsOption = Annotated[
     Path | None, _path("--results", "-o", "Results folder; default a folder of the suite's name.")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Take published weights of unknown sha256, and hold later ones to it.")
+]
 PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
 ScopeOption = Annotated[
     str | None,
@@ -107,6 +110,7 @@ def run_suite(
     jobs: Annotated[
         int, typer.Option(help="Cells at once, at most one a core; latency is measured alone, after them.")
     ] = 1,
+    trust: TrustOption = False,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
@@ -121,7 +125,7 @@ def run_suite(
         picker(k)
     return run(
         suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
-        jobs=jobs, results=results, site=site, command=command_line(),
+        jobs=jobs, trust=trust, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 
