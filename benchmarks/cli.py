@@ -87,11 +87,12 @@ def verify_inputs(
     sample: Annotated[
         int, typer.Option(help="Images to read and to score of a large data set.", min=1, max=MAX_IMAGES)
     ] = 256,
+    trust: TrustOption = False,
 ) -> int:
     """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
     from vitq.benchmarks.commands.verify import verify
 
-    return verify(suite, site, sample)
+    return verify(suite, site, sample, trust)
 
 
 @app.command("run")

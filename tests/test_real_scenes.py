@@ -101,6 +101,19 @@ def test_repq_vit_on_a_paper_s_detector(shared: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "r").rglob("predictions_*.png"))
 
 
+def test_a_published_file_of_unknown_digest_is_told_as_a_run_is_planned(shared: Path, tmp_path: Path) -> None:
+    (tmp_path / "upernet_swin_tiny_patch4_window7_512x512.pth").write_bytes(b"weights")
+    (tmp_path / "vitq.toml").write_text(
+        f'[datasets]\nade20k = "{shared / "data" / "ADEChallengeData2016"}"\n[weights]\nhere = "{tmp_path}"\n'
+    )
+    asked = ("run", "full", "-k", f"fp32 and {SEGMENTER}", "--dry-run")
+    env = {"VITQ_CACHE": str(tmp_path / "cache")}
+    told = vitq(*asked, cwd=tmp_path, env=env)
+    assert told.returncode == 2
+    assert "run with --trust to take it" in told.stdout + told.stderr
+    assert vitq(*asked, "--trust", cwd=tmp_path, env=env).returncode == 0
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("model", FAMILIES)
 def test_every_method_on_a_model_of_each_family(shared: Path, tmp_path: Path, model: str) -> None:
