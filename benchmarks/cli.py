@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from vitq.benchmarks.plain import BAD_INPUT, command_line, plain_errors, run_plainly
-from vitq.benchmarks.plan.limits import MAX_IMAGES, within_cores
+from vitq.benchmarks.plan.limits import MAX_IMAGES, counted
 from vitq.errors import BadInputError
 
 GOOD, REGRESSION, SOME_FAILED, NOTHING_COMPARED = 0, 1, 3, 4
@@ -109,8 +109,9 @@ def run_suite(
     device: DeviceOption = "cpu",
     executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
     jobs: Annotated[
-        int, typer.Option(help="Cells at once, at most one a core; latency is measured alone, after them.")
-    ] = 1,
+        str,
+        typer.Option(help="Cells at once, at most one a core (auto: one a core); latency is measured alone, after."),
+    ] = "1",
     trust: TrustOption = False,
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -120,13 +121,13 @@ def run_suite(
     from vitq.benchmarks.plan.devices import check_device
     from vitq.benchmarks.plan.picking import picker
 
-    within_cores("--jobs", jobs)
+    at_once = counted("--jobs", jobs)
     check_device(device)
     if k is not None:
         picker(k)
     return run(
         suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
-        jobs=jobs, trust=trust, results=results, site=site, command=command_line(),
+        jobs=at_once, trust=trust, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 

@@ -25,6 +25,18 @@ def within_cores(what: str, value: int | None, least: int = 1) -> None:
         )
 
 
+def counted(what: str, word: str) -> int:
+    """A number of threads or processes from the command line, `auto` one a core; BadInputError for any other word."""
+    if word == "auto":
+        return cores()
+    try:
+        value = int(word)
+    except ValueError:
+        raise BadInputError(f"{what} is {word!r}: give a number from 1 to {cores()}, or auto") from None
+    within_cores(what, value)
+    return value
+
+
 def within_machine(name: str, threads: int | None, *latency_threads: int | None) -> None:
     """BadInputError where a suite asks for more threads than this machine has cores."""
     within_cores(f"suite {name}: threads", threads)
