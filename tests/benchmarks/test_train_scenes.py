@@ -16,7 +16,7 @@ from vitq.tasks.names import WeightsCard, model_entry
 
 
 @pytest.mark.skipif(why_absent() is not None, reason="the mm stack is not installed")
-@pytest.mark.parametrize("name", ["digits_mask_rcnn", "digits_mask_rcnn_vit"])
+@pytest.mark.parametrize("name", ["digits_mask_rcnn", "digits_mask_rcnn_vit", "digits_mask_rcnn_deep"])
 def test_two_steps_change_the_weights(name: str, tmp_path_factory: pytest.TempPathFactory) -> None:
     task = registry.load("detection")
     loaded = train_scenes.start(name, tmp_path_factory.mktemp("out"), task)
