@@ -131,6 +131,29 @@ def run_suite(
     )  # fmt: skip
 
 
+@app.command("latency")
+@plain_errors
+def time_runtimes(
+    model: Annotated[str, typer.Argument(help="A stored quantized model (.safetensors), or a finished cell's id.")],
+    suite: Annotated[str, typer.Option("--suite", help="The suite that a cell is of.")] = "smoke",
+    runtime: Annotated[
+        list[str] | None, typer.Option("--runtime", help="See `vitq list runtimes`; all by default.")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option("--batch", help="Batch sizes; 8 and 1 by default.", min=1)] = None,
+    threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 1,
+    runs: Annotated[int, typer.Option(help="Rounds in which each form runs once.", min=1, max=100_000)] = 20,
+    results: ResultsOption = None,
+    site: SiteOption = None,
+) -> int:
+    """Time a quantized model on every runtime that computes it, in turn with FP32, its output checked."""
+    from vitq.benchmarks.commands.latency import latency
+
+    return latency(
+        model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, results=results,
+        site=site,
+    )  # fmt: skip
+
+
 @app.command("compare")
 @plain_errors
 def compare_figures(

@@ -1,4 +1,4 @@
-"""`vitq list`: methods, models, data sets, suites and cells by name; needs no torch.
+"""`vitq list`: methods, models, data sets, suites, runtimes and cells by name; only runtimes need torch.
 
 What another package offers and cannot be read is a line below the table.
 """
@@ -14,6 +14,7 @@ from vitq import escape
 from vitq.benchmarks.plan.cells import expand
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite, shipped_suites
+from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
@@ -23,12 +24,13 @@ from vitq.words import nearest
 
 
 def names(what: str, suite: str, k: str | None) -> str:
-    """A table of methods, models, data sets, suites or cells; BadInputError for anything else."""
+    """A table of methods, models, data sets, suites, runtimes or cells; BadInputError for anything else."""
     tables: dict[str, Callable[[], str]] = {
         "methods": _methods,
         "models": _models,
         "datasets": _datasets,
         "suites": _suites,
+        "runtimes": _runtimes,
         "cells": lambda: _cells(suite, k),
     }
     if what not in tables:
@@ -62,6 +64,16 @@ def _models() -> str:
         return entry.name, entry.task, entry.paper_name or "", weights, expected
 
     return _table(model_names(), row, ["model", "task", "name in papers", "weights", "FP32"])
+
+
+def _runtimes() -> str:
+    def row(name: str) -> tuple[str, ...]:
+        runtime = RUNTIMES.load(name)
+        why = runtime.missing()
+        promise = "bit for bit" if runtime.exact else "within rounding"
+        return name, "" if why else runtime.version(), promise, why or ""
+
+    return _table(RUNTIMES.names(), row, ["runtime", "version", "its numbers are torch's", "missing"])
 
 
 def _datasets() -> str:
