@@ -73,7 +73,9 @@ def attention(
         )  # fmt: skip
         k = block_at(row, i8, u8, i32, i64)
         begin, end = part * step, min((part + 1) * step, tokens)
-        kernels.attend(qkv, qkv4, image * tokens, ld, head, heads, d, tokens, begin, end, k.qk, k.softmax, k.av, out, ldo, w)
+        kernels.attend(
+            qkv, qkv4, image * tokens, ld, head, heads, d, tokens, begin, end, k.qk, k.softmax, k.av, out, ldo, w
+        )
 
 
 @njit(cache=True, parallel=True)
@@ -100,7 +102,9 @@ def between(
         a, n, h, at = acc[t], normal[t], hidden[t], r * lds
         block = block_at(row, i8, u8, i32, i64)
         following = block_at(after, i8, u8, i32, i64)
-        kernels.product_add(mixed, at, lds, count, block.proj, block.left1, block.right1, block.top1, stream, at, lds, a)
+        kernels.product_add(
+            mixed, at, lds, count, block.proj, block.left1, block.right1, block.top1, stream, at, lds, a
+        )
         kernels.norm_rows(stream, at, lds, count, block.norm2, n, 0, lds)
         kernels.product8(n, 0, lds, count, block.fc1, block.fc1_scale, h, 0, ldh, a)
         kernels.gelu_rows(h, 0, ldh, count, block.fc1.columns, block.gelu)
