@@ -113,7 +113,7 @@ def _vnni_tile(
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
-def _plain_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore[no-untyped-def]
+def plain_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore[no-untyped-def]
     for r in range(ROWS):
         out = c[c0 + r * ldc : c0 + r * ldc + COLUMNS]
         left = a[a0 + r * lda : a0 + r * lda + 4 * steps]
@@ -138,7 +138,7 @@ if VNNI:
         _vnni_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps)
 
 else:
-    tile = _plain_tile
+    tile = plain_tile
 
 
 def _lookup_code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
