@@ -32,6 +32,7 @@ from vitq.tasks import registry
 from vitq.tasks.base import Data, LoadedModel, Measured, Places, Task
 from vitq.tasks.mm_inputs import samples_of, stacked
 from vitq.tasks.names import Configured, ModelEntry, model_entry
+from vitq.tasks.weights import RECOMPUTED
 
 RECIPES = {
     "digits_mask_rcnn": Recipe(
@@ -159,7 +160,8 @@ def _uneven(name: str, model: nn.Module) -> nn.Module:
 
 def write(name: str, model: nn.Module, recipe: Recipe, measured: dict[str, Measured], out: Path) -> None:
     """The weights and their card."""
-    content = save({key: tensor.contiguous() for key, tensor in model.state_dict().items()})
+    state = model.state_dict().items()  # without what every model computes for itself
+    content = save({key: tensor.contiguous() for key, tensor in state if not key.endswith(RECOMPUTED)})
     weights_file(name, out).write_bytes(content)
     if name in NOT_KEPT:
         return

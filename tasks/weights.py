@@ -12,9 +12,9 @@ from torch import Tensor, nn
 from vitq.errors import BadInputError
 from vitq.tasks.checkpoints import WeightsWarning, read
 
-__all__ = ["put", "read", "tensors_sha256"]
+__all__ = ["RECOMPUTED", "put", "read", "tensors_sha256"]
 
-_RECOMPUTED = ("relative_position_index", "attn_mask")
+RECOMPUTED = ("relative_position_index", "attn_mask")
 """Buffers that older files hold and timm computes."""
 _FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 
@@ -33,8 +33,8 @@ def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> No
 
     Warns (WeightsWarning) where values were stored in another floating-point format than the model's.
     """
-    wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith(_RECOMPUTED)}
-    state = {key: tensor for key, tensor in state.items() if not key.endswith(_RECOMPUTED)}
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith(RECOMPUTED)}
+    state = {key: tensor for key, tensor in state.items() if not key.endswith(RECOMPUTED)}
     if "head.fc.weight" in wanted and "head.fc.weight" not in state:
         state = _swin_names(state, where)
     for key, tensor in wanted.items():

@@ -86,20 +86,20 @@ def forms_of(
     for name, model in models.items():
         found[name] = Form(name, _eager(model), name, 0.0)
     for name, runtime in runtimes.items():
-        if name == "torch":
-            continue
         for of, model in models.items():
-            label = f"{of.partition(':')[0]}:{name}"
-            reason = runtime.missing() or runtime.unsupported(model, of)
+            reason = (
+                "it is the reference itself" if name == "torch" else runtime.missing() or runtime.unsupported(model, of)
+            )
             try:
                 if reason is None:
-                    compiled = _compiled(runtime, model, example, threads)
-                    form = _checked(compiled, outputs[of], of, example, runtime.exact)
+                    form = _checked(
+                        _compiled(runtime, model, example, threads), outputs[of], of, example, runtime.exact
+                    )
                     found[form.exec] = form
             except UnsupportedError as error:
                 reason = str(error)
-            if reason is not None:
-                left_out[label] = reason
+            if reason is not None and name != "torch" and of == exec:
+                left_out[name] = reason
     return found, left_out
 
 
@@ -120,7 +120,7 @@ def table_rows(timed: Timed) -> list[dict[str, str]]:
     """The rows of a table: milliseconds a batch, and how many times as fast as both FP32 baselines."""
     strongest, eager = timed.strongest(), timed.eager()
     rows = [_row(row, timed, strongest, eager) for row in timed.rows]
-    return rows + [{"exec": name, "checked": reason} for name, reason in timed.left_out.items()]
+    return rows + [{"exec": f"none on {name}", "checked": reason} for name, reason in timed.left_out.items()]
 
 
 def _row(row: LatencyRow, timed: Timed, strongest: LatencyRow, eager: LatencyRow) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The runtime `openvino`: FP32 models compiled for this CPU, the strongest floating-point baseline where it is there."""
+"""The runtime `openvino`: FP32 models compiled for this CPU, mostly the strongest floating-point baseline."""
 
 from __future__ import annotations
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,6 +10,7 @@ from vitq.benchmarks.runtimes.base import Executed
 from vitq.benchmarks.runtimes.i_vit import blocks, parts, regions
 from vitq.benchmarks.runtimes.i_vit.pool import Pool
 from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS
+from vitq.benchmarks.runtimes.numba_threads import use_threads
 from vitq.errors import UnsupportedError
 from vitq.methods.i_vit.ends import IntegerInput, IntegerReals
 from vitq.methods.i_vit.layernorm import IntegerLayerNorm
@@ -71,7 +71,8 @@ class Engine:
         self.heads = [block.heads for block in found]
         self.norm = blocks.norm(blocks.step(network, "norm", IntegerLayerNorm))
         head = blocks.step(network, "head", IntegerLinear)
-        assert head.out is not None and isinstance(network.output, IntegerReals)
+        assert head.out is not None
+        assert isinstance(network.output, IntegerReals)
         self.head = parts.product_of(head)
         self.head_scale = parts.scale_of(head.out, self.head.columns)
         self.worth: Tensor = network.output.scale
@@ -124,7 +125,7 @@ class Engine:
         """Normalized images [B, 3, H, W] to logits [B, classes]; ValueError for a shape that was not compiled."""
         if tuple(images.shape) != self.shape:
             raise ValueError(f"compiled for images of {list(self.shape)}, not {list(images.shape)}")
-        numba.set_num_threads(self.threads)
+        use_threads(self.threads)
         self._embed(images.detach().float().contiguous().numpy())
         regions.enter(
             self.stream, self.ld, self.rows, self.chunk, self.block_rows[0], *self.constants, self.qkv, self.ldq,

@@ -6,12 +6,12 @@ import copy
 from collections import Counter
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from vitq.benchmarks.runtimes.base import Executed
+from vitq.benchmarks.runtimes.numba_threads import use_threads
 from vitq.benchmarks.runtimes.xnor import kernels
 from vitq.benchmarks.runtimes.xnor.words import COLUMNS, ROWS
 from vitq.errors import UnsupportedError
@@ -134,12 +134,16 @@ class Engine:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The packed model's output, bit for bit."""
-        numba.set_num_threads(self.threads)
+        use_threads(self.threads)
         with torch.inference_mode():
             found: Tensor = self.model(images)
         return found
 
     def executed(self) -> Executed:
         """Binary products at one bit; the layers that the method leaves in floating point beside them."""
-        rest = Counter(type(m).__name__ for m in self.model.modules() if isinstance(m, (nn.Linear, nn.Conv2d)))
-        return {**{kind: {"1": n} for kind, n in self.count.items()}, **{k: {"fp32": n} for k, n in rest.items()}}
+        found: dict[str, dict[str, int]] = {kind: {"1": n} for kind, n in self.count.items()}
+        for module in self.model.modules():
+            if isinstance(module, (nn.Linear, nn.Conv2d)):
+                widths = found.setdefault(type(module).__name__, {})
+                widths["fp32"] = widths.get("fp32", 0) + 1
+        return found

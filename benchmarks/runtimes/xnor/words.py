@@ -68,7 +68,7 @@ def above64(typing_context: Any, x: Any, x0: Any, scale: Any) -> Any:  # noqa: A
 
 def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both: bool) -> None:
     """acc[ROWS, COLUMNS] = popcounts over `steps` words of a xor b (or of a and b), int64."""
-    a, a0, b, b0, acc, steps = arguments
+    acc, steps = arguments[4:]
     kinds = signature.args
     a_at, b_at = (_at(context, builder, kinds[i], arguments[i], arguments[i + 1]) for i in (0, 2))
     c_at = _at(context, builder, kinds[4], acc, I64(0))
