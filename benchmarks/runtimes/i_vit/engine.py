@@ -71,7 +71,8 @@ class Engine:
         self.heads = [block.heads for block in found]
         self.norm = blocks.norm(blocks.step(network, "norm", IntegerLayerNorm))
         head = blocks.step(network, "head", IntegerLinear)
-        assert head.out is not None and isinstance(network.output, IntegerReals)
+        assert head.out is not None
+        assert isinstance(network.output, IntegerReals)
         self.head = parts.product_of(head)
         self.head_scale = parts.scale_of(head.out, self.head.columns)
         self.worth: Tensor = network.output.scale
