@@ -114,6 +114,7 @@ def _vnni_tile(
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator]
 def plain_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore[no-untyped-def]
+    """As `tile`, in plain loops."""
     """The same as `tile` in plain loops, for a CPU without VNNI."""
     for r in range(ROWS):
         out = c[c0 + r * ldc : c0 + r * ldc + COLUMNS]
