@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vitq.benchmarks.commands.results import rows_of
 from vitq.benchmarks.plan.limits import within_cores
+from vitq.benchmarks.runtimes.base import Runtime
 from vitq.benchmarks.runtimes.registry import RUNTIMES, load
 from vitq.errors import BadInputError
 from vitq.words import nearest
@@ -46,7 +47,7 @@ def _of_cell(wanted: str, suite: str, results: Path | None, site: Path | None) -
     return folder / row.model_file.path
 
 
-def _print_tables(path: Path, runtimes: dict[str, object], batches: Sequence[int], threads: int, runs: int) -> None:
+def _print_tables(path: Path, runtimes: dict[str, Runtime], batches: Sequence[int], threads: int, runs: int) -> None:
     import torch
 
     from vitq.benchmarks.measure import on_runtimes
@@ -67,7 +68,7 @@ def _print_tables(path: Path, runtimes: dict[str, object], batches: Sequence[int
     print("FP32 is the same architecture with random weights; its time does not depend on them.")
     for batch in batches:
         example = torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0))
-        found = on_runtimes.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads)  # type: ignore[arg-type]
+        found = on_runtimes.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads)
         timed = on_runtimes.measure(*found, example, threads=threads, runs=runs, warmup=3)
         right = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
         print(f"\n{render(on_runtimes.table_rows(timed), 'plain', right=right)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 from vitq.benchmarks.runtimes.base import Runtime
 from vitq.registry import Registry
 
@@ -21,4 +19,4 @@ RUNTIMES: Registry[Runtime] = Registry(
 
 def load(name: str) -> Runtime:
     """A runtime; BadInputError names the nearest ones of an unknown name."""
-    return cast(Runtime, RUNTIMES.load(name))
+    return RUNTIMES.load(name)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from vitq.benchmarks.runtimes.i_vit import parts
+from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS
 from vitq.errors import UnsupportedError
 from vitq.methods.i_vit import ablations, operators_paper
 from vitq.methods.i_vit.blocks import Block
@@ -17,6 +18,7 @@ from vitq.methods.i_vit.grids import Requantize
 from vitq.methods.i_vit.layernorm import IntegerLayerNorm
 from vitq.methods.i_vit.linear import IntegerLinear
 from vitq.methods.i_vit.matmul import IntegerMatMul
+from vitq.methods.i_vit.network import Network
 from vitq.methods.i_vit.softmax import IntegerSoftmax
 from vitq.methods.i_vit.sums import IntegerAdd
 
@@ -25,7 +27,7 @@ DIFFERENCES = 256
 """How far an INT8 logit can lie below the largest, and one more."""
 
 
-def step(steps: nn.Module, name: str, kind: type[Kind]) -> Kind:
+def step(steps: Network | Block, name: str, kind: type[Kind]) -> Kind:
     """The node of a step; UnsupportedError for another than the engine serves."""
     node = steps.get_submodule(steps.steps[name])
     if not isinstance(node, kind):
@@ -103,7 +105,7 @@ def block_of(block: Block) -> parts.Block:
     if qkv.columns != 3 * proj.columns or proj.columns % (4 * block.heads):
         raise UnsupportedError("the engine serves heads whose channels are a multiple of four and fill the width")
     return parts.Block(
-        norm(step(block, "norm1", IntegerLayerNorm)), qkv, qkv_scale, parts.scale_of(qk, parts.COLUMNS),
-        softmax(step(block, "softmax", IntegerSoftmax)), parts.scale_of(av, parts.COLUMNS), proj, *one,
+        norm(step(block, "norm1", IntegerLayerNorm)), qkv, qkv_scale, parts.scale_of(qk, COLUMNS),
+        softmax(step(block, "softmax", IntegerSoftmax)), parts.scale_of(av, COLUMNS), proj, *one,
         norm(step(block, "norm2", IntegerLayerNorm)), fc1, fc1_scale, gelu(step(block, "act", IntegerGelu)), fc2, *two,
     )  # fmt: skip

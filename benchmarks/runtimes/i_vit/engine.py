@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -66,9 +68,9 @@ class Engine:
             raise UnsupportedError("the engine serves classifiers of tokens: ViT and DeiT")
         self.network, self.threads, self.shape = network, threads, tuple(example.shape)
         self.embedding = Embedding(network, (self.shape[2], self.shape[3]))
-        found = [network.get_submodule(path) for path in network.trunk]
+        found: list[Any] = [network.get_submodule(path) for path in network.trunk]
         self.blocks = tuple(blocks.block_of(block) for block in found)
-        self.heads = [block.heads for block in found]
+        self.heads = [int(block.heads) for block in found]
         self.norm = blocks.norm(blocks.step(network, "norm", IntegerLayerNorm))
         head = blocks.step(network, "head", IntegerLinear)
         assert head.out is not None

@@ -112,7 +112,7 @@ def _vnni_tile(
     return types.void(a, i, i, b, i, start, i, c, i, i, i), _tile_code
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator]
+@numba.njit(cache=True)
 def plain_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore[no-untyped-def]
     """As `tile`, in plain loops."""
     """The same as `tile` in plain loops, for a CPU without VNNI."""
@@ -131,7 +131,7 @@ def plain_tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore
 
 if VNNI:
 
-    @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True)
     def tile(a, a0, lda, b, b0, start, s0, c, c0, ldc, steps):  # type: ignore[no-untyped-def]
         """c[6, 64] = start[64] + a[6, 4*steps] @ b: uint8 rows, int8 packed [steps, 64, 4], int32; wraps as int32 does.
 
@@ -168,7 +168,7 @@ def _vbmi_lookup(typing_context: Any, table: Any, t0: Any, codes: Any, c0: Any, 
 
 if VBMI:
 
-    @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True)
     def lookup(table, t0, codes, c0, out, o0, count):  # type: ignore[no-untyped-def]
         """out[i] = table[codes[i]] of uint8 in steps of 64: what lies up to 63 past `count` is written too."""
         for i in range(0, count, 64):
@@ -176,7 +176,7 @@ if VBMI:
 
 else:
 
-    @numba.njit(cache=True)  # type: ignore[untyped-decorator]
+    @numba.njit(cache=True)
     def lookup(table, t0, codes, c0, out, o0, count):  # type: ignore[no-untyped-def]
         """out[i] = table[codes[i]] of uint8."""
         for i in range(count):
