@@ -57,7 +57,7 @@ NOT_KEPT = ("digits_mask_rcnn_vit", "digits_mask_rcnn_deep")
 """Trained for its backbone; built as the detector is, with a configuration of its own."""
 STOPS = {"digits_mask_rcnn_vit": 6, "digits_mask_rcnn_deep": 6}
 """After how many epochs of its schedule a model that is not kept is good enough to start from."""
-CYCLES = {"digits_upernet_vit": 8, "digits_upernet_swin": 4}
+CYCLES = {"digits_upernet_vit": 8, "digits_upernet_swin": 5}
 """How often a schedule is run, each from where the last one ended (warm restarts, arXiv 1608.03983); once else."""
 UNEVEN = 0.35
 """How far the backbones' channels are spread after training (`uneven_channels`): so far that min/max at 4 bits falls
