@@ -54,6 +54,9 @@ SiteOption = Annotated[Path | None, _path("--site", "Site file; default $VITQ_SI
 ResultsOption = Annotated[
     Path | None, _path("--results", "-o", "Results folder; default a folder of the suite's name.")
 ]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Take published weights of unknown sha256, and hold later ones to it.")
+]
 PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
 ScopeOption = Annotated[
     str | None,
@@ -84,11 +87,12 @@ def verify_inputs(
     sample: Annotated[
         int, typer.Option(help="Images to read and to score of a large data set.", min=1, max=MAX_IMAGES)
     ] = 256,
+    trust: TrustOption = False,
 ) -> int:
     """Check data and weights before hours are spent: counts, classes, images, shapes, sha256, FP32 accuracy."""
     from vitq.benchmarks.commands.verify import verify
 
-    return verify(suite, site, sample)
+    return verify(suite, site, sample, trust)
 
 
 @app.command("run")
@@ -107,6 +111,7 @@ def run_suite(
     jobs: Annotated[
         int, typer.Option(help="Cells at once, at most one a core; latency is measured alone, after them.")
     ] = 1,
+    trust: TrustOption = False,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
@@ -121,7 +126,7 @@ def run_suite(
         picker(k)
     return run(
         suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
-        jobs=jobs, results=results, site=site, command=command_line(),
+        jobs=jobs, trust=trust, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 

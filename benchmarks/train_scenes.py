@@ -43,17 +43,20 @@ RECIPES = {
     "digits_mask_rcnn_vit": Recipe(
         epochs=14, lr=1e-3, weight_decay=0.05, warmup_epochs=1, clip_norm=5.0, decay_vectors=False
     ),
+    "digits_mask_rcnn_deep": Recipe(
+        epochs=14, lr=1e-3, weight_decay=0.05, warmup_epochs=1, clip_norm=5.0, decay_vectors=False
+    ),
     "digits_upernet_vit": Recipe(
         epochs=8, lr=1e-3, weight_decay=0.02, warmup_epochs=1, clip_norm=5.0, decay_vectors=False
     ),
 }
-STARTS_FROM = {"digits_upernet_swin": "digits_mask_rcnn", "digits_upernet_vit": "digits_mask_rcnn_vit"}
+STARTS_FROM = {"digits_upernet_swin": "digits_mask_rcnn_deep", "digits_upernet_vit": "digits_mask_rcnn_vit"}
 """Whose backbone a model's starts with."""
-NOT_KEPT = ("digits_mask_rcnn_vit",)
+NOT_KEPT = ("digits_mask_rcnn_vit", "digits_mask_rcnn_deep")
 """Trained for its backbone; built as the detector is, with a configuration of its own."""
-STOPS = {"digits_mask_rcnn_vit": 6}
+STOPS = {"digits_mask_rcnn_vit": 6, "digits_mask_rcnn_deep": 6}
 """After how many epochs of its schedule a model that is not kept is good enough to start from."""
-CYCLES = {"digits_upernet_vit": 2}
+CYCLES = {"digits_upernet_vit": 8, "digits_upernet_swin": 4}
 """How often a schedule is run, each from where the last one ended (warm restarts, arXiv 1608.03983); once else."""
 UNEVEN = 0.35
 """How far the backbones' channels are spread after training (`uneven_channels`): so far that min/max at 4 bits falls

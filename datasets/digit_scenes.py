@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitq.datasets.base import Check, Data
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import Calibration
 from vitq.datasets.digits import source, splits
+from vitq.datasets.embedded import source as calibration_source
+from vitq.datasets.embedded import to_calibrate
 from vitq.datasets.identity import identities
-from vitq.datasets.listing import Item, draw, stratified
+from vitq.datasets.listing import Item, stratified
 from vitq.datasets.scene_folder import check_augment, for_scenes
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
@@ -47,19 +49,7 @@ def limited(limit: int | None) -> list[Item]:
 
 def calibration(spec: Calibration) -> list[Item]:
     """The scenes to calibrate on, in order: of a split, drawn by the seed or its first, or by name from a file."""
-    if spec.list == "attribution":
-        raise BadInputError("calibration: the digit scenes have no ATTRIBUTION.csv; use list: seeded or first")
-    if spec.list in ("seeded", "first"):
-        every = items(spec.split or "calibration")
-        return enough(every[: spec.images] if spec.list == "first" else draw(every, spec.images, spec.seed), spec)
-    named = {item.path: item for split in SPLITS for item in items(split)}
-    names = read_list(Path(spec.list))[: spec.images]
-    for name in names:
-        if name not in named:
-            raise BadInputError(
-                f"calibration: {spec.list} names {name!r}, which is no digit scene (validation/0 is one)"
-            )
-    return enough([named[name] for name in names], spec)
+    return to_calibrate(spec, SPLITS, items, what="digit scenes", example="validation/0")
 
 
 def members(item: Item) -> list[int]:
@@ -103,7 +93,7 @@ class DigitScenes:
             spec=spec,
             wants=wants,
             calibration=lambda: calibration(spec),
-            source=lambda: spec.taken("calibration") or read_list(Path(spec.list)),
+            source=lambda: calibration_source(spec),
             training=lambda: items("train"),
         )
 

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vitq.datasets.base import Check, Data
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import Calibration
 from vitq.datasets.digit_distortion import Distortion, distort
+from vitq.datasets.embedded import source as calibration_source
+from vitq.datasets.embedded import to_calibrate
 from vitq.datasets.identity import identities
-from vitq.datasets.listing import Item, draw, stratified
+from vitq.datasets.listing import Item, stratified
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 
@@ -79,21 +81,8 @@ def limited(limit: int | None) -> list[Item]:
 
 
 def calibration(spec: Calibration) -> list[Item]:
-    """The scans to calibrate on, in order: drawn from the calibration split by the seed, or by index from a file."""
-    if spec.list == "seeded":
-        return enough(draw(items(spec.split or "calibration"), spec.images, spec.seed), spec)
-    if spec.list == "first":
-        return enough(items(spec.split or "calibration")[: spec.images], spec)
-    if spec.list == "attribution":
-        raise BadInputError("calibration: the digits have no ATTRIBUTION.csv; use list: seeded")
-    named = {item.path: item for split in splits() for item in items(split)}
-    names = read_list(Path(spec.list))[: spec.images]
-    for name in names:
-        if name not in named:
-            raise BadInputError(
-                f"calibration: {spec.list} names {name!r}, but digits are indices 0 to {len(named) - 1}"
-            )
-    return enough([named[name] for name in names], spec)
+    """The scans to calibrate on, in order: of a split, drawn by the seed or its first, or by index from a file."""
+    return to_calibrate(spec, splits(), items, what="digits", example="0")
 
 
 def distortion(index: int, text: str | None = None) -> Distortion:
@@ -105,11 +94,6 @@ def content(chosen: Sequence[Item]) -> list[str]:
     """For each image the sha256 of what it is drawn of: the file that holds all scans, and how it is distorted."""
     file = file_sha256(source())
     return [hashlib.sha256(f"{file}\0{distortion(int(item.path)).sha256()}".encode()).hexdigest() for item in chosen]
-
-
-def _source(spec: Calibration) -> object:
-    """Where the calibration scans come from: the split of a draw or of its first scans, or all names of a list."""
-    return spec.taken("calibration") or read_list(Path(spec.list))
 
 
 @dataclass(frozen=True)
@@ -140,7 +124,7 @@ class Digits:
             spec=spec,
             wants=wants,
             calibration=lambda: calibration(spec),
-            source=lambda: _source(spec),
+            source=lambda: calibration_source(spec),
             training=lambda: items("train"),
         )
 

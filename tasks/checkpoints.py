@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from vitq.errors import BadInputError
 
@@ -44,9 +45,40 @@ def read(path: Path) -> State:
     return _without_wrapper(state)
 
 
+class Inert:
+    """What stands in a checkpoint for an object that is no tensor: it takes what the pickle says and does nothing.
+
+    mmengine's checkpoints hold histories of losses, schedulers and numpy's arrays beside their weights; what stands
+    here for their classes is never called by name, so that nothing of a file is executed.
+    """
+
+    def __init__(self, *_: object, **__: object) -> None:
+        pass
+
+    def __setstate__(self, _: object) -> None:
+        pass
+
+    def __setitem__(self, *_: object) -> None:
+        pass
+
+    def append(self, _: object) -> None:
+        """Forget it."""
+
+    def extend(self, _: object) -> None:
+        """Forget them."""
+
+
 def _load_pickled(path: Path) -> Any:
     with path.open("rb") as file:  # by its name alone torch would take a file for safetensors
-        return torch.load(file, map_location="cpu", weights_only=True)
+        others = get_unsafe_globals_in_checkpoint(file) if _kind(path) == "zip" else []
+        file.seek(0)
+        with safe_globals([(_inert(name), name) for name in others]):
+            return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _inert(name: str) -> type[Inert]:
+    """A stand-in of its own for each name: torch keeps them by class."""
+    return type(name.rpartition(".")[2], (Inert,), {})
 
 
 def _kind(path: Path) -> str:

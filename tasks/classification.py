@@ -8,10 +8,10 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import timm
@@ -23,15 +23,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vitq.datasets.batches import Batch
-from vitq.datasets.calibration import Calibration
-from vitq.datasets.identity import check_limit
 from vitq.datasets.preprocessing import Preprocessing
-from vitq.datasets.registry import DATASETS
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
 from vitq.tasks.names import Configured, ModelEntry, model_entry
+from vitq.tasks.opening import Opening
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "VisionTransformer": VisionTransformer,
@@ -39,7 +37,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class Classification:
+class Classification(Opening):
     """The task; see `vitq.tasks.base.Task` for what each function promises."""
 
     name = "classification"
@@ -66,35 +64,18 @@ class Classification:
         entry = model_entry(name)
         path = weight_files.find(entry, places)
         if path is not None:
-            model, digest = self._from_file(entry, path)
+            model, digest = self._from_file(entry, path, places)
         elif entry.hub and places.hub:
             model, digest = _from_hub(entry)
         else:
             raise weight_files.missing(entry, places)
         return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
-    def _from_file(self, entry: ModelEntry, path: Path) -> tuple[nn.Module, str]:
+    def _from_file(self, entry: ModelEntry, path: Path, places: Places) -> tuple[nn.Module, str]:
+        digest = weight_files.checked_sha256(path, entry, places)
         model = self.build_model(entry.name)
         weights.put(weights.read(path), model, f"weights file {path}", entry.name)
-        return model, weights.check_sha256(path, entry)
-
-    def open_data(
-        self,
-        dataset: str,
-        loaded: LoadedModel,
-        places: Places,
-        *,
-        limit: int | None,
-        seed: int,
-        calibration: Mapping[str, Any],
-    ) -> Data:
-        """The data set as this model wants it; `seed` shuffles and augments training."""
-        given = DATASETS.load(dataset)
-        if given.task != self.name:
-            raise BadInputError(f"data set {dataset} is for {given.task}, not for {self.name}: give one of its own")
-        check_limit(limit)
-        spec = Calibration.parse(calibration)
-        return given.open(loaded.preprocessing, spec, places.datasets, limit=limit, seed=seed, workers=places.workers)
+        return model, digest
 
     def subject(
         self,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -12,22 +13,25 @@ import torch
 from torch import Tensor, nn
 
 from vitq import mm
-from vitq.datasets.calibration import Calibration
-from vitq.datasets.identity import check_limit
-from vitq.datasets.registry import DATASETS
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import BadInputError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
 from vitq.tasks.base import Data, LoadedModel, Measured, Places
+from vitq.tasks.checkpoints import WeightsWarning
 from vitq.tasks.names import Configured, ModelEntry, model_entry
+from vitq.tasks.opening import Opening
+
+LOOKING = ("forward", "loss", "distance", "distill", "digest")
+"""The functions of `Subject` that look inside a batch or an output, which each task has of its own."""
 
 
-class Dense:
+class Dense(Opening):
     """A task on scenes; see `vitq.tasks.base.Task` for what each function promises."""
 
     name: str
+    evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]]
     version = 1
     """Rises when its metrics change for the same model."""
 
@@ -51,38 +55,25 @@ class Dense:
         path = weight_files.find(entry, places)
         if path is None:
             raise weight_files.missing(entry, places)
-        digest = weights.check_sha256(path, entry)
-        if entry.url and not (entry.sha256 or entry.sha256_prefix):
-            hub_pins.pin(entry, digest)
+        digest = weight_files.checked_sha256(path, entry, places)
         model = self.build_entry(entry)
-        state = swin_names.converted(weights.read(path))
-        weights.put(state, model, f"weights file {path}", entry.name)
+        weights.put(_of_prediction(path), model, f"weights file {path}", entry.name)
+        if weight_files.is_held(entry):
+            hub_pins.pin(entry, digest)
         return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
-    def open_data(
+    def subject(
         self,
-        dataset: str,
         loaded: LoadedModel,
-        places: Places,
+        data: Data,
         *,
-        limit: int | None,
-        seed: int,
-        calibration: Mapping[str, Any],
-    ) -> Data:
-        """The data set as this model wants it; `seed` shuffles and augments training."""
-        given = DATASETS.load(dataset)
-        if given.task != self.name:
-            raise BadInputError(f"data set {dataset} is for {given.task}, not for {self.name}: give one of its own")
-        check_limit(limit)
-        spec = Calibration.parse(calibration)
-        return given.open(loaded.preprocessing, spec, places.datasets, limit=limit, seed=seed, workers=places.workers)
-
-    def made_subject(
-        self, loaded: LoadedModel, data: Data, functions: Mapping[str, Callable[..., Any]],
-        evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]], *, scope: str = WHOLE, seed: int = 0,
-        device: torch.device | str = "cpu", artifacts: Path = Path(), progress: Progress = silent,
-    ) -> Subject:  # fmt: skip
-        """A copy of the model with the data; `functions` are those of `Subject` that look inside a batch or output."""
+        scope: str = WHOLE,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        artifacts: Path = Path(),
+        progress: Progress = silent,
+    ) -> Subject:
+        """A copy of the model, with the data and what this task knows of batches and outputs."""
         how = loaded.preprocessing
         return Subject(
             model=copy.deepcopy(loaded.model),
@@ -94,12 +85,12 @@ class Dense:
             draws_labels=False,
             look=data.calibration,
             training=data.training,
-            validate=lambda model: {name: m.value for name, m in evaluate(model, data, progress).items()},
+            validate=lambda model: {name: m.value for name, m in self.evaluate(model, data, progress).items()},
             seed=seed,
             device=torch.device(device),
             artifacts=artifacts,
             progress=progress,
-            **functions,
+            **{name: getattr(self, name) for name in LOOKING},
         )
 
     def example(self, preprocessing: Any, n: int, device: torch.device | str = "cpu", seed: int = 0) -> Batch:
@@ -108,6 +99,17 @@ class Dense:
         if torch.device(device).type == "meta":
             return scenes_of(torch.empty(n, *size, device=device))
         return scenes_of(torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device))
+
+
+def _of_prediction(path: Path) -> dict[str, Tensor]:
+    """A file's tensors by mmdet 3's names, without those of parts that serve training alone; a warning names these."""
+    state = swin_names.converted(weights.read(path))
+    beside = [part for part in mm_models.TRAINED_BESIDE if any(key.startswith(f"{part}.") for key in state)]
+    for part in beside:
+        warnings.warn(
+            f"weights file {path}: {part} serves training alone and is left out", WeightsWarning, stacklevel=4
+        )
+    return {key: tensor for key, tensor in state.items() if not key.startswith(tuple(f"{part}." for part in beside))}
 
 
 def scenes_of(images: Tensor) -> Batch:

@@ -10,7 +10,6 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,10 @@ from torch import Tensor, nn
 
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import MethodInputError
-from vitq.subject import WHOLE, Progress, Subject, silent
+from vitq.subject import Progress
 from vitq.tasks import prediction_pictures
 from vitq.tasks.average_precision import Found, average_precision
-from vitq.tasks.base import Data, LoadedModel, Measured
+from vitq.tasks.base import Data, Measured
 from vitq.tasks.dense import Dense, device_of
 from vitq.tasks.mm_inputs import meta_of, padded_size, samples_of, stacked
 
@@ -44,24 +43,6 @@ class Detection(Dense):
     """The task; see `vitq.tasks.base.Task` for what each function promises."""
 
     name = "detection"
-
-    def subject(
-        self,
-        loaded: LoadedModel,
-        data: Data,
-        *,
-        scope: str = WHOLE,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        artifacts: Path = Path(),
-        progress: Progress = silent,
-    ) -> Subject:
-        """A copy of the model, with the data and these functions."""
-        functions = {name: getattr(self, name) for name in ("forward", "loss", "distance", "distill", "digest")}
-        return self.made_subject(
-            loaded, data, functions, self.evaluate, scope=scope, seed=seed, device=device, artifacts=artifacts,
-            progress=progress,
-        )  # fmt: skip
 
     def forward(self, model: nn.Module, batch: Batch) -> DetectionOutput:
         """Feature maps and, without gradients, what is found; on `meta` every head runs on what its config keeps."""

@@ -25,7 +25,7 @@ def pin(entry: ModelEntry, found: str) -> None:
     if entry.tensors_sha256 is not None:
         _same(entry.name, entry.tensors_sha256, found, "the table of models")
         return
-    path = _path()
+    path = file()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(path.with_suffix(".lock")):
@@ -43,10 +43,11 @@ def pin(entry: ModelEntry, found: str) -> None:
 
 def pinned(entry: ModelEntry) -> str | None:
     """The digest that the hub's tensors of this model are held to; None before they were ever read."""
-    return entry.tensors_sha256 or _read(_path()).get(entry.name)
+    return entry.tensors_sha256 or _read(file()).get(entry.name)
 
 
-def _path() -> Path:
+def file() -> Path:
+    """Where the digests that were found first are kept; BadInputError where there is no cache folder."""
     folder = cache_folder()
     if folder is None:
         raise BadInputError("there is no cache folder to pin the hub's weights in: name one with VITQ_CACHE")

@@ -20,6 +20,11 @@ from vitq.tasks.names import Configured
 
 SCOPES = {"detection": "mmdet", "segmentation": "mmseg"}
 """The registry of mmengine that a task's models are built by."""
+TRAINED_BESIDE = ("auxiliary_head",)
+"""Parts that serve training alone: no prediction passes them, so that vitq neither builds nor counts nor loads them."""
+START = "starts_from"
+"""Where one of our configurations names what of the libraries' it changes, which `_base_` of mmengine would look for by
+way of a package that new Pythons lack."""
 
 
 def build(configured: Configured, task: str) -> nn.Module:
@@ -56,12 +61,14 @@ def config_of(configured: Configured) -> Any:
     """
     from mmengine.config import Config
 
-    path = path_of(configured)
-    if not path.is_file():
-        raise BadInputError(f"there is no configuration {configured.config}: correct the model's entry")
-    found = Config.fromfile(str(path))
+    found = Config.fromfile(str(_file(configured.config)))
+    if START in found:
+        found, own = Config.fromfile(str(_file(found[START]))), found
+        found.merge_from_dict({"model": own.model.to_dict()})
     found.merge_from_dict({"model": copy.deepcopy(configured.changes)})
     model = found.model
+    for part in TRAINED_BESIDE:
+        model.pop(part, None)
     for part in _parts(model):
         part.pop("init_cfg", None)
         part.pop("pretrained", None)
@@ -70,9 +77,17 @@ def config_of(configured: Configured) -> Any:
     return model
 
 
-def path_of(configured: Configured) -> Path:
-    """Where a configuration lies: in the package that ships it, or among ours."""
-    library, _, name = configured.config.partition("::")
+def _file(config: str) -> Path:
+    """Where a configuration lies; BadInputError where it does not."""
+    path = path_of(config)
+    if not path.is_file():
+        raise BadInputError(f"there is no configuration {config}: correct the model's entry")
+    return path
+
+
+def path_of(config: str) -> Path:
+    """Where a configuration is to lie: in the package that ships it, or among ours."""
+    library, _, name = config.partition("::")
     if library == "vitq":
         return Path(str(resources.files("vitq.tasks"))) / "configs" / name
     spec = find_spec(library)

@@ -12,9 +12,11 @@ class Places:
 
     A weights entry named as a model is that model's file or its folder; any other is a folder to search. `workers`
     threads, or processes for full augmentation, read images (0: none but the caller; None: one a core, at most 8).
+    `trust`: take a published PyTorch file of which no digest is known, and hold later ones to it.
     """
 
     datasets: dict[str, Path] = field(default_factory=dict)
     weights: dict[str, Path] = field(default_factory=dict)
     hub: bool = True
     workers: int | None = None
+    trust: bool = False

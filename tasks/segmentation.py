@@ -6,7 +6,6 @@ A batch is a list of scenes (`vitq.datasets.scenes`); what comes out are logits 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,9 +16,9 @@ from torch.nn import functional as F
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import MethodInputError
 from vitq.outcomes import Overlaps
-from vitq.subject import WHOLE, Progress, Subject, silent
+from vitq.subject import Progress
 from vitq.tasks import prediction_pictures
-from vitq.tasks.base import Data, LoadedModel, Measured
+from vitq.tasks.base import Data, Measured
 from vitq.tasks.dense import Dense, device_of
 from vitq.tasks.mm_inputs import stacked
 from vitq.tasks.overlaps import UNLABELLED, mean_iou, overlap
@@ -29,24 +28,6 @@ class Segmentation(Dense):
     """The task; see `vitq.tasks.base.Task` for what each function promises."""
 
     name = "segmentation"
-
-    def subject(
-        self,
-        loaded: LoadedModel,
-        data: Data,
-        *,
-        scope: str = WHOLE,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-        artifacts: Path = Path(),
-        progress: Progress = silent,
-    ) -> Subject:
-        """A copy of the model, with the data and these functions."""
-        functions = {name: getattr(self, name) for name in ("forward", "loss", "distance", "distill", "digest")}
-        return self.made_subject(
-            loaded, data, functions, self.evaluate, scope=scope, seed=seed, device=device, artifacts=artifacts,
-            progress=progress,
-        )  # fmt: skip
 
     def forward(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits [B, classes, h, w] of a batch, padded with zeros to its largest image, as the decode head gives them.

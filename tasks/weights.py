@@ -5,17 +5,14 @@ from __future__ import annotations
 import hashlib
 import warnings
 from collections import Counter
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
 from vitq.errors import BadInputError
 from vitq.tasks.checkpoints import WeightsWarning, read
-from vitq.tasks.names import ModelEntry
-from vitq.tasks.weight_files import file_sha256
 
-__all__ = ["check_sha256", "file_sha256", "put", "read", "tensors_sha256"]
+__all__ = ["put", "read", "tensors_sha256"]
 
 _RECOMPUTED = ("relative_position_index", "attn_mask")
 """Buffers that older files hold and timm computes."""
@@ -91,19 +88,3 @@ def _swin_names(state: dict[str, Tensor], where: str) -> dict[str, Tensor]:
             )
         renamed[new] = tensor
     return renamed
-
-
-def check_sha256(path: Path, entry: ModelEntry) -> str:
-    """The file's digest; BadInputError where the entry pins another."""
-    found = file_sha256(path)
-    if entry.sha256 is not None and found != entry.sha256:
-        raise BadInputError(
-            f"weights file {path} has sha256 {found[:12]}..., but {entry.name} is pinned to {entry.sha256[:12]}...: "
-            "fetch the right file"
-        )
-    if entry.sha256_prefix is not None and not found.startswith(entry.sha256_prefix):
-        raise BadInputError(
-            f"weights file {path} has sha256 {found[:12]}..., but that of {entry.name} begins with "
-            f"{entry.sha256_prefix}: fetch it from {entry.url}"
-        )
-    return found

@@ -45,6 +45,7 @@ def run(
     device: str,
     executor: str,
     jobs: int,
+    trust: bool,
     results: Path | None,
     site: Path | None,
     command: str,
@@ -52,7 +53,7 @@ def run(
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
-    suite, here = load_suite(suite_name), load_site(site)
+    suite, here = load_suite(suite_name), load_site(site).trusting(trust)
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
     within_machine(suite.name, suite.threads, *timed)

@@ -217,12 +217,12 @@ def forget() -> None:
 
 def weights_of(model: str, places: Places, fetch: bool = True) -> str:
     """sha256 of a model's weights, read once."""
-    return _read_weights(model, tuple(sorted(places.weights.items())), places.hub, fetch)
+    return _read_weights(model, tuple(sorted(places.weights.items())), places.hub, places.trust, fetch)
 
 
 @cache
-def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, fetch: bool) -> str:
-    return weights_identity(model_entry(model), Places(weights=dict(folders), hub=hub), fetch=fetch)
+def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, trust: bool, fetch: bool) -> str:
+    return weights_identity(model_entry(model), Places(weights=dict(folders), hub=hub, trust=trust), fetch=fetch)
 
 
 @cache

@@ -47,6 +47,7 @@ class Site(BaseModel):
     `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
     its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
     `workers`: processes that read images (0: none but the cell's own). Neither may exceed the machine's cores.
+    `trust`: as `vitq run --trust`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -54,6 +55,7 @@ class Site(BaseModel):
     datasets: dict[str, Named] = Field(default_factory=dict)
     weights: dict[str, Named] = Field(default_factory=dict)
     hub: bool = True
+    trust: bool = False
     threads: int | None = None
     workers: int | None = None
     source: Path | None = Field(default=None, exclude=True)
@@ -80,9 +82,13 @@ class Site(BaseModel):
                 )
         return named
 
+    def trusting(self, trust: bool) -> Site:
+        """The same, taking published files of unknown digest where the command line or the site file says so."""
+        return self.model_copy(update={"trust": self.trust or trust})
+
     def places(self) -> Places:
         """What a task is told of it."""
-        return Places(self.datasets, self.weights, self.hub, self.workers)
+        return Places(self.datasets, self.weights, self.hub, self.workers, self.trust)
 
 
 def load_site(path: Path | None = None) -> Site:

@@ -18,10 +18,11 @@ from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
 from vitq.methods.toolkit.layers import QConv2d, QLinear
-from vitq.methods.toolkit.modules import fit_all, replace_modules, set_mode
+from vitq.methods.toolkit.modules import replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax
 from vitq.methods.toolkit.quantizers import UniformQuantizer, round_ste, scalar
 from vitq.methods.toolkit.stored import Packed, State, child_state, restore_child
+from vitq.methods.toolkit.unreached import fit_reached, leave_out, say
 from vitq.subject import Batch, Output
 
 Spared = Literal["sums", "activation"]
@@ -175,6 +176,7 @@ def quantize_nodes(
     """
     roles = roles_of(part)
     replace_modules(part, _swap(roles, bits, spared))
+    leave_out(part, [path for path in unreached if path.endswith("_quantizer")])
     for path in node_paths(roles, spared):
         if path not in unreached:
             node = roles.module(path)
@@ -234,7 +236,8 @@ def calibrate(part: nn.Module, run: Callable[[Batch], Output], batches: Iterable
     unreached = [path for path, seen in ends.items() if seen.low is None]
     for path in unreached:
         part.get_submodule(path).register_module("output_quantizer", None)
-    fit_all(part)
+    unreached += fit_reached(part, roles)
+    say(unreached)
     set_mode(part, "on")
     ran = {path: (seen.low, seen.high) for path, seen in sums.items()}
     ranges = {path: (float(low), float(high)) for path, (low, high) in ran.items() if not (low is None or high is None)}

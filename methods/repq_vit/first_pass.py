@@ -7,7 +7,7 @@ it passes them through until the last, which fixes its grid. The released detect
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -18,6 +18,7 @@ from vitq.methods.architectures.roles import Roles
 from vitq.methods.toolkit.calibration import first_batch, saw_nothing
 from vitq.methods.toolkit.modules import named_quantizers, set_mode
 from vitq.methods.toolkit.quantizers import Quantizer
+from vitq.methods.toolkit.unreached import leave_out, say, within
 from vitq.subject import Batch, Subject
 
 _WEIGHT = "weight_quantizer"
@@ -36,13 +37,6 @@ def first_pass(subject: Subject, roles: Roles, shared: Literal["all", "first"]) 
     with _fixed_at_last_use(known, calls):
         subject.forward(subject.model, batch)
     return _finish(part, roles, known)
-
-
-def leave_out(part: nn.Module, paths: Sequence[str]) -> None:
-    """Take the quantizers of these paths out: what they would quantize stays in floating point."""
-    for path in paths:
-        parent, _, name = path.rpartition(".")
-        setattr(part.get_submodule(parent), name, None)
 
 
 def _may_share(roles: Roles) -> bool:
@@ -102,7 +96,7 @@ def _finish(part: nn.Module, roles: Roles, known: dict[str, Quantizer]) -> list[
         if quantizer.mode == "observe":
             quantizer.fit()
         elif quantizer.mode == "calibrate":
-            if _within(path, roles):
+            if within(path, roles):
                 raise saw_nothing(path)
             if not path.endswith(_WEIGHT):
                 unreached.append(path)
@@ -111,11 +105,5 @@ def _finish(part: nn.Module, roles: Roles, known: dict[str, Quantizer]) -> list[
             quantizer.fit()
         quantizer.mode = "on"
     leave_out(part, unreached)
+    say(unreached)
     return unreached
-
-
-def _within(path: str, roles: Roles) -> bool:
-    """Whether a path is of the transformer itself."""
-    if not roles.whole:
-        return roles.whole == "" or any(path.startswith(f"{block.path}.") for block in roles.blocks)
-    return path.startswith(f"{roles.whole}.")

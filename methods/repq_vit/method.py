@@ -18,7 +18,7 @@ from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.base import Quantized
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
-from vitq.methods.repq_vit.first_pass import first_pass, leave_out
+from vitq.methods.repq_vit.first_pass import first_pass
 from vitq.methods.repq_vit.layernorm_reparam import Pair, give_bias, layernorm_pairs, reparameterize
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.repq_vit.options import Options
@@ -27,6 +27,7 @@ from vitq.methods.toolkit.modules import set_mode
 from vitq.methods.toolkit.observers import PercentileMSE
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 from vitq.methods.toolkit.standard_layers import Layer, Product, quantize_standard_layers
+from vitq.methods.toolkit.unreached import leave_out
 from vitq.options import without_effect
 from vitq.subject import Subject
 

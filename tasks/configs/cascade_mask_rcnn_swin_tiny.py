@@ -1,6 +1,6 @@
 """Cascade Mask R-CNN on Swin-T as its authors trained it: GIoU loss and heads of four convolutions and one layer."""
 
-_base_ = ["mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"]
+starts_from = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"
 
 
 def head(stds):

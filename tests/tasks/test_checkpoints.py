@@ -8,9 +8,13 @@ import os
 import struct
 import warnings
 import zipfile
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -78,11 +82,59 @@ def test_an_average_is_used_alone_and_named_where_it_is_not_used(tmp_path: Path)
             assert equal(read(saved(tmp_path / "w.pth", {average: STATE})))
 
 
-def test_pickled_arguments_are_named_with_what_to_do(tmp_path: Path) -> None:
-    said = refused(saved(tmp_path / "w.pth", {"model": STATE, "args": argparse.Namespace(lr=1)}))
-    assert "argparse.Namespace" in said
-    assert "save the state dict alone" in said
-    assert "truncated" not in said
+class Runs:
+    """Would write a file as it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return Path.touch, (self.path,)
+
+
+class Executes(Runs):
+    """Would do the same by the shell."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return os.system, (f"touch {self.path}",)
+
+
+def test_other_objects_of_a_checkpoint_are_passed_over(tmp_path: Path) -> None:
+    """What mmengine's runner saves: histories of numpy arrays, schedulers' numbers, the arguments of the command."""
+    beside = {
+        "message_hub": {"loss": Collected(np.arange(3.0), np.float64(2))},
+        "param_schedulers": [{"last": np.int64(3), "seen": OrderedDict(a=np.zeros(2))}],
+        "meta": {"epoch": 3, "args": argparse.Namespace(lr=1)},
+    }
+    assert equal(read(saved(tmp_path / "w.pth", {"state_dict": STATE, **beside})))
+
+
+@dataclass
+class Collected:
+    """As mmengine's HistoryBuffer: an object of two arrays."""
+
+    history: Any
+    count: Any
+
+
+@pytest.mark.parametrize("kind", [Runs, Executes])
+def test_nothing_of_a_pickle_is_executed(tmp_path: Path, kind: type[Runs]) -> None:
+    path = saved(tmp_path / "w.pth", {"state_dict": STATE, "meta": kind(tmp_path / "ran")})
+    with suppress(BadInputError):
+        assert equal(read(path))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_an_object_in_the_place_of_weights_is_refused(tmp_path: Path) -> None:
+    said = refused(saved(tmp_path / "w.pth", {"weight": STATE["weight"], "bias": argparse.Namespace()}))
+    assert "'bias' is a Namespace" in said
+
+
+def test_a_checkpoint_of_mmengine_loads(tmp_path: Path) -> None:
+    history_buffer = pytest.importorskip("mmengine.logging").HistoryBuffer
+    hub = {"log_scalars": {"train/loss": history_buffer([1.0, 2.0], [1, 1])}, "runtime_info": {"iter": 7}}
+    content = {"meta": {"seed": 0}, "state_dict": STATE, "message_hub": hub}
+    assert equal(read(saved(tmp_path / "w.pth", content)))
 
 
 @pytest.mark.parametrize(

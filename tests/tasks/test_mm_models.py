@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
@@ -13,6 +15,7 @@ from vitq import mm
 from vitq.errors import BadInputError
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files
 from vitq.tasks.base import Places
+from vitq.tasks.checkpoints import WeightsWarning
 from vitq.tasks.names import Configured, model_entries, model_entry
 from vitq.tasks.registry import load
 
@@ -28,6 +31,9 @@ MILLIONS = {
     "upernet_swin_small.ms_160k": 81,
 }
 """Parameters in millions by the READMEs of the Swin authors' two repositories."""
+UPERNET = "upernet_swin_tiny.ms_160k"
+AUXILIARY = 923_798
+"""Parameters of UPerNet Swin-T's auxiliary head, which serves training alone: an FCN head, 384 to 256 channels."""
 
 
 @pytest.mark.parametrize("name", ENTRIES)
@@ -51,7 +57,8 @@ def test_every_configuration_is_there_and_fetches_nothing(name: str) -> None:
 )
 def test_parameters_are_as_many_as_published(name: str) -> None:
     model = load(model_entry(name).task).build_model(name)
-    assert round(sum(p.numel() for p in model.parameters()) / 1e6) == MILLIONS[name]
+    beside = AUXILIARY if "upernet" in name else 0
+    assert round((sum(p.numel() for p in model.parameters()) + beside) / 1e6) == MILLIONS[name]
 
 
 def originals(model: SwinTransformer) -> dict[str, torch.Tensor]:
@@ -95,23 +102,53 @@ def test_the_swin_authors_weights_give_the_same_features() -> None:
 
 
 def test_another_models_checkpoint_and_another_file_are_told(tmp_path) -> None:
-    from safetensors.torch import save_file
-
-    task, name = load("segmentation"), "digits_upernet_swin"
+    task, name = load("segmentation"), "upernet_deit_small.mmseg_160k"
     path = tmp_path / f"{name}.safetensors"
-    save_file(load("detection").build_model("digits_mask_rcnn").state_dict(), path)
-    with pytest.raises(BadInputError, match=r"pinned to|another model"):
-        task.load_model(name, Places(weights={name: path}))
-    other = tmp_path / "upernet_deit_small.mmseg_160k.safetensors"
-    save_file({"x": torch.ones(1)}, other)
-    with pytest.raises(BadInputError, match=r"begins with 5110d916: fetch it from https"):
-        task.load_model("upernet_deit_small.mmseg_160k", Places(weights={"all": tmp_path}))
-    assert weight_files.find(model_entry("upernet_deit_small.mmseg_160k"), Places(weights={"all": tmp_path})) == other
+    save_file({"x": torch.ones(1)}, path)
+    with pytest.raises(BadInputError, match=r"is 5110d916\.\.\. by its published name: fetch https"):
+        task.load_model(name, Places(weights={"all": tmp_path}))
+    with pytest.raises(BadInputError, match=r"5110d916"):  # as a run is planned
+        weight_files.weights_identity(model_entry(name), Places(weights={"all": tmp_path}))
+    assert weight_files.find(model_entry(name), Places(weights={"all": tmp_path})) == path
+    assert weight_files.find(model_entry("upernet_swin_tiny.ms_160k"), Places(weights={"all": tmp_path})) is None
 
 
-def test_a_file_of_unknown_digest_is_held_to_its_first_reading(tmp_path, monkeypatch) -> None:
+def test_a_file_may_have_its_published_name(tmp_path) -> None:
+    entry = model_entry(UPERNET)
+    with pytest.raises(BadInputError, match=r"fetch https://\S+window7_512x512\.pth and put it into"):
+        weight_files.weights_identity(entry, Places(weights={"all": tmp_path}))
+    path = tmp_path / "upernet_swin_tiny_patch4_window7_512x512.pth"
+    path.touch()
+    assert weight_files.find(entry, Places(weights={"all": tmp_path})) == path
+
+
+def test_a_file_of_unknown_digest_is_taken_once_and_held_to(tmp_path, monkeypatch) -> None:
+    """A PyTorch file needs the user's word; one that does not fit leaves no digest behind; a second one is refused."""
+    monkeypatch.setenv("VITQ_CACHE", str(tmp_path / "cache"))
+    entry, task = model_entry(UPERNET), load("segmentation")
+    path = tmp_path / f"{UPERNET}.pth"
+    places = Places(weights={UPERNET: path})
+    trusted = replace(places, trust=True)
+    torch.save({"state_dict": {"x": torch.ones(1)}}, path)
+    with pytest.raises(BadInputError, match="run with --trust"):
+        weight_files.weights_identity(entry, places)
+    with pytest.raises(BadInputError, match="another model's weights"):
+        task.load_model(UPERNET, trusted)
+    assert hub_pins.pinned(entry) is None
+    state = task.build_model(UPERNET).state_dict()
+    beside = {"auxiliary_head.conv_seg.weight": torch.zeros(150, 256, 1, 1)}
+    torch.save({"meta": {}, "state_dict": state | beside}, path)
+    with pytest.warns(WeightsWarning, match="auxiliary_head serves training alone"):
+        loaded = task.load_model(UPERNET, trusted)
+    assert loaded.weights_sha256 == hub_pins.pinned(entry) == weight_files.weights_identity(entry, places)
+    torch.save({"state_dict": {"x": torch.ones(2)}}, path)
+    with pytest.raises(BadInputError, match="by its first reading"):
+        weight_files.weights_identity(entry, trusted)
+
+
+def test_a_pin_refuses_another_digest(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("VITQ_CACHE", str(tmp_path))
-    entry = model_entry("upernet_swin_tiny.ms_160k")
+    entry = model_entry(UPERNET)
     hub_pins.pin(entry, "a" * 64)
     hub_pins.pin(entry, "a" * 64)
     with pytest.raises(BadInputError, match="have changed"):

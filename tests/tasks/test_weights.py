@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vitq.digests import file_sha256
 from vitq.tasks import registry, weights
 from vitq.tasks.base import BadInputError, Places
 from vitq.tasks.names import model_entry
@@ -52,7 +53,7 @@ def test_swin_really_shifts_a_window() -> None:
 def test_a_file_is_found_by_folder_by_name_and_by_model_folder(deit: Path) -> None:
     for weights_at in ({"any": deit.parent}, {DEIT: deit}, {DEIT: deit.parent}):
         loaded = TASK.load_model(DEIT, Places(weights=weights_at, hub=False))
-        assert loaded.weights_sha256 == weights.file_sha256(deit)
+        assert loaded.weights_sha256 == file_sha256(deit)
         assert loaded.preprocessing.crop_pct == 0.875
 
 
@@ -142,7 +143,7 @@ def test_a_changed_file_is_not_the_pinned_one(tmp_path: Path) -> None:
     state = TASK.load_model("digits_vit", Places()).model.state_dict()
     state["head.bias"][0] += 1
     save_file(state, tmp_path / "digits_vit.safetensors")
-    assert "is pinned to" in refused("digits_vit", Places(weights={"w": tmp_path}))
+    assert "by the table of models" in refused("digits_vit", Places(weights={"w": tmp_path}))
 
 
 def test_a_hub_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
