@@ -55,7 +55,7 @@ ResultsOption = Annotated[
     Path | None, _path("--results", "-o", "Results folder; default a folder of the suite's name.")
 ]
 TrustOption = Annotated[
-    bool, typer.Option("--trust", help="Take published weights of unknown sha256, and hold later ones to it.")
+    bool, typer.Option("--trust", help="Take PyTorch weights of unknown sha256, and hold later ones to it.")
 ]
 PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
 ScopeOption = Annotated[

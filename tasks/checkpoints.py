@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickletools
 import re
 import warnings
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from safetensors.torch import load_file
@@ -13,6 +15,7 @@ from torch import Tensor
 from torch.serialization import get_unsafe_globals_in_checkpoint, safe_globals
 
 from vitq.errors import BadInputError
+from vitq.tasks.file_kinds import Kind, kind_of
 
 State = dict[str, Tensor]
 PLAIN = ("model", "state_dict", "model_state_dict")
@@ -20,8 +23,11 @@ AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
 """Moving averages of the weights, which training scripts keep beside them."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.")
 """What DataParallel, torch.compile and training frameworks put before every name."""
-_MAX_HEADER = 100_000_000
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
+_FILLED = re.compile(r"but got <class '[\w.]+\.(\w+)'>")
+"""What torch says of an object that a pickle goes on to fill as it fills a list or a dictionary."""
+_PICKLES = 4
+"""A file of an older torch begins with a magic number, a version and a system, each pickled, before its content."""
 
 
 class WeightsWarning(UserWarning):
@@ -34,9 +40,9 @@ def read(path: Path) -> State:
     Raises BadInputError for what is no such file, is damaged, or holds other things than tensors by name; warns
     (WeightsWarning) of a moving average that is used, or left unused.
     """
-    kind = _kind(path)
+    kind = kind_of(path)
     try:
-        content = load_file(path) if kind == "safetensors" else _load_pickled(path)
+        content = load_file(path) if kind == "safetensors" else _load_pickled(path, kind)
     except Exception as error:  # damaged bytes raise whatever the readers stumble over
         raise BadInputError(_unreadable(path, kind, error)) from None
     state = _unwrapped(content, path)
@@ -48,8 +54,8 @@ def read(path: Path) -> State:
 class Inert:
     """What stands in a checkpoint for an object that is no tensor: it takes what the pickle says and does nothing.
 
-    mmengine's checkpoints hold histories of losses, schedulers and numpy's arrays beside their weights; what stands
-    here for their classes is never called by name, so that nothing of a file is executed.
+    mmengine's checkpoints hold histories of losses, schedulers and numpy's numbers beside their weights; what stands
+    here for their classes and functions is found by name alone, so that nothing of a file is imported or executed.
     """
 
     def __init__(self, *_: object, **__: object) -> None:
@@ -58,22 +64,26 @@ class Inert:
     def __setstate__(self, _: object) -> None:
         pass
 
-    def __setitem__(self, *_: object) -> None:
-        pass
 
-    def append(self, _: object) -> None:
-        """Forget it."""
-
-    def extend(self, _: object) -> None:
-        """Forget them."""
-
-
-def _load_pickled(path: Path) -> Any:
+def _load_pickled(path: Path, kind: Kind) -> Any:
+    """A checkpoint's content by torch's own restricted reader; every name that it does not know is an `Inert`."""
     with path.open("rb") as file:  # by its name alone torch would take a file for safetensors
-        others = get_unsafe_globals_in_checkpoint(file) if _kind(path) == "zip" else []
+        others = get_unsafe_globals_in_checkpoint(file) if kind == "zip" else _names_in_pickles(file)
         file.seek(0)
         with safe_globals([(_inert(name), name) for name in others]):
             return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _names_in_pickles(file: BinaryIO) -> set[str]:
+    """The classes and functions that a file of one pickle after the other names, told by its opcodes; none is run."""
+    found = set()
+    for _ in range(_PICKLES):
+        for opcode, argument, _ in pickletools.genops(file):
+            if opcode.name == "GLOBAL":
+                module, _, name = str(argument).partition(" ")
+                module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))
+                found.add(f"{module}.{name}")
+    return found
 
 
 def _inert(name: str) -> type[Inert]:
@@ -81,35 +91,9 @@ def _inert(name: str) -> type[Inert]:
     return type(name.rpartition(".")[2], (Inert,), {})
 
 
-def _kind(path: Path) -> str:
-    """`safetensors`, `zip` or `pickle`, by the first bytes; BadInputError for all else, and for no regular file."""
-    if not path.is_file():
-        what = "is not there" if not path.exists() else "is a folder" if path.is_dir() else "is a pipe or a device"
-        raise BadInputError(f"weights file {path} {what}: give a .safetensors file or a PyTorch checkpoint")
-    try:
-        with path.open("rb") as file:
-            head, size = file.read(9), path.stat().st_size
-    except OSError as error:
-        raise BadInputError(f"weights file {path} cannot be read: {error.strerror}") from None
-    if head.startswith(b"PK"):
-        return "zip"
-    if head[:1] == b"\x80":
-        return "pickle"
-    header = int.from_bytes(head[:8], "little")
-    if head[8:] == b"{":
-        if header > min(size - 8, _MAX_HEADER):
-            raise BadInputError(
-                f"weights file {path} cannot be read: it is cut short, or its header lies about its size"
-            )
-        return "safetensors"
-    if not size:
-        raise BadInputError(f"weights file {path} is empty")
-    raise BadInputError(f"weights file {path} is neither safetensors nor a PyTorch checkpoint: fetch the file again")
-
-
-def _unreadable(path: Path, kind: str, error: Exception) -> str:
+def _unreadable(path: Path, kind: Kind, error: Exception) -> str:
     reason = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
-    found = _GLOBAL.search(str(error))
+    found = _GLOBAL.search(str(error)) or _FILLED.search(str(error))
     if found:
         return (
             f"weights file {path} cannot be read: it holds a pickled {found[1]}, whose code vitq never runs; where you "

@@ -58,7 +58,7 @@ class Dense(Opening):
         digest = weight_files.checked_sha256(path, entry, places)
         model = self.build_entry(entry)
         weights.put(_of_prediction(path), model, f"weights file {path}", entry.name)
-        if weight_files.is_held(entry):
+        if weight_files.is_held(entry, path):
             hub_pins.pin(entry, digest)
         return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 

@@ -12,7 +12,7 @@ class Places:
 
     A weights entry named as a model is that model's file or its folder; any other is a folder to search. `workers`
     threads, or processes for full augmentation, read images (0: none but the caller; None: one a core, at most 8).
-    `trust`: take a published PyTorch file of which no digest is known, and hold later ones to it.
+    `trust`: take a detector's or segmenter's PyTorch file of which no digest is known, and hold later ones to it.
     """
 
     datasets: dict[str, Path] = field(default_factory=dict)

@@ -8,7 +8,8 @@ from pathlib import Path
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 from vitq.tasks import hub_pins
-from vitq.tasks.names import ModelEntry
+from vitq.tasks.file_kinds import kind_of
+from vitq.tasks.names import Configured, ModelEntry
 from vitq.tasks.places import Places
 
 __all__ = ["SUFFIXES", "checked_sha256", "file_sha256", "find", "is_held", "missing", "weights_identity"]
@@ -65,29 +66,40 @@ def missing(entry: ModelEntry, places: Places) -> BadInputError:
 def checked_sha256(path: Path, entry: ModelEntry, places: Places) -> str:
     """The file's sha256, which is the one the entry pins, or where it pins none the one that was read first.
 
-    Raises BadInputError at a mismatch, and for a published PyTorch file that nothing is known of, until the user says
-    that it is to be trusted. It is not pinned here: only a file that fits the model is (`hub_pins.pin`).
+    Raises BadInputError at a mismatch, and for a pickled file of a detector or segmenter of which no digest is known,
+    until the user says that it is to be trusted. It is not pinned here: only a file that fits the model is
+    (`hub_pins.pin`).
     """
     found = file_sha256(path)
     for known, where in ((entry.sha256, "the table of models"), (entry.sha256_prefix, "its published name")):
         if known is not None and not found.startswith(known):
             raise BadInputError(_another(path, entry, found, known, where))
-    if not is_held(entry):
+    if not is_held(entry, path):
         return found
     known = hub_pins.pinned(entry)
     if known is not None and found != known:
         raise BadInputError(_another(path, entry, found, known, f"its first reading ({hub_pins.file()})"))
-    if known is None and path.suffix != ".safetensors" and not places.trust:
+    if known is None and _is_pickled(path) and not places.trust:
         raise BadInputError(
-            f"weights file {path}: nobody published a sha256 for {entry.name}, and this PyTorch file, {found[:12]}..., "
+            f"weights file {path}: no sha256 is known for {entry.name}, and this PyTorch file, {found[:12]}..., "
             "was never read here: run with --trust to take it, and every later one is held to it"
         )
     return found
 
 
-def is_held(entry: ModelEntry) -> bool:
-    """Whether a model's file is published without a known digest, so that the first that is read decides."""
-    return bool(entry.url) and not (entry.sha256 or entry.sha256_prefix)
+def is_held(entry: ModelEntry, path: Path) -> bool:
+    """Whether nothing says beforehand which file is the model's, so that the first that is read decides.
+
+    That is so of what is published without a known digest, and of a detector's or segmenter's pickled file; weights of
+    one's own as safetensors may change.
+    """
+    if entry.sha256 or entry.sha256_prefix:
+        return False
+    return bool(entry.url) or (isinstance(entry.build, Configured) and _is_pickled(path))
+
+
+def _is_pickled(path: Path) -> bool:
+    return kind_of(path) != "safetensors"
 
 
 def _another(path: Path, entry: ModelEntry, found: str, known: str, where: str) -> str:

@@ -101,17 +101,30 @@ def test_repq_vit_on_a_paper_s_detector(shared: Path, tmp_path: Path) -> None:
     assert list((tmp_path / "r").rglob("predictions_*.png"))
 
 
-def test_a_published_file_of_unknown_digest_is_told_as_a_run_is_planned(shared: Path, tmp_path: Path) -> None:
-    (tmp_path / "upernet_swin_tiny_patch4_window7_512x512.pth").write_bytes(b"weights")
+def test_published_files_are_held_to_their_digests_as_a_run_is_planned(shared: Path, tmp_path: Path) -> None:
     (tmp_path / "vitq.toml").write_text(
         f'[datasets]\nade20k = "{shared / "data" / "ADEChallengeData2016"}"\n[weights]\nhere = "{tmp_path}"\n'
     )
-    asked = ("run", "full", "-k", f"fp32 and {SEGMENTER}", "--dry-run")
+    known = "upernet_swin_tiny.mmseg_160k"
+    for model in (SEGMENTER, known):
+        torch.save({"state_dict": {}}, tmp_path / str(model_entry(model).url).rpartition("/")[2])
     env = {"VITQ_CACHE": str(tmp_path / "cache")}
-    told = vitq(*asked, cwd=tmp_path, env=env)
-    assert told.returncode == 2
-    assert "run with --trust to take it" in told.stdout + told.stderr
-    assert vitq(*asked, "--trust", cwd=tmp_path, env=env).returncode == 0
+
+    def planned(model: str, *words: str) -> tuple[int, list[str]]:
+        asked = ("run", "full", "-k", f"fp32 and {model}", "--dry-run")
+        done = vitq(*asked, *words, cwd=tmp_path, env=env)
+        return done.returncode, done.stderr.splitlines()
+
+    code, (told,) = planned(SEGMENTER)
+    assert code == 2
+    assert "run with --trust to take it" in told
+    assert planned(SEGMENTER, "--trust") == (0, [])
+    site = (tmp_path / "vitq.toml").read_text()
+    (tmp_path / "vitq.toml").write_text(f"trust = true\n{site}")
+    assert planned(SEGMENTER) == (0, [])
+    code, (told,) = planned(known)  # no word of the user's makes it another file
+    assert code == 2
+    assert "is e380ad3e... by its published name: fetch https://" in told
 
 
 @pytest.mark.long

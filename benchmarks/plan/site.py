@@ -47,7 +47,7 @@ class Site(BaseModel):
     `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
     its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
     `workers`: processes that read images (0: none but the cell's own). Neither may exceed the machine's cores.
-    `trust`: as `vitq run --trust`.
+    `trust`: whether a detector's or segmenter's PyTorch file of unknown sha256 is taken, as by `vitq run --trust`.
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)

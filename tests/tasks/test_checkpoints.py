@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
+import pickle
 import struct
+import subprocess
+import sys
 import warnings
 import zipfile
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vitq.errors import BadInputError
+from vitq.mm import why_absent
 from vitq.tasks import weights
 from vitq.tasks.checkpoints import WeightsWarning, read
 
@@ -99,14 +104,55 @@ class Executes(Runs):
         return os.system, (f"touch {self.path}",)
 
 
-def test_other_objects_of_a_checkpoint_are_passed_over(tmp_path: Path) -> None:
+class Evaluates(Runs):
+    """Would do the same by a builtin function."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        return eval, (f"__import__('pathlib').Path({str(self.path)!r}).touch()",)
+
+
+class Imports(Runs):
+    """Would do the same by a module that nothing else imports; the name alone would be enough."""
+
+    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
+        sys.path.insert(0, str(self.path.parent))
+        try:
+            return importlib.import_module("made_to_run").nothing, ()
+        finally:
+            sys.path.remove(str(self.path.parent))
+
+
+FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "pickles"])
+"""How torch saves since 1.6, and as before: OpenMMLab's script that publishes checkpoints still asks for the latter."""
+
+
+def in_format(path: Path, content: Any, zipped: bool) -> Path:
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+@FORMATS
+def test_other_objects_of_a_checkpoint_are_passed_over(tmp_path: Path, zipped: bool) -> None:
     """What mmengine's runner saves: histories of numpy arrays, schedulers' numbers, the arguments of the command."""
     beside = {
         "message_hub": {"loss": Collected(np.arange(3.0), np.float64(2))},
         "param_schedulers": [{"last": np.int64(3), "seen": OrderedDict(a=np.zeros(2))}],
         "meta": {"epoch": 3, "args": argparse.Namespace(lr=1)},
     }
-    assert equal(read(saved(tmp_path / "w.pth", {"state_dict": STATE, **beside})))
+    assert equal(read(in_format(tmp_path / "w.pth", {"state_dict": STATE, **beside}, zipped)))
+
+
+@FORMATS
+def test_a_checkpoint_of_mmdet_2_loads(tmp_path: Path, zipped: bool) -> None:
+    """As mmcv 1's runner saves it: the best score so far, a number of numpy's, is among the hooks' messages."""
+    meta = {
+        "mmdet_version": "2.11.0", "CLASSES": ("person", "bicycle"), "config": "model = dict()", "seed": None,
+        "epoch": 36, "iter": 263_880, "hook_msgs": {"best_score": np.float64(0.46), "last_ckpt": "epoch_36.pth"},
+        "PALETTE": np.arange(6, dtype=np.uint8).reshape(2, 3),
+    }  # fmt: skip
+    state = OrderedDict(STATE)
+    state._metadata = OrderedDict({"": {"version": 1}})  # type: ignore[attr-defined]  # as torch's own state dicts have
+    assert equal(read(in_format(tmp_path / "w.pth", {"meta": meta, "state_dict": state}, zipped)))
 
 
 @dataclass
@@ -117,24 +163,74 @@ class Collected:
     count: Any
 
 
-@pytest.mark.parametrize("kind", [Runs, Executes])
-def test_nothing_of_a_pickle_is_executed(tmp_path: Path, kind: type[Runs]) -> None:
-    path = saved(tmp_path / "w.pth", {"state_dict": STATE, "meta": kind(tmp_path / "ran")})
+@FORMATS
+@pytest.mark.parametrize("kind", [Runs, Executes, Evaluates, Imports])
+def test_nothing_of_a_pickle_is_executed(tmp_path: Path, kind: type[Runs], zipped: bool) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "made_to_run.py").write_text(f"open({str(ran)!r}, 'w').close()\ndef nothing(): pass\n")
+    path = in_format(tmp_path / "w.pth", {"state_dict": STATE, "meta": kind(ran)}, zipped)
+    sys.modules.pop("made_to_run", None)
+    ran.unlink(missing_ok=True)
     with suppress(BadInputError):
         assert equal(read(path))
-    assert not (tmp_path / "ran").exists()
+    assert not ran.exists()
+    assert "made_to_run" not in sys.modules
+    with suppress(ModuleNotFoundError):  # the file would have done it, had anybody let it
+        sys.path.insert(0, str(tmp_path))
+        torch.load(path, weights_only=False)
+    sys.path.remove(str(tmp_path))
+    assert ran.exists()
 
 
-def test_an_object_in_the_place_of_weights_is_refused(tmp_path: Path) -> None:
-    said = refused(saved(tmp_path / "w.pth", {"weight": STATE["weight"], "bias": argparse.Namespace()}))
-    assert "'bias' is a Namespace" in said
+@FORMATS
+def test_what_torch_knows_is_not_shadowed_after_a_file_was_read(tmp_path: Path, zipped: bool) -> None:
+    before = list(torch.serialization.get_safe_globals())
+    read(in_format(tmp_path / "w.pth", {"state_dict": STATE, "meta": argparse.Namespace(lr=1)}, zipped))
+    assert set(torch.serialization.get_safe_globals()) == set(before)
+    with pytest.raises(pickle.UnpicklingError):
+        torch.load(tmp_path / "w.pth", weights_only=True)
 
 
-def test_a_checkpoint_of_mmengine_loads(tmp_path: Path) -> None:
-    history_buffer = pytest.importorskip("mmengine.logging").HistoryBuffer
-    hub = {"log_scalars": {"train/loss": history_buffer([1.0, 2.0], [1, 1])}, "runtime_info": {"iter": 7}}
-    content = {"meta": {"seed": 0}, "state_dict": STATE, "message_hub": hub}
-    assert equal(read(saved(tmp_path / "w.pth", content)))
+@FORMATS
+def test_an_object_in_the_place_of_weights_is_refused(tmp_path: Path, zipped: bool) -> None:
+    content = {"weight": STATE["weight"], "bias": argparse.Namespace()}
+    assert "'bias' is a Namespace" in refused(in_format(tmp_path / "w.pth", content, zipped))
+
+
+@FORMATS
+def test_an_object_that_is_filled_like_a_list_is_named(tmp_path: Path, zipped: bool) -> None:
+    said = refused(in_format(tmp_path / "w.pth", {"state_dict": STATE, "seen": deque([1, 2])}, zipped))
+    assert "a pickled deque" in said
+    assert "save the state dict alone" in said
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what mmengine saved after two epochs with two schedules and a moving average."""
+    if why_absent("mmengine"):
+        pytest.skip(str(why_absent("mmengine")))
+    folder, script = tmp_path_factory.mktemp("trained"), Path(__file__).parents[1] / "support" / "mmengine_run.py"
+    done = subprocess.run([sys.executable, script, folder], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.slow
+@FORMATS
+def test_a_checkpoint_of_mmengines_runner_loads(trained: Path, tmp_path: Path, zipped: bool) -> None:
+    """As mmengine saved it, and as it would be published."""
+    path = trained / "epoch_2.pth"
+    content = torch.load(path, weights_only=False)  # our own, to be saved as it is published
+    assert {"meta", "state_dict", "message_hub", "optimizer", "param_schedulers", "ema_state_dict"} <= set(content)
+    if not zipped:
+        path = in_format(tmp_path / "published.pth", content, zipped)
+    with pytest.raises(pickle.UnpicklingError, match=r"HistoryBuffer|numpy|getattr"):
+        torch.load(path, weights_only=True)
+    with pytest.warns(WeightsWarning, match="state_dict is used, ema_state_dict is not"):
+        state = read(path)
+    wanted = content["state_dict"]
+    assert set(state) == set(wanted)
+    assert all(torch.equal(state[name], wanted[name]) for name in wanted)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
-from vitq import mm
+from vitq import digests, mm
+from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files
 from vitq.tasks.base import Places
@@ -144,6 +145,68 @@ def test_a_file_of_unknown_digest_is_taken_once_and_held_to(tmp_path, monkeypatc
     torch.save({"state_dict": {"x": torch.ones(2)}}, path)
     with pytest.raises(BadInputError, match="by its first reading"):
         weight_files.weights_identity(entry, trusted)
+
+
+def test_the_content_of_a_file_decides_whether_it_needs_the_users_word(tmp_path, monkeypatch) -> None:
+    """Not its name; a model of one's own needs it too, and keeps its safetensors free to change."""
+    monkeypatch.setenv("VITQ_CACHE", str(tmp_path / "cache"))
+    published = model_entry(UPERNET)
+    own = published.model_copy(update={"name": "own", "url": None, "expected": {}})
+    pickled, tensors = tmp_path / "w.safetensors", tmp_path / "w.pth"
+    torch.save({"x": torch.ones(1)}, pickled)
+    save_file({"x": torch.ones(1)}, tensors)
+    for entry in (published, own):
+        with pytest.raises(BadInputError, match=f"no sha256 is known for {re.escape(entry.name)}.* run with --trust"):
+            weight_files.checked_sha256(pickled, entry, Places())
+        assert weight_files.checked_sha256(pickled, entry, Places(trust=True)) == file_sha256(pickled)
+        assert weight_files.checked_sha256(tensors, entry, Places()) == file_sha256(tensors)
+    assert [weight_files.is_held(published, path) for path in (pickled, tensors)] == [True, True]
+    assert [weight_files.is_held(own, path) for path in (pickled, tensors)] == [True, False]
+
+
+def test_a_file_is_read_once_for_its_digest(tmp_path, monkeypatch) -> None:
+    """At planning; what loads it later remembers, unless the file is so fresh that its times say too little."""
+    monkeypatch.setenv("VITQ_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "FRESH_NS", 0)
+    read, hashed = [], digests.hashlib.sha256
+    monkeypatch.setattr(digests.hashlib, "sha256", lambda *a: read.append(1) or hashed(*a))
+    path = tmp_path / f"{UPERNET}.safetensors"
+    save_file({"x": torch.ones(1)}, path)
+    entry, places = model_entry(UPERNET), Places(weights={"all": tmp_path})
+    first = weight_files.weights_identity(entry, places)
+    assert read == [1]
+    with pytest.raises(BadInputError, match="another model's weights"):
+        load("segmentation").load_model(UPERNET, places)
+    assert weight_files.weights_identity(entry, places) == first
+    assert read == [1]
+
+
+CASCADES = ["tiny", "small", "base"]
+
+
+@pytest.mark.parametrize("size", CASCADES)
+def test_cascades_are_mmdets_base_with_our_changes(tmp_path, monkeypatch, size: str) -> None:
+    """What mmengine itself merges where `_base_` names mmdet's file, by its place: no key is lost and none is added."""
+    from mmengine.config import Config
+
+    for name in CASCADES:
+        text = mm_models.path_of(f"vitq::cascade_mask_rcnn_swin_{name}.py").read_text()
+        start = 'starts_from = "mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py"'
+        assert (start in text) == (name == "tiny")
+        base = mm_models.path_of("mmdet::_base_/models/cascade-mask-rcnn_r50_fpn.py")
+        (tmp_path / f"cascade_mask_rcnn_swin_{name}.py").write_text(text.replace(start, f"_base_ = [{str(base)!r}]"))
+    theirs = Config.fromfile(str(tmp_path / f"cascade_mask_rcnn_swin_{size}.py")).model.to_dict()
+    ours = mm_models.config_of(Configured(config=f"vitq::cascade_mask_rcnn_swin_{size}.py")).to_dict()
+    assert ours == without_weights(theirs)
+    assert ours["backbone"]["type"] == "SwinTransformer"
+    assert "_delete_" not in str(ours)
+
+
+def without_weights(node):
+    """A configuration without what names weights to fetch."""
+    if isinstance(node, dict):
+        return {key: without_weights(each) for key, each in node.items() if key not in ("init_cfg", "pretrained")}
+    return type(node)(map(without_weights, node)) if isinstance(node, (list, tuple)) else node
 
 
 def test_a_pin_refuses_another_digest(tmp_path, monkeypatch) -> None:
