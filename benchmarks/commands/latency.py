@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vitq.benchmarks.commands.results import rows_of
 from vitq.benchmarks.plan.limits import within_cores
-from vitq.benchmarks.runtimes.base import Runtime
 from vitq.benchmarks.runtimes.registry import RUNTIMES, load
 from vitq.errors import BadInputError
 from vitq.words import nearest
+
+if TYPE_CHECKING:
+    from vitq.benchmarks.runtimes.base import Runtime
 
 
 def latency(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from vitq.benchmarks.runtimes.base import Runtime
+from typing import TYPE_CHECKING
+
 from vitq.registry import Registry
+
+if TYPE_CHECKING:
+    from vitq.benchmarks.runtimes.base import Runtime
 
 RUNTIMES: Registry[Runtime] = Registry(
     "runtime",
