@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
+from vitq.errors import MethodInputError
 from vitq.methods.architectures.roles import Roles
 from vitq.methods.toolkit.calibration import saw_nothing
 from vitq.methods.toolkit.modules import named_quantizers
@@ -30,12 +31,14 @@ def leave_out(part: nn.Module, paths: Sequence[str]) -> None:
 def fit_reached(part: nn.Module, roles: Roles) -> list[str]:
     """Fix the grid of every quantizer from what it observed; returns those that saw nothing, which are taken out.
 
-    MethodInputError names one within the transformer.
+    MethodInputError names one within the transformer, and one whose grid cannot be found.
     """
     unreached = []
     for path, quantizer in named_quantizers(part).items():
         try:
             quantizer.fit()
+        except MethodInputError as error:
+            raise MethodInputError(f"{path}: {error}") from error
         except NothingShownError as error:
             if within(path, roles):
                 raise saw_nothing(path) from error
