@@ -112,6 +112,10 @@ def run_suite(
         str,
         typer.Option(help="Cells at once, at most one a core (auto: one a core); latency is measured alone, after."),
     ] = "1",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", help="Time quantized models on this runtime too, also those of a finished run."),
+    ] = None,
     trust: TrustOption = False,
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -126,8 +130,8 @@ def run_suite(
     if k is not None:
         picker(k)
     return run(
-        suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
-        jobs=at_once, trust=trust, results=results, site=site, command=command_line(),
+        suite, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
+        executor=executor, jobs=at_once, trust=trust, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 
@@ -141,16 +145,19 @@ def time_runtimes(
     ] = None,
     batch: Annotated[list[int] | None, typer.Option("--batch", help="Batch sizes; 8 and 1 by default.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 1,
+    device: DeviceOption = "cpu",
     runs: Annotated[int, typer.Option(help="Rounds in which each form runs once.", min=1, max=100_000)] = 20,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
     """Time a quantized model on every runtime that computes it, in turn with FP32, its output checked."""
     from vitq.benchmarks.commands.latency import latency
+    from vitq.benchmarks.plan.devices import check_device
 
+    check_device(device)
     return latency(
-        model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, results=results,
-        site=site,
+        model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, device=device,
+        results=results, site=site,
     )  # fmt: skip
 
 

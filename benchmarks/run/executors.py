@@ -13,7 +13,7 @@ from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol
 
 from vitq.benchmarks.run.messages import Event, Finished, Link, Measured, Order, Progressed
-from vitq.record import KINDS, Record, key_of
+from vitq.record import Record, in_order, key_of, kind_of
 
 Work = Callable[[Order, Link], Finished]
 
@@ -84,7 +84,7 @@ class LocalExecutor:
             yield Measured(order, lost(order, told, f"its worker process {how_it_ended(process)}"))
             message = Finished(order)
         if isinstance(message, Record):
-            told.add(message.kind)
+            told.add(message.key)
             yield Measured(order, message)
         elif isinstance(message, Finished):
             join(process)
@@ -143,13 +143,14 @@ def how_it_ended(process: Any) -> str:
 def lost(order: Order, told: set[str], how: str) -> Record:
     """A failed record of the first wanted measurement that a dead worker had not told of."""
     own = order.identities.own
-    kinds = [kind for kind in KINDS if kind in own and (kind in order.wanted or not order.wanted)]
-    kind = next((kind for kind in kinds if kind not in told), kinds[-1] if kinds else next(iter(own)))
+    names = [name for name in in_order(own) if name in order.wanted or not order.wanted]
+    left = [name for name in names if key_of(own[name]) not in told]
+    name = next(iter(left), names[-1] if names else next(iter(own)))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Record(
-        kind=kind,
-        key=key_of(own[kind]),
-        identity=own[kind],
+        kind=kind_of(name),
+        key=key_of(own[name]),
+        identity=own[name],
         cell=order.cell,
         status="failed",
         error=how,

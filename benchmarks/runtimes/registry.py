@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from vitq.registry import Registry
+from vitq.registry import OURS, Registry
 
 if TYPE_CHECKING:
     from vitq.benchmarks.runtimes.base import Runtime
@@ -19,6 +19,15 @@ RUNTIMES: Registry[Runtime] = Registry(
     },
     group="vitq.runtimes",
 )
+
+PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "numba": ("numba",), "numba-xnor": ("numba",)}
+"""Distributions that compute in our runtimes: their versions are part of what decides a latency row."""
+
+
+def packages_of(name: str) -> tuple[str, ...]:
+    """The distributions that compute in a runtime: another package's runtime is that package."""
+    offer = RUNTIMES.offer(name)
+    return PACKAGES[name] if offer.distribution == OURS else (offer.distribution,)
 
 
 def load(name: str) -> Runtime:
