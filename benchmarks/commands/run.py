@@ -19,7 +19,7 @@ from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
-from vitq.benchmarks.run.executors import EXECUTORS
+from vitq.benchmarks.run.executors import EXECUTORS, imports_of
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
@@ -76,7 +76,7 @@ def run(
     for line in summary_of_changes(Past(store.lines()), orders):
         console.print(escape.line(line), soft_wrap=True)
     with listener(console) as told:
-        summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
+        summary = run_matrix(orders, store, EXECUTORS[executor](jobs, imports_of(orders)), told)
     return _told(summary, store, orders, refused, console)
 
 

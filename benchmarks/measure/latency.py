@@ -12,7 +12,7 @@ from vitq.benchmarks.measure.on_runtimes import Form
 from vitq.benchmarks.measure.timing import BASELINE, time_in_turn
 from vitq.benchmarks.runtimes.registry import load
 from vitq.errors import UnsupportedError
-from vitq.record import LatencyAround, LatencyRow, Name, Record, kind_of
+from vitq.record import LatencyAround, LatencyRow, Name, Record, Status, kind_of
 
 TORCH = "latency"
 
@@ -85,7 +85,7 @@ def _record(bench: Bench, name: Name, found: Found) -> Record:
     own = [row for row in found.rows if row.runtime == runtime]
     reason = found.reasons.get(runtime)
     if reason is not None or not own:
-        status = "unsupported" if reason is None or isinstance(reason, UnsupportedError) else "failed"
+        status: Status = "unsupported" if reason is None or isinstance(reason, UnsupportedError) else "failed"
         text = str(reason) if status == "unsupported" else f"{type(reason).__name__}: {reason}"
         return bench.record(name, status, error=" ".join(text.split()) if reason else "it has no form of this model")
     beside = [row for row in found.rows if row.runtime != runtime and row.exec.startswith(BASELINE)]

@@ -77,7 +77,8 @@ class Latency(_Strict):
     @classmethod
     def _runtimes(cls, names: list[str]) -> list[str]:
         known = [name for name in RUNTIMES.names() if name != "torch"]
-        return _once([_known(name, known, "runtime beside torch") for name in names])
+        named: list[str] = _once([_known(name, known, "runtime beside torch") for name in names])
+        return named
 
     @property
     def batches(self) -> list[int]:
