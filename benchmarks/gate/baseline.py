@@ -45,7 +45,7 @@ def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     found: dict[Any, Line] = {}
     for each in known.asked.values():
         own = {name: record for name, key in each.keys.items() if (record := known.records.get((kind_of(name), key)))}
-        wanted = {name: record for name, record in own.items() if _is_wanted(record, latency)}
+        wanted = {name: record for name, record in own.items() if _is_wanted(name, record, latency)}
         if not wanted:
             continue
         fp32 = known.records.get(("accuracy", each.fp32_key or ""))
@@ -55,8 +55,13 @@ def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     return list(found.values())
 
 
-def _is_wanted(record: Record, latency: bool) -> bool:
-    """A record that failed is kept whatever it is of: its cell is no baseline, and the gate is to say so."""
+def _is_wanted(name: Name, record: Record, latency: bool) -> bool:
+    """Accuracy and counts; latency, that of runtimes too, where it is wanted.
+
+    Another record that failed is kept whatever it is of: its cell is no baseline, and the gate is to say so.
+    """
+    if name.startswith("latency:"):
+        return latency
     return record.status != "done" or record.kind in ("accuracy", "counts") or (latency and record.kind == "latency")
 
 
