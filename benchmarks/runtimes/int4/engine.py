@@ -6,10 +6,12 @@ import copy
 from collections import Counter
 
 import torch
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from vitq.benchmarks.runtimes.base import Executed
 from vitq.benchmarks.runtimes.int4 import grids
+from vitq.benchmarks.runtimes.int4.blocks import Int8Block, fuses
 from vitq.benchmarks.runtimes.int4.layers import Int8Linear, Int8MatMul, Int8Patches, Work
 from vitq.benchmarks.runtimes.int4.refusals import refusal
 from vitq.benchmarks.runtimes.int4.tile import VNNI
@@ -36,13 +38,26 @@ class Engine:
             raise UnsupportedError(reason)
         self.threads, self.count = threads, Counter[tuple[str, str]]()
         self.work = Work(threads, plain)
-        self.model = replace_modules(copy.deepcopy(model), self._swap).eval()
+        self.model = replace_modules(replace_modules(copy.deepcopy(model).eval(), self._fuse), self._swap)
+        # torch's idle threads spin for a while, on the cores that a kernel runs on next
+        self.alone = any(isinstance(module, Int8Block) for module in self.model.modules())
+
+    def _fuse(self, _: str, module: nn.Module) -> nn.Module | None:
+        """A whole block on fused kernels."""
+        if not isinstance(module, Block) or not fuses(module):
+            return None
+        made = Int8Block(module, self.work)
+        for layer in (module.attn.qkv, module.attn.proj, module.mlp.fc1, module.mlp.fc2):
+            self.count["Linear", _width(layer)] += 1
+        self.count["MatMul", "int8"] += 1 if made.wide else 2
+        self.count["MatMul", "fp32"] += int(made.wide)
+        for kind, number in (("LayerNorm", 2), ("Softmax", 1), ("Gelu", 1)):
+            self.count[kind, "fp32"] += number
+        return made
 
     def _swap(self, _: str, module: nn.Module) -> nn.Module | None:
         if isinstance(module, (QLinear, QConv2d)) and module.input_quantizer is not None:
-            assert module.weight_quantizer is not None
-            width = "int8 (int4 storage)" if module.weight_quantizer.bits <= 4 else "int8"
-            self.count["Linear" if isinstance(module, QLinear) else "Conv", width] += 1
+            self.count["Linear" if isinstance(module, QLinear) else "Conv", _width(module)] += 1
             return Int8Linear(module, self.work) if isinstance(module, QLinear) else Int8Patches(module, self.work)
         if isinstance(module, QMatMul):
             made = self._product(module)
@@ -64,18 +79,29 @@ class Engine:
     def __call__(self, images: Tensor) -> Tensor:
         """The model's output as float32; its integers are the fake-quantized model's, its sums are rounded once."""
         use_threads(self.threads)
-        with torch.inference_mode():
-            found: Tensor = self.model(images)
+        before = torch.get_num_threads()
+        torch.set_num_threads(1 if self.alone else before)
+        try:
+            with torch.inference_mode():
+                found: Tensor = self.model(images)
+        finally:
+            torch.set_num_threads(before)
         return found.float()
 
     def executed(self) -> Executed:
         """Products by width as they were replaced, and what is left in floating point."""
         found: dict[str, dict[str, int]] = {}
         for (kind, width), count in self.count.items():
-            found.setdefault(kind, {})[width] = count
+            if count:
+                found.setdefault(kind, {})[width] = count
         for module in self.model.modules():
             kind = next((name for of, name in FLOAT.items() if isinstance(module, of)), "")
             if kind:
                 found.setdefault(kind, {}).setdefault("fp32", 0)
                 found[kind]["fp32"] += 1
         return found
+
+
+def _width(layer: QLinear | QConv2d) -> str:
+    assert layer.weight_quantizer is not None
+    return "int8 (int4 storage)" if layer.weight_quantizer.bits <= 4 else "int8"

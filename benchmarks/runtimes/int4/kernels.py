@@ -14,6 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import float32, get_thread_id, int32, int64, njit, prange, uint8, uint32
 
+from vitq.benchmarks.runtimes.int4.rows import halves_row, log_codes_row
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS, tile
 
 
@@ -68,13 +69,13 @@ def linear(
 
 
 @njit(cache=True)
-def pack_keys(x, x0, m, d, grid, left_zero, keys, keys4, row, row4, start):
+def pack_keys(x, x0, ldx, m, d, grid, left_zero, keys4, row, row4, start):
     """Rows [m, d] as the columns of panels, codes - 128, and where their tiles start."""
     groups = (d + GROUP - 1) // GROUP
     zero = int64(grid[3]) - 128
     row[:] = 128
     for i in range(m):
-        total = int64(quantize_row(x, x0 + i * d, d, grid, row, 0)) - 128 * d
+        total = int64(quantize_row(x, x0 + i * ldx, d, grid, row, 0)) - 128 * d
         base = (i // COLUMNS) * groups * 2 * COLUMNS + i % COLUMNS
         for s in range(2 * groups):
             keys4[base + s * COLUMNS] = row4[s] ^ uint32(0x80808080)
@@ -82,7 +83,7 @@ def pack_keys(x, x0, m, d, grid, left_zero, keys, keys4, row, row4, start):
 
 
 @njit(cache=True)
-def pack_values(x, x0, m, d, grid, left_zero, values4, row, start):
+def pack_values(x, x0, ldx, m, d, grid, left_zero, values4, row, start):
     """Rows [m, d] as the rows of panels, codes - 128, and where their tiles start."""
     groups = (m + GROUP - 1) // GROUP
     zero = int64(grid[3]) - 128
@@ -90,7 +91,7 @@ def pack_values(x, x0, m, d, grid, left_zero, values4, row, start):
     values4[: panels * groups * 2 * COLUMNS] = uint32(0)
     start[:] = 0
     for i in range(m):
-        quantize_row(x, x0 + i * d, d, grid, row, 0)
+        quantize_row(x, x0 + i * ldx, d, grid, row, 0)
         by = uint32(8 * (i % 4))
         for p in range(panels):
             width = min(COLUMNS, d - p * COLUMNS)
@@ -112,7 +113,7 @@ def query_key(q, k, heads, n, m, d, left, right, factor, out, codes, row, row4, 
     for head in prange(heads):
         t = get_thread_id()
         a, acc, start, total = codes[t], accs[t], starts[t], np.empty(ROWS, np.int32)
-        pack_keys(k, head * m * d, m, d, right, int64(left[3]), keys[t], keys4[t], row[t], row4[t], start)
+        pack_keys(k, head * m * d, d, m, d, right, int64(left[3]), keys4[t], row[t], row4[t], start)
         for i in range(0, n, ROWS):
             count = min(ROWS, n - i)
             for r in range(count):
@@ -125,39 +126,6 @@ def query_key(q, k, heads, n, m, d, left, right, factor, out, codes, row, row4, 
                     x, y, less = acc[r * COLUMNS : r * COLUMNS + width], out[at : at + width], total[r]
                     for j in range(width):
                         y[j] = float32(int32(x[j] - less)) * factor
-
-
-@njit(cache=True)
-def shifts_of_row(x, x0, count, scale, last, root, bits, one, other, o0):
-    """Logarithmic codes of a row as 128 >> h in two halves; the sums of both.
-
-    A code c of -k log2(x / s), rounded, is read from x / s as a float32: its exponent, and where its mantissa lies
-    among the roots of 2 between two codes. With k = 2 even codes 2h are s/128 * (128 >> h), odd ones 2h + 1 as much by
-    the root of 1/2; with k = 1 codes 0..7 are s/128 * (128 >> h), and 8..15 the same by 2^-8. Codes above 15 are 0, or
-    15 where the largest code `last` is.
-    """
-    row, first, second = bits[:count], one[o0 : o0 + count], other[o0 : o0 + count]
-    values, x = row.view(np.float32), x[x0 : x0 + count]
-    for j in range(count):
-        values[j] = x[j] / scale
-    total, further = int32(0), int32(0)
-    for j in range(count):
-        word = row[j]
-        power, mantissa = (word >> 23) - 127, word & 0x7FFFFF
-        if root:
-            code = -2 * power - int32(mantissa >= 1587185) - int32(mantissa >= 5719293)
-        else:
-            code = -power - int32(mantissa >= 3474676)
-        code = min(max(code, 0), last)
-        odd = code & 1 if root else code >> 3
-        h = code >> 1 if root else code & 7
-        value = int32(128 >> h if code < 16 else 0)
-        even = int32(0 if odd else value)
-        first[j] = uint8(even)
-        second[j] = uint8(value - even)
-        total += even
-        further += value - even
-    return int32(total), int32(further)
 
 
 @njit(cache=True, parallel=True)
@@ -176,15 +144,14 @@ def attention_value(
         t = get_thread_id()
         a, b, acc, add, start = ones[t], others[t], accs[t], adds[t], starts[t]
         total, further = np.empty(ROWS, np.int32), np.zeros(ROWS, np.int32)
-        pack_values(v, head * m * d, m, d, right, left_zero, values4[t], row[t], start)
+        pack_values(v, head * m * d, d, m, d, right, left_zero, values4[t], row[t], start)
         for i in range(0, n, ROWS):
             count = min(ROWS, n - i)
             for r in range(count):
                 at = (head * n + i + r) * m
                 if log:
-                    total[r], further[r] = shifts_of_row(
-                        p, at, m, left[0], int32(left[1]), log == 2, bits[t], a, b, r * lda
-                    )
+                    log_codes_row(p, at, m, left[0], int32(left[1]), log == 2, bits[t])
+                    total[r], further[r] = halves_row(bits[t], m, log == 2, a, b, r * lda)
                 else:
                     total[r] = quantize_row(p, at, m, left, a, r * lda)
             for c in range(0, d, COLUMNS):

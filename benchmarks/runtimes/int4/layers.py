@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vitq.benchmarks.runtimes.int4 import grids, kernels
 from vitq.benchmarks.runtimes.int4.packing import Array, Panels, padded, panels_of
+from vitq.benchmarks.runtimes.int4.regions import Product
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS
 from vitq.errors import UnsupportedError
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
@@ -33,6 +34,13 @@ class Work:
         if held is None or held.shape[1] < count:
             held = self._held[name] = np.zeros((self.threads, padded(count, 64)), kind)
         return held
+
+    def whole(self, name: str, count: int) -> Array:
+        """float32 [count] that all threads share."""
+        held = self._held.get(name)
+        if held is None or len(held) < count:
+            held = self._held[name] = np.zeros(count, np.float32)
+        return held[:count]
 
 
 def flat(x: Tensor) -> Array:
@@ -63,6 +71,10 @@ class Int8Linear(nn.Module):
         self.factor = self._wide(flat(quantizer.scale) * self.grid[0])
         bias = np.zeros(len(codes), np.float32) if layer.bias is None else flat(layer.bias).copy()
         self.bias = self._wide(bias)
+        self.product = Product(
+            self.panels.codes, self.start, self.zero, self.factor, self.bias, self.grid, int(nibbles),
+            self.panels.groups, self.panels.columns, self.panels.k,
+        )  # fmt: skip
 
     def _wide(self, x: Array) -> Array:
         """[columns], or one number for all of them, padded to whole panels."""
@@ -124,7 +136,7 @@ class Int8MatMul(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """[..., n, k] @ [..., k, m] -> [..., n, m]."""
         transposed = right.stride(-2) == 1 and not self.log  # keys: a column's numbers are beside each other
-        _check_sum(np.array([1, 0, 255, 0]) if self.log else self.left, self.right, left.shape[-1])
+        check_sum(np.array([1, 0, 255, 0]) if self.log else self.left, self.right, left.shape[-1])
         return self._query_key(left, right.mT) if transposed else self._attention_value(left, right)
 
     def _query_key(self, q: Tensor, k: Tensor) -> Tensor:
@@ -161,10 +173,11 @@ def _int32(x: Array) -> Array:
 def _check_range(grid: Array, codes: Array, zero: Array, k: int) -> None:
     """UnsupportedError where a sum of products might leave int32."""
     far = int(np.abs(codes - zero[:, None]).max(initial=0))
-    _check_sum(grid, np.array([1, -far, far, 0]), k)
+    check_sum(grid, np.array([1, -far, far, 0]), k)
 
 
-def _check_sum(left: Array, right: Array, k: int) -> None:
+def check_sum(left: Array, right: Array, k: int) -> None:
+    """UnsupportedError where a sum of k products of two grids might leave int32."""
     largest = float(np.abs(left[1:3]).max()) * float(np.abs(right[1:3]).max()) * k
     if largest >= 2**31:
         raise UnsupportedError(f"a sum of {k} products may reach {largest:.1e}, which int32 does not hold")
