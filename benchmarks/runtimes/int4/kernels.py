@@ -18,7 +18,7 @@ from vitq.benchmarks.runtimes.int4.rows import halves_row, log_codes_row
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS, tile
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def quantize_row(x, x0, count, grid, out, o0):
     """out = clamp(round(x / D) + z) of a row as uint8; returns the sum. `grid` is D, lo - z, hi - z, z."""
     row, codes = x[x0 : x0 + count], out[o0 : o0 + count]
@@ -32,7 +32,7 @@ def quantize_row(x, x0, count, grid, out, o0):
     return int32(total)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def scale_rows(acc, sums, s0, rows, zero, factor, bias, p0, width, out, o0, ldo):
     """out = (acc - z_w * a row's sum) * D_a D_w + bias of a tile's first `rows` rows and `width` columns."""
     z, f, b = zero[p0 : p0 + width], factor[p0 : p0 + width], bias[p0 : p0 + width]
@@ -68,7 +68,7 @@ def linear(
                 scale_rows(acc, total, i, min(ROWS, count - i), zero, factor, bias, p0, width, out, at, columns)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pack_keys(x, x0, ldx, m, d, grid, left_zero, keys4, row, row4, start):
     """Rows [m, d] as the columns of panels, codes - 128, and where their tiles start."""
     groups = (d + GROUP - 1) // GROUP
@@ -82,7 +82,7 @@ def pack_keys(x, x0, ldx, m, d, grid, left_zero, keys4, row, row4, start):
         start[i] = int32(left_zero * (d * zero - total))
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def pack_values(x, x0, ldx, m, d, grid, left_zero, values4, row, start):
     """Rows [m, d] as the rows of panels, codes - 128, and where their tiles start."""
     groups = (m + GROUP - 1) // GROUP

@@ -30,15 +30,20 @@ def _squares(x, mean):
     return total
 
 
-@njit(cache=True, fastmath={"nnan", "nsz", "reassoc"})
-def _largest(x):
-    top = x[0]
-    for j in range(len(x)):
-        top = max(top, x[j])
-    return top
-
-
 @njit(cache=True)
+def _largest(x):
+    """The largest number, by integers of the same order, whose maximum is taken in vectors."""
+    words = x.view(np.int32)
+    top = int32(-(2**31))
+    for j in range(len(x)):
+        word = words[j]
+        top = max(top, int32(word ^ (int32(word >> 31) & int32(0x7FFFFFFF))))
+    one = np.empty(1, np.int32)
+    one[0] = top ^ (int32(top >> 31) & int32(0x7FFFFFFF))
+    return one.view(np.float32)[0]
+
+
+@njit(cache=True, error_model="numpy")
 def norm_row(x, x0, count, weight, bias, epsilon, out):
     """LayerNorm of a row."""
     row = x[x0 : x0 + count]
@@ -48,7 +53,7 @@ def norm_row(x, x0, count, weight, bias, epsilon, out):
         out[j] = (row[j] - mean) * factor * weight[j] + bias[j]
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def gelu_row(x, x0, count):
     """x (1 + erf(x / sqrt 2)) / 2 in place; erf as a quotient of polynomials (Eigen's), to 4e-7."""
     row = x[x0 : x0 + count]
@@ -69,7 +74,7 @@ def gelu_row(x, x0, count):
         row[j] = float32(0.5) * v * (float32(1) + z * p / q)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def softmax_row(x, count, bits):
     """Softmax in place; exp by powers of two and a polynomial of degree 6, to 2e-7. `bits` is int32 [count]."""
     row, powers = x[:count], bits[:count]
@@ -93,7 +98,7 @@ def softmax_row(x, count, bits):
         row[j] *= total
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def log_codes_row(x, x0, count, scale, last, root, codes):
     """clamp(round(-k log2(x / s))), k = 2 where `root`, else 1, of positive numbers; int32.
 
@@ -105,17 +110,18 @@ def log_codes_row(x, x0, count, scale, last, root, codes):
         values[j] = given[j] / scale
     if root:
         for j in range(count):
-            power, mantissa = (row[j] >> 23) - 127, row[j] & 0x7FFFFF
-            code = -2 * power - int32(mantissa >= 1587185) - int32(mantissa >= 5719293)
-            row[j] = int32(min(max(code, 0), last) if power > -127 else last)
+            power, mantissa = int32(int32(row[j] >> 23) - 127), int32(row[j] & 0x7FFFFF)
+            past = int32(int32(mantissa >= int32(1587185)) + int32(mantissa >= int32(5719293)))
+            code = min(max(int32(-2 * power - past), int32(0)), last)
+            row[j] = code if power > int32(-127) else last
     else:
         for j in range(count):
-            power, mantissa = (row[j] >> 23) - 127, row[j] & 0x7FFFFF
-            code = -power - int32(mantissa >= 3474676)
-            row[j] = int32(min(max(code, 0), last) if power > -127 else last)
+            power, mantissa = int32(int32(row[j] >> 23) - 127), int32(row[j] & 0x7FFFFF)
+            code = min(max(int32(-power - int32(mantissa >= int32(3474676))), int32(0)), last)
+            row[j] = code if power > int32(-127) else last
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def halves_row(codes, count, root, one, other, o0):
     """Codes 0..15 as 128 >> h in two halves, 16 as 0; the sums of both.
 
@@ -123,20 +129,19 @@ def halves_row(codes, count, root, one, other, o0):
     are s/128 * (128 >> h), and 8..15 the same by 2^-8.
     """
     row, first, second = codes[:count], one[o0 : o0 + count], other[o0 : o0 + count]
-    by, low, bit = (1, 15, 0) if root else (0, 7, 3)
+    by, low, bit = (int32(1), int32(15), int32(0)) if root else (int32(0), int32(7), int32(3))
     total, further = int32(0), int32(0)
     for j in range(count):
         code = row[j]
-        value = int32(128) >> ((code >> by) & low)
-        value = int32(value if code < 16 else 0)
-        rest = int32(value if (code >> bit) & 1 else 0)
+        value = int32(int32(128) >> int32(int32(code >> by) & low)) if code < int32(16) else int32(0)
+        rest = value if int32(int32(code >> bit) & int32(1)) else int32(0)
         first[j], second[j] = uint8(value - rest), uint8(rest)
         total += int32(value - rest)
         further += rest
     return int32(total), int32(further)
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def powers_row(codes, count, scale, last, root, zero, out, o0):
     """s * 2^(-code / k) as float32, and 0 for the code `last` where `zero`."""
     row, values = codes[:count], out[o0 : o0 + count]
