@@ -16,6 +16,7 @@ RUNTIMES: Registry[Runtime] = Registry(
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
+        "numba-int8": "vitq.benchmarks.runtimes.numba_int8:runtime",
     },
     group="vitq.runtimes",
 )
