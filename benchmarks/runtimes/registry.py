@@ -13,9 +13,12 @@ RUNTIMES: Registry[Runtime] = Registry(
     "runtime",
     {
         "torch": "vitq.benchmarks.runtimes.torch_eager:runtime",
+        "torch-compile": "vitq.benchmarks.runtimes.torch_compile:runtime",
+        "torch-bf16": "vitq.benchmarks.runtimes.torch_bf16:runtime",
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
+        "onnxruntime-integer": "vitq.benchmarks.runtimes.onnxruntime_integer:runtime",
     },
     group="vitq.runtimes",
 )
