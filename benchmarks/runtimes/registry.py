@@ -18,6 +18,8 @@ RUNTIMES: Registry[Runtime] = Registry(
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
+        "tvm": "vitq.benchmarks.runtimes.tvm_models:runtime",
+        "tvm-integer": "vitq.benchmarks.runtimes.tvm_models:integer_runtime",
         "onnxruntime-integer": "vitq.benchmarks.runtimes.onnxruntime_integer:runtime",
     },
     group="vitq.runtimes",

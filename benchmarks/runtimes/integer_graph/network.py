@@ -57,18 +57,20 @@ class Writer:
     """Writes a network's steps into a graph, in forward order."""
 
     def __init__(self, network: Network, weights: WeightType) -> None:
-        self.network, self.weights, self.g = network, weights, Graph()
+        self.network, self.weights, self.g, self.tokens = network, weights, Graph(), 0
 
     def logits(self, shape: tuple[int, ...]) -> Value:
         """From the image to the logits' codes [B, classes]."""
         g, network = self.g, self.network
         x = self._embedded(self._codes(shape), shape)
+        (batch, self.tokens, width) = x.shape
+        x = g.reshape(x, (batch * self.tokens, width))  # rows of one matrix, which splits into tiles better
         for path in network.trunk:
             block = network.get_submodule(path)
             if not isinstance(block, Block):
                 raise UnsupportedError(f"the integer graph has blocks, and {path} is {type(block).__name__}")
             x = self._block(block, x)
-        first = g.part(x, 1, 0)
+        first = g.part(g.reshape(x, (batch, self.tokens, width)), 1, 0)
         codes = operators.layer_norm(g, step(network, "norm", IntegerLayerNorm), first)
         head = step(network, "head", IntegerLinear)
         assert head.out is not None
@@ -141,7 +143,7 @@ class Writer:
         return dyadic.to_codes(self.g, self._linear(node, x), node.out)
 
     def _attend(self, block: Block, x: Value) -> Sums:
-        g, (b, n, _) = self.g, x.shape
+        g, n, b = self.g, self.tokens, x.shape[0] // self.tokens
         codes = self._codes_of(step(block, "qkv", IntegerLinear), x)
         width = codes.shape[-1] // 3
         d = width // block.heads
@@ -154,7 +156,7 @@ class Writer:
         logits = self._product(q, ZERO, g.transpose(k, (0, 1, 3, 2)), ZERO, whole)
         probabilities = operators.softmax(g, step(block, "softmax", IntegerSoftmax), _codes(g, logits, qk.out))
         mixed = _codes(g, self._product(probabilities, 0, v, ZERO, (b, block.heads, n, d)), av.out)
-        joined = g.reshape(g.transpose(mixed, (0, 2, 1, 3)), (b, n, width))
+        joined = g.reshape(g.transpose(mixed, (0, 2, 1, 3)), (b * n, width))
         return self._linear(step(block, "proj", IntegerLinear), joined)
 
     def _sum(self, node: IntegerAdd, branch: Sums, stream: Value) -> Value:
