@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -27,23 +28,33 @@ def target_of(device: torch.device, threads: int) -> Any:
     return tvm.target.Target(words)
 
 
+def use_threads(count: int) -> None:
+    """Start TVM's pool with as many threads; UnsupportedError where it has started with another number.
+
+    By itself TVM takes half of an x86's cores and binds the calling thread to one of them, which would slow down every
+    other runtime of the process.
+    """
+    os.environ.setdefault("TVM_BIND_THREADS", "0")
+    os.environ["TVM_NUM_THREADS"] = str(count)
+    started = tvm.get_global_func("runtime.NumThreads")()
+    if started != count:
+        raise UnsupportedError(f"TVM has started on {started} threads in this process, and cannot run on {count}")
+
+
 class Machine:
-    """A compiled module and the threads that it runs on; images in, the first output out."""
+    """A compiled module on TVM's virtual machine; images in, the first output out."""
 
     def __init__(self, module: Any, threads: int, device: torch.device) -> None:
-        self.threads = threads
+        use_threads(threads)
         self.device = tvm.cuda(device.index or 0) if device.type == "cuda" else tvm.cpu()
         target = target_of(device, threads)
         with target:
             module = lowered(module, device.type)
         self.executed = calls(module)
         self.runner = relax.VirtualMachine(tvm.compile(module, target=target), self.device)
-        self.threads_of = tvm.get_global_func("runtime.config_threadpool")
 
     def __call__(self, images: Tensor) -> Tensor:
         """The output on the CPU, or on the GPU without a copy."""
-        if self.device.dlpack_device_type() == tvm.cpu().dlpack_device_type():
-            self.threads_of(1, self.threads)
         found = self.runner["main"](tvm.runtime.from_dlpack(images.contiguous()))
         found = found if hasattr(found, "shape") else found[0]
         return torch.from_dlpack(found)
