@@ -29,8 +29,8 @@ class Found:
 def measure(bench: Bench) -> Iterator[Record]:
     """A record for torch and one for each wanted runtime, all of one session a batch size, so that ratios are of it.
 
-    Every record holds the FP32 forms of its session beside its own rows. A runtime that has no form of the model ends
-    unsupported, with its reason; one that fails, fails alone.
+    Every record of a runtime holds the FP32 forms of its session beside its own rows. A runtime that has no form of the
+    quantized model ends unsupported, with its reason and the row of its FP32 form; one that fails, fails alone.
     """
     wanted = [name for name in bench.order.wanted if kind_of(name) == "latency"]
     with bench.phase("latency"):
@@ -83,12 +83,15 @@ def _record(bench: Bench, name: Name, found: Found) -> Record:
     """The record of one runtime: its rows and those of FP32 beside them, or why there is none."""
     runtime = name.partition(":")[2] or "torch"
     own = [row for row in found.rows if row.runtime == runtime]
-    reason = found.reasons.get(runtime)
-    if reason is not None or not own:
-        status: Status = "unsupported" if reason is None or isinstance(reason, UnsupportedError) else "failed"
-        text = str(reason) if status == "unsupported" else f"{type(reason).__name__}: {reason}"
-        return bench.record(name, status, error=" ".join(text.split()) if reason else "it has no form of this model")
-    beside = [row for row in found.rows if row.runtime != runtime and row.exec.startswith(BASELINE)]
     sessions = {row.session for row in own}
     around = {key: value for key, value in found.around.items() if key in sessions}
-    return bench.record(name, latency=own if runtime == "torch" else [*own, *beside], latency_around=around)
+    if runtime == "torch":
+        return bench.record(name, latency=own, latency_around=around)
+    beside = [row for row in found.rows if row.runtime != runtime and row.exec.startswith(BASELINE)] if own else []
+    rows, reason = [*own, *beside], found.reasons.get(runtime)
+    if reason is None:
+        return bench.record(name, latency=rows, latency_around=around)
+    unsupported = isinstance(reason, UnsupportedError)
+    text = " ".join((str(reason) if unsupported else f"{type(reason).__name__}: {reason}").split())
+    status: Status = "unsupported" if unsupported else "failed"
+    return bench.record(name, status, error=text or "no reason was given", latency=rows, latency_around=around)

@@ -13,15 +13,24 @@ RUNTIMES: Registry[Runtime] = Registry(
     "runtime",
     {
         "torch": "vitq.benchmarks.runtimes.torch_eager:runtime",
+        "torch-compile": "vitq.benchmarks.runtimes.torch_compile:runtime",
+        "torch-bf16": "vitq.benchmarks.runtimes.torch_bf16:runtime",
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
         "numba-int8": "vitq.benchmarks.runtimes.numba_int8:runtime",
+        "tvm": "vitq.benchmarks.runtimes.tvm_models:runtime",
+        "tvm-integer": "vitq.benchmarks.runtimes.tvm_models:integer_runtime",
+        "onnxruntime-integer": "vitq.benchmarks.runtimes.onnxruntime_integer:runtime",
     },
     group="vitq.runtimes",
 )
 
-PACKAGES = {"torch": ("torch",), "openvino": ("openvino",), "numba": ("numba",), "numba-xnor": ("numba",)}
+PACKAGES = {
+    "torch": ("torch",), "torch-compile": ("torch",), "torch-bf16": ("torch",), "openvino": ("openvino",),
+    "numba": ("numba",), "numba-xnor": ("numba",), "numba-int8": ("numba",), "tvm": ("apache-tvm",),
+    "tvm-integer": ("apache-tvm", "onnx"), "onnxruntime-integer": ("onnxruntime", "onnx"),
+}  # fmt: skip
 """Distributions that compute in our runtimes: their versions are part of what decides a latency row."""
 
 
