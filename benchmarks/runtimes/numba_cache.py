@@ -17,9 +17,9 @@ from numba.core.caching import FunctionCache
 
 
 def digest_of(folder: Path) -> str:
-    """sha256 of the names and texts of a folder's Python files."""
+    """sha256 of the names and texts of a folder's Python files, and of this one."""
     found = hashlib.sha256()
-    for path in sorted(folder.glob("*.py")):
+    for path in [*sorted(folder.glob("*.py")), Path(__file__)]:
         text = path.read_bytes()
         found.update(f"{path.name} {len(text)}\n".encode() + text)
     return found.hexdigest()
@@ -39,11 +39,15 @@ class SourceCache(FunctionCache):  # type: ignore[misc]
         return (*super()._index_key(sig, codegen), self.digest)
 
 
-def kernel(**options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """`numba.njit(**options)`, kept on disk until a source of the function's package changes."""
+def kernel(*, counts: bool = False, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """`numba.njit(**options)`, kept on disk until a source of the function's package changes.
+
+    Without `counts` nothing counts references to arrays, which would cost a third of attention: such a function neither
+    makes nor returns an array.
+    """
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher = numba.njit(**options)(function)
+        dispatcher = numba.njit(**options, _nrt=counts)(function)
         dispatcher._cache = SourceCache(function, _digest(Path(function.__code__.co_filename).parent))
         return dispatcher
 

@@ -8,9 +8,9 @@ or, in windows, where `places` says.
 from __future__ import annotations
 
 import numpy as np
-from numba import int16, int32, int64, uint8, uint32
+from numba import int16, int64, uint8
 
-from vitq.benchmarks.runtimes.i_vit.rows import exponentials, largest, probabilities8, probabilities16
+from vitq.benchmarks.runtimes.i_vit.rows import exponentials, interleave2, interleave4, largest, probabilities8, probabilities16
 from vitq.benchmarks.runtimes.i_vit.tiles import tile, tile_biased, tile_codes, tile_words
 from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS
 from vitq.benchmarks.runtimes.numba_cache import kernel
@@ -38,54 +38,31 @@ def pack_keys(qkv4, places, p0, at, ld, tokens, d, w):
 
 
 @kernel()
-def gather_queries(qkv, places, p0, head, ld, tokens, d, w):
-    """Queries of a head, row after row."""
+def _copy(source, s0, out, o0, count):
+    x, y = source[s0 : s0 + count], out[o0 : o0 + count]
+    for j in range(count):
+        y[j] = x[j]
+
+
+@kernel()
+def gather(qkv, places, p0, at, ld, tokens, d, out):
+    """Queries or values of a head, row after row."""
     for m in range(tokens):
-        x = qkv[places[p0 + m] * ld + head * d : places[p0 + m] * ld + (head + 1) * d]
-        y = w.queries[m * d : (m + 1) * d]
-        for j in range(d):
-            y[j] = x[j]
+        _copy(qkv, places[p0 + m] * ld + at, out, m * d, d)
 
 
 @kernel()
-def _value_row(qkv, places, p0, m, at, ld, tokens, width, w):
-    """A token's values, zeros past the last token."""
-    if m < tokens:
-        return qkv[places[p0 + m] * ld + at : places[p0 + m] * ld + at + width]
-    return w.middle[:width]
-
-
-@kernel()
-def pack_values(qkv, places, p0, at, ld, tokens, d, w):
-    """Values of a head to [d/64, tokens/4, 64, 4]; those of tokens past the last are zero."""
-    steps, values = (tokens + 3) // 4, w.values4
+def pack_values(tokens, d, bits, w):
+    """Gathered values to [d/64, tokens/4, 64, 4], or as int16 to [d/64, tokens/2, 64, 2]; past the last token zeros."""
+    together = 4 if bits == 8 else 2
+    steps = (tokens + together - 1) // together
     for first in range(0, d, COLUMNS):
-        width = min(COLUMNS, d - first)
         for s in range(steps):
-            word = values[(first // COLUMNS * steps + s) * COLUMNS : (first // COLUMNS * steps + s) * COLUMNS + width]
-            a = _value_row(qkv, places, p0, 4 * s, at + first, ld, tokens, width, w)
-            b = _value_row(qkv, places, p0, 4 * s + 1, at + first, ld, tokens, width, w)
-            c = _value_row(qkv, places, p0, 4 * s + 2, at + first, ld, tokens, width, w)
-            e = _value_row(qkv, places, p0, 4 * s + 3, at + first, ld, tokens, width, w)
-            for j in range(width):
-                low = uint32(a[j]) | (uint32(b[j]) << uint32(8))
-                high = (uint32(c[j]) << uint32(16)) | (uint32(e[j]) << uint32(24))
-                word[j] = uint32(low | high) ^ SIGNS
-
-
-@kernel()
-def pack_value_words(qkv, places, p0, at, ld, tokens, d, w):
-    """Values of a head as int16, to [d/64, tokens/2, 64, 2]; those of tokens past the last are zero."""
-    steps, values = (tokens + 1) // 2, w.values4
-    for first in range(0, d, COLUMNS):
-        width = min(COLUMNS, d - first)
-        for s in range(steps):
-            word = values[(first // COLUMNS * steps + s) * COLUMNS : (first // COLUMNS * steps + s) * COLUMNS + width]
-            a = _value_row(qkv, places, p0, 2 * s, at + first, ld, tokens, width, w)
-            b = _value_row(qkv, places, p0, 2 * s + 1, at + first, ld, tokens, width, w)
-            for j in range(width):
-                low, high = int32(a[j]) - int32(128), int32(b[j]) - int32(128)
-                word[j] = uint32(low & int32(0xFFFF)) | (uint32(high & int32(0xFFFF)) << uint32(16))
+            at, to = s * together * d + first, (first // COLUMNS * steps + s) * COLUMNS
+            if bits == 8:
+                interleave4(w.gathered, at, d, min(COLUMNS, d - first), w.values4, to)
+            else:
+                interleave2(w.gathered, at, d, min(COLUMNS, d - first), w.values4, to)
 
 
 @kernel()
@@ -120,15 +97,14 @@ def shiftmax8(codes, c0, tokens, soft, keep, k0, w, o0):
 @kernel()
 def shiftmax16(codes, c0, tokens, soft, keep, k0, w, o0):
     """Shiftmax of a row of uint8 logits to probabilities in int16, 0 to 32767."""
-    shares = w.shares.view(np.int16)
     if soft.narrow:
         top = largest(codes, c0, tokens, keep, k0)
         found = exponentials(codes, c0, tokens, top, soft.one, soft.magic, keep, k0, w.powers)
-        probabilities16(w.powers, tokens, (int64(1) << 62) // max(found, int64(1)), shares, o0)
+        probabilities16(w.powers, tokens, (int64(1) << 62) // max(found, int64(1)), w.shares16, o0)
         return
     factor = (int64(1) << 62) // max(wide_powers(codes, c0, tokens, soft, keep, k0, w.wide), int64(1))
     for j in range(tokens):
-        shares[o0 + j] = int16(min((factor * w.wide[j]) >> 47, int64(32767)))
+        w.shares16[o0 + j] = int16(min((factor * w.wide[j]) >> 47, int64(32767)))
 
 
 @kernel()
@@ -175,12 +151,10 @@ def attend(qkv, qkv4, places, p0, rows, ld, head, heads, d, tokens, begin, end, 
     The rows of `keep` begin at k0 and are `step` apart: 0 where all queries see the same tokens.
     """
     width = heads * d
-    gather_queries(qkv, places, p0, head, ld, tokens, d, w)
+    gather(qkv, places, p0, head * d, ld, tokens, d, w.queries)
     pack_keys(qkv4, places, p0, width + head * d, ld, tokens, d, w)
-    if a.softmax.bits == 8:
-        pack_values(qkv, places, p0, 2 * width + head * d, ld, tokens, d, w)
-    else:
-        pack_value_words(qkv, places, p0, 2 * width + head * d, ld, tokens, d, w)
+    gather(qkv, places, p0, 2 * width + head * d, ld, tokens, d, w.gathered)
+    pack_values(tokens, d, a.softmax.bits, w)
     ldc = (tokens + COLUMNS - 1) // COLUMNS * COLUMNS
     for r in range(begin, end, ROWS):
         valid = min(ROWS, end - r)
@@ -194,5 +168,4 @@ def attend(qkv, qkv4, places, p0, rows, ld, head, heads, d, tokens, begin, end, 
             mix_of(first, tokens, d, a, ldc, w)
             for i in range(valid):
                 if places[p0 + r + i] < rows:
-                    o0 = places[p0 + r + i] * ldo + head * d + first
-                    out[o0 : o0 + min(COLUMNS, d - first)] = w.mixed[i * COLUMNS : i * COLUMNS + min(COLUMNS, d - first)]
+                    _copy(w.mixed, i * COLUMNS, out, places[p0 + r + i] * ldo + head * d + first, min(COLUMNS, d - first))

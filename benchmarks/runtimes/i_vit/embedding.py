@@ -38,9 +38,9 @@ class Embedding:
         self.product, self.number = parts.product_of(self.node), parts.stream_scale(self.node)
         self.columns, self.patches_each = self.product.columns, self.grid[0] * self.grid[1]
         self.count, self.ldp = shape[0] * self.patches_each, 4 * self.product.steps
-        self.patches = np.zeros((self.count + ROWS) * self.ldp, np.uint8)
+        self.patches = parts.aligned((self.count + ROWS) * self.ldp, np.uint8)
         wide = ROWS * (parts.padded(self.columns, COLUMNS) + COLUMNS)
-        self.wide = np.zeros((threads, wide), np.int32)
+        self.wide = parts.aligned((threads, wide), np.int32)
         self.is_map = network.layout == "map"
         self.extra = 0
         if self.is_map:

@@ -55,7 +55,7 @@ class Engine:
             raise UnsupportedError("the engine serves classifiers, not backbones")
         self.network, self.threads, self.shape = network, threads, tuple(example.shape)
         self.images, self.pool = self.shape[0], Pool()
-        self.acc = np.zeros((threads, ROWS * COLUMNS), np.int32)
+        self.acc = parts.aligned((threads, ROWS * COLUMNS), np.int32)
         self.works: dict[tuple[int, int, int], parts.Work] = {}
         self.counted: Counter[tuple[str, str]] = Counter()
         self.planned: list[Callable[[], Region]] = []
@@ -147,9 +147,9 @@ class Engine:
         layer = blocks.step(merging, "reduction", IntegerLinear)
         product, number = parts.product_of(layer), parts.stream_scale(layer)
         stage = self._stage(each, product.columns, found, at + 1)
-        wide = np.zeros((self.threads, 4 * s.channels), np.int32)
+        wide = parts.aligned((self.threads, 4 * s.channels), np.int32)
         ldn = parts.padded(4 * s.channels, COLUMNS)
-        normal = np.zeros((self.threads, stage.chunk * ldn), np.uint8)
+        normal = parts.aligned((self.threads, stage.chunk * ldn), np.uint8)
         self._plan(
             regions.merge, (NORM, LINEAR), s.stream, s.ld, s.channels, places, stage.rows, stage.chunk,
             self.pool.row((norm, product, number)), of=SIGNED,
@@ -167,11 +167,11 @@ class Engine:
         product = parts.product_of(head)
         self.ldo, self.columns = product.panels * COLUMNS, product.columns
         tall = parts.padded(self.images, ROWS)
-        features, self.logits = np.zeros(tall * s.ld, np.uint8), np.zeros(tall * self.ldo, np.int32)
+        features, self.logits = parts.aligned(tall * s.ld, np.uint8), parts.aligned(tall * self.ldo, np.int32)
         if network.layout == "map":
             pooled = blocks.requantization(blocks.step(network, "pool", IntegerPool).out)
             row = self.pool.row((norm, parts.scale_of(pooled, s.channels)))
-            normal, sums = np.zeros((self.threads, s.ld), np.uint8), np.zeros((self.threads, s.ld), np.int32)
+            normal, sums = parts.aligned((self.threads, s.ld), np.uint8), parts.aligned((self.threads, s.ld), np.int32)
             self._plan(
                 regions.pool_map, (NORM, ("Pool", "int32")), s.stream, s.ld, self.images, s.each, row, of=SCALES,
                 after=(normal, sums, features),

@@ -93,6 +93,19 @@ def scale_of(number: Requantize, channels: int) -> Scale:
     return Scale(multiplier, half, shift, half32, shift32, high, -top, top - 1)
 
 
+def aligned(shape: int | tuple[int, int], kind: Any) -> Array:
+    """Zeros that begin at a cache line, as does every row whose length is a multiple of 64 bytes; rows are made so."""
+    lines = shape if isinstance(shape, tuple) else (1, shape)
+    size = np.dtype(kind).itemsize
+    width = padded(lines[1] * size, LINE) // size
+    raw = np.zeros(lines[0] * width * size + LINE, np.uint8)
+    begin = -raw.ctypes.data % LINE
+    whole: Array = raw[begin : begin + lines[0] * width * size].view(kind)
+    return whole.reshape(lines[0], width) if isinstance(shape, tuple) else whole[:shape]
+
+
+LINE = 64
+"""Bytes of a cache line."""
 LIMIT = 2**31
 STREAM = 2 ** (RESIDUAL_BITS - 1)
 """The largest magnitude of the residual stream."""
@@ -203,7 +216,7 @@ class Attention(NamedTuple):
 class Work(NamedTuple):
     """What a thread needs for an attention head; with all threads' in one array each, a row a thread.
 
-    `middle` is 128 everywhere, the code of zero.
+    `middle` is 128 everywhere, the code of zero, and so is `gathered` past the last token.
     """
 
     keys: Array
@@ -216,9 +229,11 @@ class Work(NamedTuple):
     logits: Array
     powers: Array
     shares: Array
+    shares16: Array
     wide: Array
     mixed: Array
     queries: Array
+    gathered: Array
     middle: Array
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from vitq.benchmarks.runtimes.i_vit.parts import Array, Attention, Join, Norm, Product, Scale, Softmax
+from vitq.benchmarks.runtimes.i_vit.parts import LINE, Array, Attention, Join, Norm, Product, Scale, Softmax, aligned
 from vitq.benchmarks.runtimes.numba_cache import kernel
 
 
@@ -24,12 +24,8 @@ class Constants(NamedTuple):
     int64: Array
 
 
-ALIGNMENT = 64
-"""Bytes at whose multiples every constant begins, so that no vector of it straddles two cache lines."""
-
-
 class Pool:
-    """Collects constants, then gives them as arrays."""
+    """Collects constants, each of which begins at a cache line, then gives them as arrays."""
 
     def __init__(self) -> None:
         self.kept: dict[str, list[Array]] = {name: [] for name in Constants._fields}
@@ -45,7 +41,7 @@ class Pool:
         return self._keep(value) if isinstance(value, np.ndarray) else [int(value)]
 
     def _keep(self, array: Array) -> list[int]:
-        name, step = array.dtype.name, ALIGNMENT // array.itemsize
+        name, step = array.dtype.name, LINE // array.itemsize
         at = self.sizes[name]
         extra = -array.size % step
         self.kept[name].append(np.concatenate([array.reshape(-1), np.zeros(extra, array.dtype)]))
@@ -57,13 +53,10 @@ class Pool:
         return Constants(*(_aligned(self.kept[name], name) for name in Constants._fields))
 
 
-def _aligned(parts: list[Array], name: str) -> Array:
-    size = sum(part.size for part in parts)
-    raw = np.zeros(size * np.dtype(name).itemsize + ALIGNMENT, np.uint8)
-    begin = -raw.ctypes.data % ALIGNMENT
-    out: Array = raw[begin : begin + size * np.dtype(name).itemsize].view(name)
-    if parts:
-        np.concatenate(parts, out=out)
+def _aligned(kept: list[Array], name: str) -> Array:
+    out = aligned(sum(part.size for part in kept), np.dtype(name))
+    if kept:
+        np.concatenate(kept, out=out)
     return out
 
 
@@ -72,14 +65,14 @@ PRODUCT, SCALE, NORM, SOFTMAX, JOIN = 7, 13, 6, 7, 37
 ATTENTION = 2 * SCALE + SOFTMAX + 3
 
 
-@kernel()
+@kernel(counts=True)
 def product_at(row, k, i8, i32):
     """A Product whose row begins at k."""
     weight, start = i8[row[k] : row[k] + row[k + 1]], i32[row[k + 2] : row[k + 2] + row[k + 3]]
     return Product(weight, start, row[k + 4], row[k + 5], row[k + 6])
 
 
-@kernel()
+@kernel(counts=True)
 def scale_at(row, k, i32, i64):
     """A Scale whose row begins at k."""
     return Scale(
@@ -89,13 +82,13 @@ def scale_at(row, k, i32, i64):
     )  # fmt: skip
 
 
-@kernel()
+@kernel(counts=True)
 def norm_at(row, k, i32, i64):
     """A Norm whose row begins at k."""
     return Norm(i32[row[k] : row[k] + row[k + 1]], i64[row[k + 2] : row[k + 2] + row[k + 3]], row[k + 4], row[k + 5])
 
 
-@kernel()
+@kernel(counts=True)
 def join_at(row, k, i32, i64):
     """A Join whose row begins at k."""
     left, right = scale_at(row, k, i32, i64), scale_at(row, k + SCALE, i32, i64)
@@ -107,7 +100,7 @@ def join_at(row, k, i32, i64):
     )  # fmt: skip
 
 
-@kernel()
+@kernel(counts=True)
 def attention_at(row, k, i8, i32, i64):
     """An Attention whose row begins at k."""
     n = k + SCALE

@@ -15,7 +15,7 @@ from vitq.benchmarks.runtimes.i_vit.vector import ROWS
 from vitq.benchmarks.runtimes.numba_cache import kernel
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def quantize_patches(images, scale, height, width, out, ld):
     """round(x / S) of float32 images [B, C, H, W] as uint8 (code + 128), laid out in patches, a row each."""
     batch, channels, full, across = images.shape
@@ -33,7 +33,7 @@ def quantize_patches(images, scale, height, width, out, ld):
                         to[j] = uint8(int32(v) + int32(128))
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def embed_tokens(patches, ldp, count, per_image, tokens, extra, row, i8, i32, i64, positions, top, first, stream, lds, wide):  # noqa: E501
     """Patch embedding, its positions, and the leading tokens, into the stream."""
     columns = row[6]
@@ -58,7 +58,7 @@ def embed_tokens(patches, ldp, count, per_image, tokens, extra, row, i8, i32, i6
             stream[to : to + columns] = first[j * columns : (j + 1) * columns]
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def embed_map(patches, ldp, count, row, i8, i32, i64, normed, top, stream, lds, wide):
     """Patch embedding and its norm, where it has one, into the stream."""
     for task in prange((count + ROWS - 1) // ROWS):
@@ -73,10 +73,11 @@ def embed_map(patches, ldp, count, row, i8, i32, i64, normed, top, stream, lds, 
                 stream[to : to + p.columns] = w[i * lds : i * lds + p.columns]
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def attention(
     qkv, qkv4, ld, rows, groups, windows, tokens, heads, d, parts, places, keep, keep_at, keep_step, row, i8, i32, i64,
-    out, ldo, keys, keys4, values, values4, start, zeros, acc, logits, powers, shares, wide, mixed, queries, middle,
+    out, ldo, keys, keys4, values, values4, start, zeros, acc, logits, powers, shares, shares16, wide, mixed, queries,
+    gathered, middle,
 ):  # fmt: skip
     """All heads of all images or windows, each in `parts` parts of its queries."""
     step = ((tokens + parts - 1) // parts + ROWS - 1) // ROWS * ROWS
@@ -86,7 +87,7 @@ def attention(
         t = get_thread_id()
         w = Work(
             keys[t], keys4[t], values[t], values4[t], start[t], zeros[t], acc[t], logits[t], powers[t], shares[t],
-            wide[t], mixed[t], queries[t], middle[t],
+            shares16[t], wide[t], mixed[t], queries[t], gathered[t], middle[t],
         )  # fmt: skip
         a = pool.attention_at(row, pool.MIX, i8, i32, i64)
         begin, end = part * step, min((part + 1) * step, tokens)
@@ -97,7 +98,7 @@ def attention(
         )  # fmt: skip
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def enter(stream, lds, rows, chunk, row, i8, i32, i64, qkv, ldq, normal, acc):
     """I-LayerNorm and the queries, keys and values of the first block."""
     for task in prange((rows + chunk - 1) // chunk):
@@ -107,14 +108,14 @@ def enter(stream, lds, rows, chunk, row, i8, i32, i64, qkv, ldq, normal, acc):
         _enter(stream, r * lds, lds, count, row, i8, i32, i64, qkv, r * ldq, ldq, normal[t], acc[t])
 
 
-@kernel()
+@kernel(counts=True)
 def _enter(stream, s0, lds, count, row, i8, i32, i64, qkv, q0, ldq, n, a):
     kernels.norm_rows(stream, s0, lds, count, norm_at(row, 0, i32, i64), n, 0, lds)
     p, s = product_at(row, pool.QKV, i8, i32), scale_at(row, pool.QKV_SCALE, i32, i64)
     kernels.product8(n, 0, lds, count, p, s, qkv, q0, ldq, a)
 
 
-@kernel()
+@kernel(counts=True)
 def _between(mixed, stream, s0, lds, count, row, i8, u8, i32, i64, n, h, ldh, a):
     """The rest of a block after its attention: a chunk of rows."""
     proj, add1 = product_at(row, pool.PROJ, i8, i32), join_at(row, pool.ADD1, i32, i64)
@@ -128,7 +129,7 @@ def _between(mixed, stream, s0, lds, count, row, i8, u8, i32, i64, n, h, ldh, a)
     kernels.product_join(h, 0, ldh, count, fc2, add2, stream, s0, lds, a)
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def between(
     mixed, stream, lds, rows, chunk, row, after, last, i8, u8, i32, i64, qkv, ldq, normal, hidden, ldh, acc,
 ):  # fmt: skip
@@ -142,7 +143,7 @@ def between(
             _enter(stream, r * lds, lds, count, after, i8, i32, i64, qkv, r * ldq, ldq, normal[t], acc[t])
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def merge(stream, lds, channels, places, rows, chunk, row, i8, i32, i64, out, ldo, wide, normal, ldn, acc):
     """Patch merging: four rows side by side, I-LayerNorm and the linear layer that halves them, into a new stream."""
     for task in prange((rows + chunk - 1) // chunk):
@@ -159,7 +160,7 @@ def merge(stream, lds, channels, places, rows, chunk, row, i8, i32, i64, out, ld
         kernels.product32(n, 0, ldn, (count + ROWS - 1) // ROWS * ROWS, p, s, out, r * ldo, ldo, acc[t])
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def pool_map(stream, lds, images, per_image, row, i32, i64, normal, sums, pooled):
     """I-LayerNorm of every place of a map, and the requantized sum over the places of an image."""
     for b in prange(images):
@@ -173,14 +174,14 @@ def pool_map(stream, lds, images, per_image, row, i32, i64, normal, sums, pooled
         requantize8(x, 0, s, 0, pooled, b * lds, n.channels)
 
 
-@kernel()
+@kernel(counts=True)
 def norm_first(stream, lds, images, tokens, row, i32, i64, normal):
     """I-LayerNorm of the class tokens."""
     for b in range(images):
         kernels.norm_row(stream, b * tokens * lds, norm_at(row, 0, i32, i64), normal, b * lds)
 
 
-@kernel(parallel=True)
+@kernel(counts=True, parallel=True)
 def classify(rows, ld, images, row, i8, i32, i64, out, ldo, acc):
     """The classifier, a panel of 64 classes a task, to int32 codes."""
     for panel in prange(row[4]):

@@ -137,6 +137,44 @@ def probabilities16(_: Any, powers: Any, count: Any, factor: Any, out: Any, o0: 
     return types.void(powers, i, i, out, i), _probabilities(16)
 
 
+def _interleaved(together: int) -> Callable[..., Any]:
+    """Of four rows, four bytes in every word; of two rows, two int16."""
+    wide = 32 // together
+    low = every(V32, 2**wide - 1)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        rows, r0, ld, count, out, o0 = arguments
+        x_at, out_at = (at(context, builder, signature.args[i], a, o) for i, a, o in ((0, rows, r0), (4, out, o0)))
+
+        def step(index: Any, carried: Any) -> Any:
+            word = every(V32, 0)
+            for i in range(together):
+                x = load(builder, x_at, builder.add(index, builder.mul(I64(i), ld)), V8)
+                signed = builder.sext(builder.xor(x, every(V8, -128)), V32)
+                word = builder.or_(word, builder.shl(builder.and_(signed, low), every(V32, wide * i)))
+            store(builder, word, out_at, builder.mul(index, I64(4)))
+            return carried
+
+        loop(builder, count, LANES, [], step, "interleave")
+        return context.get_dummy_value()
+
+    return code
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def interleave4(_: Any, rows: Any, r0: Any, ld: Any, count: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
+    """Four rows of code + 128 to words of four int8 codes, column by column."""
+    i = types.int64
+    return types.void(rows, i, i, i, out, i), _interleaved(4)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def interleave2(_: Any, rows: Any, r0: Any, ld: Any, count: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
+    """Two rows of code + 128 to words of two int16 codes, column by column."""
+    i = types.int64
+    return types.void(rows, i, i, i, out, i), _interleaved(2)
+
+
 def _sums(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     stream, s0, count = arguments
     x_at = at(context, builder, signature.args[0], stream, s0)

@@ -42,11 +42,11 @@ class Stage:
         """The row of a token that is padding: nothing else is written there."""
         rounds = -(-self.rows // (threads * CHUNK))
         self.chunk = padded(-(-self.rows // (threads * rounds)), ROWS)
-        self.stream = np.zeros(tall * self.ld, np.int32)
-        self.mixed = np.zeros(tall * self.ld, np.uint8)
-        self.qkv = np.zeros(tall * self.ldq, np.uint8)
-        self.normal = np.zeros((threads, self.chunk * self.ld), np.uint8)
-        self.hidden = np.zeros((threads, self.chunk * self.ldh), np.uint8)
+        self.stream = parts.aligned(tall * self.ld, np.int32)
+        self.mixed = parts.aligned(tall * self.ld, np.uint8)
+        self.qkv = parts.aligned(tall * self.ldq, np.uint8)
+        self.normal = parts.aligned((threads, self.chunk * self.ld), np.uint8)
+        self.hidden = parts.aligned((threads, self.chunk * self.ldh), np.uint8)
 
     def all_tokens(self) -> Reach:
         """Attention over all tokens of an image."""
@@ -79,14 +79,16 @@ def work_of(threads: int, tokens: int, d: int, bits: int) -> parts.Work:
     wide, tall, size = padded(tokens, COLUMNS), padded(tokens, ROWS), bits // 8
 
     def zeros(count: int, kind: type[np.generic]) -> Array:
-        return np.zeros((threads, count), kind)
+        return parts.aligned((threads, count), kind)
 
     keys = zeros(wide * d, np.int8)
     values = zeros(padded(d, COLUMNS) * wide * size, np.int8)
-    middle = np.full((threads, max(padded(d, COLUMNS), 4)), 128, np.uint8)
+    middle, gathered = zeros(padded(d, COLUMNS), np.uint8), zeros(wide * d + COLUMNS, np.uint8)
+    middle[:], gathered[:] = 128, 128
+    shares = zeros(ROWS * wide * size, np.uint8)
     return parts.Work(
         keys, keys.view(np.uint32), values, values.view(np.uint32), zeros(wide, np.int32), zeros(COLUMNS, np.int32),
-        zeros(ROWS * COLUMNS, np.int32), zeros(ROWS * wide, np.uint8), zeros(wide, np.int32),
-        zeros(ROWS * wide * size, np.uint8), zeros(wide, np.int64), zeros(ROWS * COLUMNS, np.uint8),
-        zeros(tall * d, np.uint8), middle,
+        zeros(ROWS * COLUMNS, np.int32), zeros(ROWS * wide, np.uint8), zeros(wide, np.int32), shares,
+        shares.view(np.int16), zeros(wide, np.int64), zeros(ROWS * COLUMNS, np.uint8), zeros(tall * d, np.uint8),
+        gathered, middle,
     )  # fmt: skip
