@@ -20,8 +20,10 @@ class NumbaInteger:
     exact = True
 
     def version(self) -> str:
-        """numba's."""
-        return importlib.metadata.version("numba")
+        """numba's, and the instruction sets that the kernels are compiled with, which decide how fast they are."""
+        from vitq.benchmarks.runtimes.i_vit.vector import INSTRUCTIONS
+
+        return f"{importlib.metadata.version('numba')} ({INSTRUCTIONS})"
 
     def missing(self) -> str | None:
         """What to install, or None."""

@@ -10,7 +10,14 @@ from __future__ import annotations
 import numpy as np
 from numba import int16, int64, uint8
 
-from vitq.benchmarks.runtimes.i_vit.rows import exponentials, interleave2, interleave4, largest, probabilities8, probabilities16
+from vitq.benchmarks.runtimes.i_vit.rows import (
+    exponentials,
+    interleave2,
+    interleave4,
+    largest,
+    probabilities8,
+    probabilities16,
+)  # fmt: skip
 from vitq.benchmarks.runtimes.i_vit.tiles import tile, tile_biased, tile_codes, tile_words
 from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS
 from vitq.benchmarks.runtimes.numba_cache import kernel
@@ -167,5 +174,6 @@ def attend(qkv, qkv4, places, p0, rows, ld, head, heads, d, tokens, begin, end, 
         for first in range(0, d, COLUMNS):
             mix_of(first, tokens, d, a, ldc, w)
             for i in range(valid):
-                if places[p0 + r + i] < rows:
-                    _copy(w.mixed, i * COLUMNS, out, places[p0 + r + i] * ldo + head * d + first, min(COLUMNS, d - first))
+                place = places[p0 + r + i]
+                if place < rows:
+                    _copy(w.mixed, i * COLUMNS, out, place * ldo + head * d + first, min(COLUMNS, d - first))

@@ -28,6 +28,7 @@ from vitq.methods.i_vit.pool import IntegerPool
 Operators = tuple[tuple[str, str], ...]
 """Operators that a region runs, each with its width."""
 Run = Callable[..., Any]
+Size = tuple[int, int]
 ALL, SIGNED, SCALES = ("int8", "uint8", "int32", "int64"), ("int8", "int32", "int64"), ("int32", "int64")
 """Types of the constants that a region takes."""
 
@@ -96,7 +97,7 @@ class Engine:
             hidden.append(blocks.step(block, "fc1", IntegerLinear).weight.shape[0])
         return Stage(self.images, each, channels, max(hidden), self.threads)
 
-    def _plan_blocks(self, stage: Stage, found: list[Block], size: tuple[int, int]) -> None:
+    def _plan_blocks(self, stage: Stage, found: list[Block], size: Size) -> None:
         reaches = [stage.all_tokens() if b.windows is None else stage.in_windows(b.windows, size) for b in found]
         made = [blocks.block_of(b, reach.tokens) for b, reach in zip(found, reaches, strict=True)]
         rows = [self.pool.row(block) for block in made]
@@ -104,7 +105,9 @@ class Engine:
         if not found:
             return
         into = (s.qkv, s.ldq, s.normal)
-        self._plan(regions.enter, (NORM, LINEAR), s.stream, s.ld, s.rows, s.chunk, rows[0], of=SIGNED, after=(*into, acc))  # noqa: E501
+        self._plan(
+            regions.enter, (NORM, LINEAR), s.stream, s.ld, s.rows, s.chunk, rows[0], of=SIGNED, after=(*into, acc)
+        )
         for i, (block, reach) in enumerate(zip(found, reaches, strict=True)):
             self._plan_attention(stage, block, reach, made[i], rows[i])
             last = i + 1 == len(found)
@@ -134,7 +137,7 @@ class Engine:
             row, of=SIGNED, after=(s.mixed, s.ld, *work),
         )  # fmt: skip
 
-    def _plan_merging(self, s: Stage, size: tuple[int, int], found: list[Any], at: int) -> tuple[Stage, tuple[int, int]]:
+    def _plan_merging(self, s: Stage, size: Size, found: list[Any], at: int) -> tuple[Stage, Size]:
         """A patch merging; the stage after it and the size of its maps."""
         merging: Merging = found[at]
         index = torch.arange(1, s.each + 1).reshape(1, *size, 1)
@@ -178,9 +181,12 @@ class Engine:
             )  # fmt: skip
         else:
             row = self.pool.row(norm)
-            self._plan(regions.norm_first, (NORM,), s.stream, s.ld, self.images, s.each, row, of=SCALES, after=(features,))  # noqa: E501
+            self._plan(
+                regions.norm_first, (NORM,), s.stream, s.ld, self.images, s.each, row, of=SCALES, after=(features,)
+            )
         row = self.pool.row((product, parts.scale_of(head.out, product.columns)))
-        self._plan(regions.classify, (LINEAR,), features, s.ld, self.images, row, of=SIGNED, after=(self.logits, self.ldo, self.acc))  # noqa: E501
+        after = (self.logits, self.ldo, self.acc)
+        self._plan(regions.classify, (LINEAR,), features, s.ld, self.images, row, of=SIGNED, after=after)
 
     def __call__(self, images: Tensor) -> Tensor:
         """Normalized images [B, 3, H, W] to logits [B, classes]; ValueError for a shape that was not compiled."""

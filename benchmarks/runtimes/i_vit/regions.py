@@ -34,7 +34,9 @@ def quantize_patches(images, scale, height, width, out, ld):
 
 
 @kernel(counts=True, parallel=True)
-def embed_tokens(patches, ldp, count, per_image, tokens, extra, row, i8, i32, i64, positions, top, first, stream, lds, wide):  # noqa: E501
+def embed_tokens(
+    patches, ldp, count, per_image, tokens, extra, row, i8, i32, i64, positions, top, first, stream, lds, wide
+):
     """Patch embedding, its positions, and the leading tokens, into the stream."""
     columns = row[6]
     for task in prange((count + ROWS - 1) // ROWS):
@@ -42,13 +44,13 @@ def embed_tokens(patches, ldp, count, per_image, tokens, extra, row, i8, i32, i6
         left = scale_at(row, PRODUCT + SCALE, i32, i64)
         m, h, s = int64(left.multiplier[0]), left.half[0], left.shift[0]
         low, high, limit = int64(left.low), int64(left.top), int64(top)
-        kernels.product32(
-            patches, r * ldp, ldp, ROWS, product_at(row, 0, i8, i32), scale_at(row, PRODUCT, i32, i64), w, 0, lds, w[ROWS * lds :]  # noqa: E501
-        )  # fmt: skip
+        p0, s0 = product_at(row, 0, i8, i32), scale_at(row, PRODUCT, i32, i64)
+        kernels.product32(patches, r * ldp, ldp, ROWS, p0, s0, w, 0, lds, w[ROWS * lds :])
         for i in range(min(ROWS, count - r)):
             token = extra + (r + i) % per_image
             to = ((r + i) // per_image * tokens + token) * lds
-            x, y, p = w[i * lds : i * lds + columns], stream[to : to + columns], positions[token * columns : (token + 1) * columns]  # noqa: E501
+            x, y = w[i * lds : i * lds + columns], stream[to : to + columns]
+            p = positions[token * columns : (token + 1) * columns]
             for j in range(columns):
                 v = max(min((int64(x[j]) * m + h) >> s, high), low) + int64(p[j])
                 y[j] = int32(max(min(v, limit), -limit - 1))

@@ -15,7 +15,23 @@ from numba import types
 from numba.extending import intrinsic
 
 from vitq.benchmarks.runtimes.i_vit.ir import (
-    HALF, I8, I16, I32, I64, LANES, V8, V32, at, every, high_product, largest_of, load, loop, smaller, splat, store,
+    HALF,
+    I8,
+    I16,
+    I32,
+    I64,
+    LANES,
+    V8,
+    V32,
+    at,
+    every,
+    high_product,
+    largest_of,
+    load,
+    loop,
+    smaller,
+    splat,
+    store,
     sum_of,
 )  # fmt: skip
 
@@ -87,7 +103,9 @@ def _exponentials(context: Any, builder: Any, signature: Any, arguments: Any) ->
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def exponentials(_: Any, codes: Any, c0: Any, count: Any, top: Any, one: Any, magic: Any, keep: Any, k0: Any, powers: Any) -> Any:  # noqa: ARG001, E501
+def exponentials(
+    _: Any, codes: Any, c0: Any, count: Any, top: Any, one: Any, magic: Any, keep: Any, k0: Any, powers: Any  # noqa: ARG001
+) -> Any:  # fmt: skip
     """ShiftExp of code - top in 32 bits, into `powers`, and their sum.
 
     With d = code - top, p = -(d + (d>>1) - (d>>4)), q = p * magic >> 20, which must be p // one, and r = p - q * one:
@@ -240,7 +258,9 @@ def _affine(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def affine(_: Any, stream: Any, s0: Any, count: Any, mean: Any, factor: Any, multiplier: Any, bias: Any, shift: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001, E501
+def affine(
+    _: Any, stream: Any, s0: Any, count: Any, mean: Any, factor: Any, multiplier: Any, bias: Any, shift: Any, out: Any, o0: Any  # noqa: ARG001, E501
+) -> Any:  # fmt: skip
     """clamp((((x - mean) * factor >> 36) * multiplier + bias) >> shift) as code + 128, in steps of 8."""
     i = types.int64
     return types.void(stream, i, i, i, i, multiplier, bias, i, out, i), _affine

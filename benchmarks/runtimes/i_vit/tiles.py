@@ -2,8 +2,8 @@
 """Tiles of a product with what follows them: accumulators, 8-bit codes, or a sum with the residual stream.
 
 c[6, width] = start[width] + a[6, 4*steps] @ b: uint8 rows, int8 packed [steps, 64, 4], int32, which wraps. a0, b0, s0
-and so on are where the operands begin, lda and the like the lengths of rows; of `width` columns up to the next multiple
-of 16 may be written, of accumulators all 64.
+and so on are where the operands begin, lda and the like the lengths of rows; of the columns from
+`width` to the next of 16, 32 and 64 anything may be written, of accumulators all 64.
 """
 
 from __future__ import annotations
@@ -15,9 +15,8 @@ from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS
 from vitq.benchmarks.runtimes.numba_cache import kernel
 
 tile4, words_tile4, join2, join4 = vector.tile4, vector.words_tile4, vector.join2, vector.join4
-codes1, codes2, codes3, codes4 = vector.codes1, vector.codes2, vector.codes3, vector.codes4
-biased1, biased2, biased3, biased4 = vector.biased1, vector.biased2, vector.biased3, vector.biased4
-words1, words2, words3, words4 = vector.words1, vector.words2, vector.words3, vector.words4
+codes1, codes2, codes4 = vector.codes1, vector.codes2, vector.codes4
+biased2, biased4, words2, words4 = vector.biased2, vector.biased4, vector.words2, vector.words4
 
 
 @kernel()
@@ -72,10 +71,8 @@ def tile_codes(a, a0, lda, b, b0, start, s0, s, p0, out, o0, ldo, steps, width, 
     """A tile requantized to code + 128 by the numbers of a Scale, whose channels begin at p0."""
     if s.high:
         m, h, c = s.multiplier, s.half32, s.shift32
-        if width > 48:
+        if width > 32:
             codes4(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
-        elif width > 32:
-            codes3(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
         elif width > 16:
             codes2(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
         else:
@@ -94,14 +91,10 @@ def tile_biased(a, a0, lda, b, b0, start, s0, s, p0, bias, bias0, out, o0, ldo, 
     """
     if s.high:
         m, h, c = s.multiplier, s.half32, s.shift32
-        if width > 48:
+        if width > 32:
             biased4(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, bias, bias0, steps)
-        elif width > 32:
-            biased3(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, bias, bias0, steps)
-        elif width > 16:
-            biased2(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, bias, bias0, steps)
         else:
-            biased1(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, bias, bias0, steps)
+            biased2(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, bias, bias0, steps)
     else:
         tile(a, a0, lda, b, b0, start, s0, acc, 0, COLUMNS, steps)
         for i in range(ROWS):
@@ -113,14 +106,10 @@ def tile_words(a, a0, lda, b, b0, start, s0, s, p0, out, o0, ldo, steps, width, 
     """As `tile_codes` of int16 operands, see `words_tile`."""
     if s.high:
         m, h, c = s.multiplier, s.half32, s.shift32
-        if width > 48:
+        if width > 32:
             words4(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
-        elif width > 32:
-            words3(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
-        elif width > 16:
-            words2(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
         else:
-            words1(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
+            words2(a, a0, lda, b, b0, start, s0, m, h, c, p0, out, o0, ldo, out, 0, steps)
     else:
         words_tile(a, a0, lda, b, b0, start, s0, acc, 0, COLUMNS, steps)
         for i in range(ROWS):

@@ -1,7 +1,7 @@
 """Tiles of an INT8 product by VNNI with what follows them in registers, and byte tables by VBMI.
 
-Each has a form for any CPU beside it, which the same code is compiled with; which one is decided once, from the
-features of the CPU that numba compiles for. A tile is 6 rows by 64 columns or the first 16, 32 or 48 of them; all arrays are flat.
+Each has a form for any CPU beside it; which one is compiled is decided once, from the features of the CPU that numba
+compiles for. A tile is 6 rows by 64 columns or the first 16 or 32 of them; all arrays are flat.
 """
 
 from __future__ import annotations
@@ -16,7 +16,22 @@ from numba import types
 from numba.extending import intrinsic
 
 from vitq.benchmarks.runtimes.i_vit.ir import (
-    BYTES, I32, I64, LANES, V8, V32, at, every, high_product, larger, load, loop, smaller, splat, store, to_codes,
+    BYTES,
+    I32,
+    I64,
+    LANES,
+    V8,
+    V32,
+    at,
+    every,
+    high_product,
+    larger,
+    load,
+    loop,
+    smaller,
+    splat,
+    store,
+    to_codes,
 )  # fmt: skip
 from vitq.benchmarks.runtimes.numba_cache import kernel
 
@@ -42,7 +57,6 @@ INSTRUCTIONS = " ".join(["AVX-512 VNNI" if VNNI else "plain vectors", "VBMI" if 
 """What the kernels are compiled with."""
 
 
-
 class Form(NamedTuple):
     """A tile's vectors of 16 columns, whether operands are int16, and whether by VNNI or in vectors of any CPU."""
 
@@ -59,7 +73,8 @@ def _dot(builder: Any, form: Form, total: Any, left: Any, right: Any) -> Any:
     """total + the dot product, in each 32 bits, of four uint8 and int8, or of two int16 (`form.words`)."""
     if form.native:
         name = f"llvm.x86.avx512.{'vpdpwssd' if form.words else 'vpdpbusd'}.512"
-        return builder.call(builder.module.declare_intrinsic(name, (), ir.FunctionType(V32, [V32] * 3)), [total, left, right])
+        multiply = builder.module.declare_intrinsic(name, (), ir.FunctionType(V32, [V32] * 3))
+        return builder.call(multiply, [total, left, right])
     width = 16 if form.words else 8
     down = every(V32, 32 - width)
     for low in range(0, 32, width):
@@ -163,7 +178,9 @@ def _join(form: Form) -> Callable[..., Any]:
 
 def _tile_of(code: Any) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, c: Any, c0: Any, ldc: Any, n: Any) -> Any:  # noqa: ARG001, E501
+    def tile(
+        _: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, c: Any, c0: Any, ldc: Any, n: Any  # noqa: ARG001
+    ) -> Any:  # fmt: skip
         i = types.int64
         return types.void(a, i, i, b, i, start, i, c, i, i, i), code
 
@@ -172,7 +189,9 @@ def _tile_of(code: Any) -> Any:
 
 def _codes_of(code: Any) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, m: Any, h: Any, s: Any, p0: Any, out: Any, o0: Any, ldo: Any, bias: Any, bias0: Any, n: Any) -> Any:  # noqa: ARG001, E501
+    def tile(
+        _: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, m: Any, h: Any, s: Any, p0: Any, out: Any, o0: Any, ldo: Any, bias: Any, bias0: Any, n: Any  # noqa: ARG001, E501
+    ) -> Any:  # fmt: skip
         i = types.int64
         return types.void(a, i, i, b, i, start, i, m, h, s, i, out, i, i, bias, i, i), code
 
@@ -181,7 +200,9 @@ def _codes_of(code: Any) -> Any:
 
 def _join_of(code: Any) -> Any:
     @intrinsic  # type: ignore[untyped-decorator]
-    def tile(_: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, m: Any, h: Any, s: Any, up: Any, p0: Any, rm: Any, rh: Any, rs: Any, ru: Any, top: Any, stream: Any, t0: Any, lds: Any, n: Any) -> Any:  # noqa: ARG001, E501
+    def tile(
+        _: Any, a: Any, a0: Any, lda: Any, b: Any, b0: Any, start: Any, s0: Any, m: Any, h: Any, s: Any, up: Any, p0: Any, rm: Any, rh: Any, rs: Any, ru: Any, top: Any, stream: Any, t0: Any, lds: Any, n: Any  # noqa: ARG001, E501
+    ) -> Any:  # fmt: skip
         i = types.int64
         return types.void(a, i, i, b, i, start, i, m, h, s, up, i, i, i, i, i, i, stream, i, i, i), code
 
@@ -192,9 +213,9 @@ tile4, words_tile4, any_tile4, any_words_tile4 = (
     _tile_of(_keep(form))
     for form in (Form(4), Form(4, words=True), Form(4, native=False), Form(4, words=True, native=False))
 )
-codes1, codes2, codes3, codes4 = (_codes_of(_codes(Form(vectors), biased=False)) for vectors in (1, 2, 3, 4))
-biased1, biased2, biased3, biased4 = (_codes_of(_codes(Form(vectors), biased=True)) for vectors in (1, 2, 3, 4))
-words1, words2, words3, words4 = (_codes_of(_codes(Form(vectors, words=True), biased=False)) for vectors in (1, 2, 3, 4))
+codes1, codes2, codes4 = (_codes_of(_codes(Form(vectors), biased=False)) for vectors in (1, 2, 4))
+biased2, biased4 = (_codes_of(_codes(Form(vectors), biased=True)) for vectors in (2, 4))
+words2, words4 = (_codes_of(_codes(Form(vectors, words=True), biased=False)) for vectors in (2, 4))
 join2, join4 = (_join_of(_join(Form(vectors))) for vectors in (2, 4))
 
 
