@@ -137,7 +137,8 @@ def latency_against_accuracy(records: Iterable[Row], out: Path) -> list[Picture]
     canvas.tight_layout(h_pad=2.0)
     for axes, shown in zip(grid.flat, found.values(), strict=False):
         names = [Name(p.median, p.accuracy, p.label) for p in shown.points]
-        write_names(axes, names, _covered(axes, shown))
+        points = [Bar(p.median, p.accuracy, p.stderr) for p in shown.points]
+        write_names(axes, names, points, _curves(axes, shown))
     _legend(canvas, {p.method for shown in found.values() for p in shown.points})
     caption = (
         "Points are kernels that compute at the named width: median of the rounds with its quartiles, accuracy with "
@@ -149,13 +150,12 @@ def latency_against_accuracy(records: Iterable[Row], out: Path) -> list[Picture]
     return [Picture(file, "Accuracy against latency", caption)]
 
 
-def _covered(axes: Axes, shown: Shown) -> list[Bar]:
-    """What names keep clear of: markers, error bars, quartiles, and the lines of FP32."""
+def _curves(axes: Axes, shown: Shown) -> list[Bar]:
+    """Places along quartiles and the lines of FP32, which names keep clear of."""
     low, high = axes.get_ylim()
     lines = [Bar(at, (low + high) / 2, (high - low) / 2) for _, at in shown.baselines.values()]
-    markers = [Bar(p.median, p.accuracy, p.stderr) for p in shown.points]
     along = [Bar(p.lower * (p.upper / p.lower) ** (i / 8), p.accuracy, 0.0) for p in shown.points for i in range(9)]
-    return [*lines, *markers, *along]
+    return [*lines, *along]
 
 
 def _legend(canvas: Canvas, methods: set[str]) -> None:

@@ -59,7 +59,7 @@ class Point(NamedTuple):
     def label(self) -> str:
         """Its name, how it was computed, and how near it comes to its roof."""
         named = short(self.exec) if self.method == "fp32" else f"{self.name}\n{short(self.exec)}"
-        return named if self.share is None else f"{named}, {100 * self.share:.0f} %"
+        return named if self.share is None else f"{named}: {100 * self.share:.0f} %"
 
 
 def points(records: Iterable[Row], peaks: Peaks) -> dict[Panel, list[Point]]:

@@ -29,14 +29,15 @@ def rooflines(records: Iterable[Row], peaks: Peaks, out: Path) -> list[Picture]:
         return []
     columns = min(COLUMNS, len(panels))
     rows = -(-len(panels) // columns)
-    canvas, grid = plt.subplots(rows, columns, figsize=(7.4 * columns, 5.4 * rows), squeeze=False)
+    canvas, grid = plt.subplots(rows, columns, figsize=(7.8 * columns, 5.8 * rows), squeeze=False)
     for axes, (panel, forms) in zip(grid.flat, panels.items(), strict=False):
         _panel(axes, panel, forms, peaks)
     for axes in list(grid.flat)[len(panels) :]:
         axes.set_visible(False)
     canvas.tight_layout(h_pad=2.0)
     for axes, forms in zip(grid.flat, panels.values(), strict=False):
-        write_names(axes, [Name(p.intensity, p.rate, p.label) for p in forms], _covered(axes, forms, peaks))
+        names = [Name(p.intensity, p.rate, p.label) for p in forms]
+        write_names(axes, names, [Bar(p.intensity, p.rate, 0.0) for p in forms], _along_roofs(axes, peaks))
     caption = (
         f"Roofs as measured with {peaks.threads} threads on {peaks.device}: {_best(peaks)}. A point is a form's MACs a "
         f"second over its MACs for each byte of weights, with its share of its roof. {WORDS} What has no free place is "
@@ -56,7 +57,7 @@ def _span(forms: list[Point], peaks: Peaks) -> tuple[float, float]:
     read = peaks.best("read")
     bends = [rate.median / read.median for what in PRODUCTS if (rate := peaks.best(what)) and read]
     at = [p.intensity for p in forms]
-    return min([*bends, *at]) / 3, max([*bends, *at]) * 6
+    return min([*bends, *at]) / 2, max([*bends, *at]) * 6
 
 
 def _panel(axes: Axes, panel: Panel, forms: list[Point], peaks: Peaks) -> None:
@@ -78,7 +79,7 @@ def _panel(axes: Axes, panel: Panel, forms: list[Point], peaks: Peaks) -> None:
     axes.set_xlim(low, high)
     rates = [p.rate for p in forms]
     bottom, top = min([*rates, *(y[0] for y in roofs.values())]), max([*rates, *(y[-1] for y in roofs.values())])
-    axes.set_ylim(bottom / 2, top * 2.2)
+    axes.set_ylim(bottom / 1.5, top * 1.8)
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value / 1e9:g}"))
     for axis in (axes.xaxis, axes.yaxis):
@@ -89,13 +90,12 @@ def _panel(axes: Axes, panel: Panel, forms: list[Point], peaks: Peaks) -> None:
     axes.set_ylabel("GMAC/s (log scale)")
 
 
-def _covered(axes: Axes, forms: list[Point], peaks: Peaks) -> list[Bar]:
-    """Markers, and points along the roofs, so that no name lies on a line."""
+def _along_roofs(axes: Axes, peaks: Peaks) -> list[Bar]:
+    """Places along the roofs, so that no name lies on one."""
     low, high = axes.get_xlim()
-    along = [
+    return [
         Bar(x, roof, 0.0)
         for what in PRODUCTS
         for x in np.geomspace(low, high, 60).tolist()
         if (roof := roof_at(peaks, what, x)) is not None
     ]
-    return [Bar(p.intensity, p.rate, 0.0) for p in forms] + along
