@@ -161,6 +161,22 @@ def time_runtimes(
     )  # fmt: skip
 
 
+@app.command("peaks")
+@plain_errors
+def measure_peaks(
+    threads: Annotated[int | None, typer.Option(help="Threads of every library; default one a core.")] = None,
+    device: DeviceOption = "cpu",
+    fmt: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
+    out: Annotated[
+        Path | None, _path("--out", "-o", "Keep them in this file, as JSON; reports read <results>/peaks.json.")
+    ] = None,
+) -> int:
+    """Measure what this machine reaches: products in FP32, bf16, INT8 and one bit, and memory."""
+    from vitq.benchmarks.commands.peaks import peaks
+
+    return peaks(threads, device, fmt, out)
+
+
 @app.command("compare")
 @plain_errors
 def compare_figures(
@@ -182,6 +198,9 @@ def write_report(
     results: ResultsOption = None,
     site: SiteOption = None,
     out: Annotated[Path | None, _path("--out", "Folder for the report; default <results>/report.")] = None,
+    peaks: Annotated[
+        Path | None, _path("--peaks", "What `vitq peaks -o` wrote, for the roofline; default <results>/peaks.json.")
+    ] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
     from vitq.benchmarks.commands.compare import report
@@ -191,7 +210,7 @@ def write_report(
     load_suite(suite)
     if out is not None:
         check_folder(out, "--out")
-    return report(suite, results, site, out)
+    return report(suite, results, site, out, peaks)
 
 
 @app.command("gate")
