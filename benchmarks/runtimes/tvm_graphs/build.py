@@ -13,6 +13,7 @@ from torch import Tensor
 from tvm import relax, tirx
 from tvm.relax import dpl
 
+from vitq.benchmarks.run.provenance import cpu_flags
 from vitq.benchmarks.runtimes.tvm_graphs.schedule import scheduled
 from vitq.errors import UnsupportedError
 
@@ -21,11 +22,17 @@ WIDTHS = {"float32": "fp32", "uint8": "int8"}
 
 
 def target_of(device: torch.device, threads: int) -> Any:
-    """LLVM for this very CPU, with what its name implies (AVX-512, VNNI), or the CUDA device's own target."""
+    """LLVM for this very CPU, or the CUDA device's own target.
+
+    A CPU's name implies its vector instructions (AVX-512, VNNI); those that a virtual machine hides are taken out.
+    """
     if device.type == "cuda":
         return tvm.target.Target.from_device(tvm.cuda(device.index or 0))
     words = {"kind": "llvm", "mcpu": tvm.target.codegen.llvm_get_system_cpu(), "num-cores": threads}
-    return tvm.target.Target(words)
+    flags = {flag.replace("_", "") for flag in cpu_flags().split()}
+    implied = [str(each) for each in tvm.target.codegen.llvm_get_cpu_features(tvm.target.Target(words))]
+    hidden = [each for each in implied if each.startswith(("avx", "amx")) and flags and each not in flags]
+    return tvm.target.Target(words | {"mattr": [f"-{each}" for each in hidden]})
 
 
 def use_threads(count: int) -> None:
