@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from vitq.errors import MethodInputError
+from vitq.methods.toolkit.chunks import in_pieces
 from vitq.methods.toolkit.observers import PERCENTILES, chunks
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 from vitq.methods.toolkit.quantizers import Quantizer, scalar
@@ -82,11 +83,26 @@ class LogQuantizer(Quantizer):
         y = codes.mul_(-1 / self.steps).exp2_().mul_(scalar(scale))
         if self.overflow == "clip":
             return y
-        cut = scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps)
-        return torch.threshold_(y, cut.item(), 0.0)
+        return torch.threshold_(y, self._cut(scale), 0.0)
 
-    def _quantize(self, x: Tensor, scale: Tensor) -> Tensor:
-        return self._decode(self._log_codes(x, scale), scale)
+    def _cut(self, scale: Tensor) -> float:
+        """Between the value of the last code and the code after it, which overflow "zero" makes zero."""
+        return (scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps)).item()
+
+    def _quantize(self, x: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
+        """decode(codes(x)) on the grid of a scale, in pieces and with fewer operations."""
+        step, (_, last), cut = scalar(scale), self.code_limits, self._cut(scale)
+        least = -last / self.steps
+
+        def work(part: Tensor, y: Tensor | None) -> Tensor:
+            y = self._round(torch.div(part, step, out=y).log2_()).clamp_(least, 0).exp2_().mul_(step)
+            return torch.threshold_(y, cut, 0.0) if self.overflow == "zero" else y
+
+        return in_pieces(x, work, out)
+
+    def _round(self, logs: Tensor) -> Tensor:
+        """Round to multiples of 1/k, ties to the even multiple, in place."""
+        return logs.round_() if self.steps == 1 else logs.mul_(self.steps).round_().mul_(1 / self.steps)
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes (int32); larger codes are smaller values."""
@@ -98,5 +114,9 @@ class LogQuantizer(Quantizer):
 
     def fake_quant(self, x: Tensor) -> Tensor:
         """decode(codes(x)); the gradient passes straight through where gradients are enabled."""
-        y = self._quantize(x.detach(), self.scale)
+        y = self.evaluate(x.detach())
         return x + (y - x).detach() if torch.is_grad_enabled() and x.requires_grad else y
+
+    def evaluate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """decode(codes(x)) without gradients, in pieces, and into `out`."""
+        return self._quantize(x, self.scale, out)
