@@ -17,6 +17,7 @@ from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
+from vitq.methods.toolkit.chunks import in_pieces
 from vitq.methods.toolkit.layers import QConv2d, QLinear
 from vitq.methods.toolkit.modules import replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax
