@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from vitq.errors import MethodInputError
 from vitq.methods.toolkit.chunks import in_pieces
-from vitq.methods.toolkit.observers import PERCENTILES, chunks
+from vitq.methods.toolkit.observers import PERCENTILES, chunks, first_of_least, squared_error
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 from vitq.methods.toolkit.quantizers import Quantizer, scalar
 
@@ -55,8 +56,7 @@ class LogQuantizer(Quantizer):
             raise MethodInputError("attention to quantize holds NaN, infinity or only zeros; check weights and inputs")
         usable = scales[:-1][scales[:-1] > 0]
         scales = usable if len(usable) else scales[-1:]
-        errors = torch.stack([self._error(x, scale) for scale in scales])
-        self.scale = scales[errors.argmin()].clone()
+        self.scale = scales[self._best(x, scales)].clone()
         self.fitted = True
 
     def form(self) -> list[int]:
@@ -70,9 +70,16 @@ class LogQuantizer(Quantizer):
         self.scale = state["scale"].to(self.scale.device, copy=True)
         self.fitted, self.mode = True, "on"
 
-    def _error(self, x: Tensor, scale: Tensor) -> Tensor:
-        parts = [self._quantize(part, scale).sub_(part).square_().sum() for _, part in chunks(x)]
-        return torch.stack(parts).double().sum()
+    def _best(self, x: Tensor, scales: Tensor) -> int:
+        """Index of the scale with the least squared error over x."""
+        parts = [part for _, part in chunks(x)]
+        if x.device.type == "cpu":
+            return first_of_least([partial(self._part_error, scale) for scale in scales], parts)
+        errors = [torch.stack([self._part_error(scale, part) for part in parts]).double().sum() for scale in scales]
+        return int(torch.stack(errors).argmin())
+
+    def _part_error(self, scale: Tensor, part: Tensor, memory: Tensor | None = None) -> Tensor:
+        return squared_error(self._quantize(part, scale, memory), part).sum()
 
     def _log_codes(self, x: Tensor, scale: Tensor) -> Tensor:
         y: Tensor = (x / scalar(scale)).log2_().mul_(-self.steps).round_()
