@@ -56,7 +56,8 @@ class Int8Block(nn.Module):
         self.work = work
         attention: Any = block.attn
         self.qkv, self.proj = Int8Linear(attention.qkv, work), Int8Linear(attention.proj, work)
-        self.fc1, self.fc2 = Int8Linear(block.mlp.fc1, work), Int8Linear(block.mlp.fc2, work)
+        mlp: Any = block.mlp
+        self.fc1, self.fc2 = Int8Linear(mlp.fc1, work), Int8Linear(mlp.fc2, work)
         self.norm1, self.norm2 = (_norm(norm) for norm in (block.norm1, block.norm2))
         self.wide = _wide(attention.av.left)
         self.attention = _attention(attention, self.wide)
