@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from timm.layers.attention import Attention as TimmAttention
@@ -15,14 +17,14 @@ from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS
 from vitq.errors import UnsupportedError
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.toolkit.layers import QLinear, QMatMul
-from vitq.methods.toolkit.quantizers import UniformQuantizer
 
 
 def fuses(block: nn.Module) -> bool:
     """Whether a module is a timm ViT block that the fused kernels compute whole."""
     if not isinstance(block, Block) or not isinstance(block.attn, TimmAttention):
         return False
-    attention, mlp = block.attn, block.mlp
+    attention: Any = block.attn
+    mlp: Any = block.mlp
     layers = [attention.qkv, attention.proj, mlp.fc1, mlp.fc2]
     idle = [
         attention.q_norm, attention.k_norm, attention.norm, mlp.norm, block.ls1, block.ls2, block.drop_path1,
@@ -51,10 +53,12 @@ class Int8Block(nn.Module):
 
     def __init__(self, block: Block, work: Work) -> None:
         super().__init__()
-        self.work, attention = work, block.attn
+        self.work = work
+        attention: Any = block.attn
         self.qkv, self.proj = Int8Linear(attention.qkv, work), Int8Linear(attention.proj, work)
-        self.fc1, self.fc2 = Int8Linear(block.mlp.fc1, work), Int8Linear(block.mlp.fc2, work)
-        self.norm1, self.norm2 = _norm(block.norm1), _norm(block.norm2)
+        mlp: Any = block.mlp
+        self.fc1, self.fc2 = Int8Linear(mlp.fc1, work), Int8Linear(mlp.fc2, work)
+        self.norm1, self.norm2 = (_norm(norm) for norm in (block.norm1, block.norm2))
         self.wide = _wide(attention.av.left)
         self.attention = _attention(attention, self.wide)
 
@@ -117,7 +121,8 @@ class Int8Block(nn.Module):
         )  # fmt: skip
 
 
-def _norm(norm: nn.LayerNorm) -> regions.Norm:
+def _norm(norm: nn.Module) -> regions.Norm:
+    assert isinstance(norm, nn.LayerNorm)
     return regions.Norm(flat(norm.weight), flat(norm.bias), np.float32(norm.eps))
 
 
@@ -125,11 +130,8 @@ def _wide(quantizer: object) -> bool:
     return isinstance(quantizer, LogQuantizer) and grids.attention_reason(quantizer) is not None
 
 
-def _attention(attention: TimmAttention, wide: bool) -> regions.Attention:
+def _attention(attention: Any, wide: bool) -> regions.Attention:
     qk, av = attention.qk, attention.av
-    assert isinstance(qk, QMatMul)
-    assert isinstance(av, QMatMul)
-    assert isinstance(av.right, UniformQuantizer)
     q, k, p, v = (grids.grid_of(quantizer) for quantizer in (qk.left, qk.right, av.left, av.right))
     logarithmic = av.left if isinstance(av.left, LogQuantizer) else None
     halves = grids.half_factors(logarithmic) if logarithmic else (float(p[0]), 0.0)

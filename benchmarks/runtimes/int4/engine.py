@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections import Counter
+from typing import Any, cast
 
 import torch
 from timm.models.vision_transformer import Block
@@ -46,8 +47,8 @@ class Engine:
         """A whole block on fused kernels."""
         if not isinstance(module, Block) or not fuses(module):
             return None
-        made = Int8Block(module, self.work)
-        for layer in (module.attn.qkv, module.attn.proj, module.mlp.fc1, module.mlp.fc2):
+        made, attention = Int8Block(module, self.work), cast("Any", module.attn)
+        for layer in (attention.qkv, attention.proj, module.mlp.fc1, module.mlp.fc2):
             self.count["Linear", _width(layer)] += 1
         self.count["MatMul", "int8"] += 1 if made.wide else 2
         self.count["MatMul", "fp32"] += int(made.wide)
@@ -102,6 +103,5 @@ class Engine:
         return found
 
 
-def _width(layer: QLinear | QConv2d) -> str:
-    assert layer.weight_quantizer is not None
+def _width(layer: Any) -> str:
     return "int8 (int4 storage)" if layer.weight_quantizer.bits <= 4 else "int8"

@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vitq.benchmarks.runtimes.int4.tile import COLUMNS, I32, I64, ROWS, VECTORS, _at, _load, _store
+from vitq.benchmarks.runtimes.int4.tile import COLUMNS, I32, I64, ROWS, VECTORS, address_of, load, store
 
 F32 = ir.FloatType()
 W16 = ir.VectorType(F32, 16)
@@ -18,8 +18,8 @@ W16 = ir.VectorType(F32, 16)
 def _code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     a, lda, b, b0, c, steps = arguments
     kinds = signature.args
-    a_at, b_at = _at(context, builder, kinds[0], a, I64(0)), _at(context, builder, kinds[2], b, b0)
-    c_at = _at(context, builder, kinds[4], c, I64(0))
+    a_at, b_at = address_of(context, builder, kinds[0], a, I64(0)), address_of(context, builder, kinds[2], b, b0)
+    c_at = address_of(context, builder, kinds[4], c, I64(0))
     rows = [builder.mul(I64(4 * r), lda) for r in range(ROWS)]
     before = builder.block
     loop, done = builder.append_basic_block("product"), builder.append_basic_block("product.end")
@@ -28,12 +28,12 @@ def _code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     step = builder.phi(I64)
     step.add_incoming(I64(0), before)
     sums = [[builder.phi(W16) for _ in range(VECTORS)] for _ in range(ROWS)]
-    right = [_load(builder, b_at, builder.add(builder.mul(step, I64(4 * COLUMNS)), I64(64 * v)), W16) for v in range(VECTORS)]  # noqa: E501  # fmt: skip
+    right = [load(builder, b_at, builder.add(builder.mul(step, I64(4 * COLUMNS)), I64(64 * v)), W16) for v in range(VECTORS)]  # noqa: E501  # fmt: skip
     results = []
     for r in range(ROWS):
         empty = ir.Constant(W16, ir.Undefined)
         word = builder.insert_element(
-            empty, _load(builder, a_at, builder.add(rows[r], builder.mul(step, I64(4))), F32), I32(0)
+            empty, load(builder, a_at, builder.add(rows[r], builder.mul(step, I64(4))), F32), I32(0)
         )
         left = builder.shuffle_vector(word, empty, ir.Constant(ir.VectorType(I32, 16), [0] * 16))
         products = [builder.fmul(left, right[v], flags=("contract",)) for v in range(VECTORS)]
@@ -48,7 +48,7 @@ def _code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     builder.position_at_end(done)
     for r in range(ROWS):
         for v in range(VECTORS):
-            _store(builder, results[r][v], c_at, I64(4 * COLUMNS * r + 64 * v))
+            store(builder, results[r][v], c_at, I64(4 * COLUMNS * r + 64 * v))
     return context.get_dummy_value()
 
 

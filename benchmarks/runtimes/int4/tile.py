@@ -31,29 +31,31 @@ V16 = ir.VectorType(I32, 16)
 VECTORS = COLUMNS // 16
 
 
-def _at(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+def address_of(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
     """The address of a flat array's element, in bytes."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.bitcast(builder.gep(data, [offset]), I8.as_pointer())
 
 
-def _load(builder: Any, address: Any, offset: Any, kind: Any) -> Any:
+def load(builder: Any, address: Any, offset: Any, kind: Any) -> Any:
+    """An unaligned load at an address in bytes plus an offset."""
     loaded = builder.load(builder.bitcast(builder.gep(address, [offset]), kind.as_pointer()))
     loaded.align = 1
     return loaded
 
 
-def _store(builder: Any, value: Any, address: Any, offset: Any) -> None:
+def store(builder: Any, value: Any, address: Any, offset: Any) -> None:
+    """An unaligned store at an address in bytes plus an offset."""
     builder.store(value, builder.bitcast(builder.gep(address, [offset]), value.type.as_pointer())).align = 1
 
 
 def _right(builder: Any, b: Any, group: Any, half: int, v: int, nibbles: bool) -> Any:
     """A vector of 16 columns x 4 of k: the first or second four of a group."""
     if not nibbles:
-        return _load(
+        return load(
             builder, b, builder.add(builder.mul(group, I64(8 * COLUMNS)), I64(4 * COLUMNS * half + 64 * v)), V16
         )
-    raw = _load(builder, b, builder.add(builder.mul(group, I64(4 * COLUMNS)), I64(64 * v)), V16)
+    raw = load(builder, b, builder.add(builder.mul(group, I64(4 * COLUMNS)), I64(64 * v)), V16)
     if half:
         raw = builder.lshr(raw, ir.Constant(V16, [4] * 16))
     return builder.and_(raw, ir.Constant(V16, [0x0F0F0F0F] * 16))
@@ -62,7 +64,7 @@ def _right(builder: Any, b: Any, group: Any, half: int, v: int, nibbles: bool) -
 def _broadcast(builder: Any, a: Any, offset: Any) -> Any:
     """Four codes of a row in each of 16 lanes."""
     empty = ir.Constant(V16, ir.Undefined)
-    word = builder.insert_element(empty, _load(builder, a, offset, I32), I32(0))
+    word = builder.insert_element(empty, load(builder, a, offset, I32), I32(0))
     return builder.shuffle_vector(word, empty, ir.Constant(V16, [0] * 16))
 
 
@@ -72,12 +74,15 @@ def _code(nibbles: bool) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         a, a0, lda, b, b0, start, s0, c, groups = arguments
         kinds = signature.args
-        a_at, b_at = _at(context, builder, kinds[0], a, a0), _at(context, builder, kinds[3], b, b0)
-        start_at, c_at = _at(context, builder, kinds[5], start, s0), _at(context, builder, kinds[7], c, I64(0))
+        a_at, b_at = address_of(context, builder, kinds[0], a, a0), address_of(context, builder, kinds[3], b, b0)
+        start_at, c_at = (
+            address_of(context, builder, kinds[5], start, s0),
+            address_of(context, builder, kinds[7], c, I64(0)),
+        )
         dot = builder.module.declare_intrinsic(
             "llvm.x86.avx512.vpdpbusd.512", (), ir.FunctionType(V16, [V16, V16, V16])
         )
-        first = [_load(builder, start_at, I64(64 * v), V16) for v in range(VECTORS)]
+        first = [load(builder, start_at, I64(64 * v), V16) for v in range(VECTORS)]
         rows = [builder.mul(I64(r), lda) for r in range(ROWS)]
         before = builder.block
         loop, done = builder.append_basic_block("product"), builder.append_basic_block("product.end")
@@ -103,7 +108,7 @@ def _code(nibbles: bool) -> Any:
         builder.position_at_end(done)
         for r in range(ROWS):
             for v in range(VECTORS):
-                _store(builder, sums[r][v], c_at, I64(4 * COLUMNS * r + 64 * v))
+                store(builder, sums[r][v], c_at, I64(4 * COLUMNS * r + 64 * v))
         return context.get_dummy_value()
 
     return generate
@@ -131,9 +136,8 @@ def _plain_step(left, k, right, out, high, nibbles):  # type: ignore[no-untyped-
         x = np.int32(left[k + i])
         for j in range(COLUMNS):
             y = np.int32(right[4 * j + i])
-            if nibbles:
-                y = (y >> 4) & 15 if high else y & 15
-            out[j] = np.int32(out[j] + x * y)
+            code = ((y >> 4) & 15 if high else y & 15) if nibbles else y
+            out[j] = np.int32(out[j] + x * code)
 
 
 @numba.njit(cache=True)
