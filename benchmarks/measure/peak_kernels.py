@@ -10,10 +10,12 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import int64, njit, prange
+from numba import int64, prange
 from numpy.typing import NDArray
 
-from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS, VNNI, tile
+from vitq.benchmarks.runtimes.i_vit.tiles import tile
+from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS, VNNI
+from vitq.benchmarks.runtimes.numba_cache import kernel
 from vitq.benchmarks.runtimes.numba_threads import use_threads
 from vitq.benchmarks.runtimes.xnor import kernels
 from vitq.benchmarks.runtimes.xnor.words import COLUMNS as WORD_COLUMNS
@@ -26,7 +28,7 @@ CHECKED_ROWS = 7
 Call = Callable[[], Any]
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def _product(a, rows, inputs, weight, start, panels, steps, out):
     for chunk in prange(rows // CHUNK):
         for panel in range(panels):
@@ -34,14 +36,14 @@ def _product(a, rows, inputs, weight, start, panels, steps, out):
                 tile(a, r * inputs, inputs, weight, panel * steps * 4 * COLUMNS, start, panel * COLUMNS, out, r * panels * COLUMNS + panel * COLUMNS, panels * COLUMNS, steps)  # fmt: skip # noqa: E501
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def _copy(source, target, parts):
     for part in prange(parts):
         first, last = part * len(source) // parts, (part + 1) * len(source) // parts
         target[first:last] = source[first:last]
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def _sum(source, parts, sums):
     for part in prange(parts):
         own = source[part * len(source) // parts : (part + 1) * len(source) // parts]
