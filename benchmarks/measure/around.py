@@ -14,7 +14,7 @@ import psutil
 from vitq.benchmarks.run.provenance import cpu_flags
 from vitq.record import LatencyAround
 
-SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_vbmi", "avx512_vpopcntdq", "amx_int8", "asimd",
+SETS = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512vbmi", "avx512_vpopcntdq", "amx_int8", "asimd",
         "asimddp", "sve")  # fmt: skip
 """Instruction sets that integer and binary kernels are chosen by, as Linux names them."""
 OTHERS_CORES = 0.2
