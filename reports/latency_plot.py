@@ -6,7 +6,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
@@ -25,7 +25,7 @@ from vitq.reports.verdicts import group_seeds
 from vitq.rows import Row
 
 COLUMNS = 2
-BASELINES = {"strongest": ("-", "#000000"), "eager": ("--", "#777777")}
+BASELINES: dict[str, tuple[Literal["-", "--"], str]] = {"strongest": ("-", "#000000"), "eager": ("--", "#777777")}
 
 
 class Panel(NamedTuple):

@@ -94,7 +94,7 @@ class LogQuantizer(Quantizer):
 
     def _cut(self, scale: Tensor) -> float:
         """Between the value of the last code and the code after it, which overflow "zero" makes zero."""
-        return (scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps)).item()
+        return float(scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps))
 
     def _quantize(self, x: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
         """decode(codes(x)) on the grid of a scale, in pieces and with fewer operations."""
