@@ -177,6 +177,31 @@ def measure_peaks(
     return peaks(threads, device, fmt, out)
 
 
+@app.command("export")
+@plain_errors
+def export_model(
+    model: Annotated[str, typer.Argument(help="A stored model (.safetensors), or a finished cell's id.")],
+    out: Annotated[Path, _path("--out", "-o", "The file to write; it must not be there yet.")],
+    to: Annotated[str, typer.Option("--to", help="The format: onnx (opset 21, quantize and dequantize).")] = "onnx",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="What it is laid out for and checked on: onnxruntime or openvino.")
+    ] = "onnxruntime",
+    batch: Annotated[int, typer.Option("--batch", help="Images a call, fixed in the file.", min=1)] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of the check.")] = 1,
+    suite: Annotated[str, typer.Option("--suite", help="The suite that a cell is of.")] = "smoke",
+    results: Annotated[Path | None, _path("--results", "Results folder; default a folder of the suite's name.")] = None,
+    site: SiteOption = None,
+) -> int:
+    """Write a stored model as ONNX, load what was written, and say how near its logits are to ours."""
+    from vitq.benchmarks.commands.export import export
+    from vitq.benchmarks.plan.limits import within_cores
+
+    within_cores("--threads", threads)
+    return export(
+        model, suite, to=to, out=out, runtime=runtime, batch=batch, threads=threads, results=results, site=site
+    )
+
+
 @app.command("compare")
 @plain_errors
 def compare_figures(

@@ -6,11 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vitq.benchmarks.commands.results import rows_of
+from vitq.benchmarks.commands.stored_model import stored_model
 from vitq.benchmarks.plan.limits import within_cores
 from vitq.benchmarks.runtimes.registry import RUNTIMES, load
-from vitq.errors import BadInputError
-from vitq.words import nearest
 
 if TYPE_CHECKING:
     from vitq.benchmarks.runtimes.base import Runtime
@@ -31,24 +29,8 @@ def latency(
     """`vitq latency`: 0 when the table was printed; BadInputError for a file or cell that is not there."""
     within_cores("--threads", threads)
     chosen = {name: load(name) for name in runtimes or RUNTIMES.names()}
-    path = Path(wanted)
-    if not path.is_file():
-        path = _of_cell(wanted, suite, results, site)
-    _print_tables(path, chosen, batches, threads, runs, device)
+    _print_tables(stored_model(wanted, suite, results, site), chosen, batches, threads, runs, device)
     return 0
-
-
-def _of_cell(wanted: str, suite: str, results: Path | None, site: Path | None) -> Path:
-    """The stored model of a finished cell."""
-    folder, rows = rows_of(suite, results, site)
-    row = next((row for row in rows if row.cell.id == wanted), None)
-    if row is None:
-        raise BadInputError(
-            f"{wanted!r} is neither a file nor a cell of {folder}; {nearest(wanted, [r.cell.id for r in rows])}"
-        )
-    if row.model_file is None or not (folder / row.model_file.path).is_file():
-        raise BadInputError(f"{wanted} has no stored model in {folder}: run the suite again to make it")
-    return folder / row.model_file.path
 
 
 def _print_tables(
@@ -56,7 +38,7 @@ def _print_tables(
 ) -> None:
     import torch
 
-    from vitq.benchmarks.measure import on_runtimes
+    from vitq.benchmarks.measure import forms, on_runtimes
     from vitq.benchmarks.measure.around import instruction_sets
     from vitq.benchmarks.run.provenance import cpu_name
     from vitq.reports.layout import render
@@ -66,16 +48,15 @@ def _print_tables(
 
     loaded = load_quantized(path, device)
     architecture = loaded.header["architecture"]
-    if architecture["task"] != "classification":
-        raise BadInputError(f"{path} is of {architecture['task']}: runtimes are measured on classifiers")
+    forms.example_of(loaded.header, 1)  # refuses another task's model before it is built
     entry = ModelEntry.model_validate(architecture["model"])
     fp32 = load_task(architecture["task"]).build_entry(entry).to(device).eval()
     torch.set_num_threads(threads)
     print(f"{cpu_name()}; {' '.join(instruction_sets()) or 'instruction sets unknown'}; {threads} threads")
     print("FP32 is the same architecture with random weights; its time does not depend on them.")
     for batch in batches:
-        example = torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0)).to(device)
-        found = on_runtimes.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads, device)
+        example = forms.example_of(loaded.header, batch).to(device)
+        found = forms.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads, device)
         timed = on_runtimes.measure(*found, example, threads=threads, runs=runs, warmup=3, device=device)
         right = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
         print(f"\n{render(on_runtimes.table_rows(timed), 'plain', right=right)}")

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
-from vitq.benchmarks.measure import on_runtimes
 from vitq.benchmarks.measure.around import watched
 from vitq.benchmarks.measure.bench import Bench
-from vitq.benchmarks.measure.on_runtimes import Form
+from vitq.benchmarks.measure.forms import Form, forms_of
 from vitq.benchmarks.measure.timing import BASELINE, time_in_turn
 from vitq.benchmarks.runtimes.registry import load
 from vitq.errors import UnsupportedError
@@ -69,7 +68,7 @@ def _forms(bench: Bench, example: object, runtimes: list[str]) -> tuple[Mapping[
         tensor = bench.task.tensor(example)
     except UnsupportedError as error:
         return forms, dict.fromkeys(runtimes, error)
-    others, reasons = on_runtimes.forms_of(
+    others, reasons = forms_of(
         fp32, quantized.model, quantized.exec, tensor, {name: load(name) for name in runtimes},
         bench.order.latency_threads, bench.device,
     )  # fmt: skip

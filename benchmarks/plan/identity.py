@@ -209,7 +209,7 @@ def _on_runtime(name: str, torch_latency: Identity) -> Identity:
         **torch_latency,
         "runtime": f"{name}: {computing}",
         "torch": torch_latency["runtime"],
-        "code of the runtime": code_sha256(f"{_MEASURE}.on_runtimes", RUNTIMES.offer(name).module),
+        "code of the runtime": code_sha256(f"{_MEASURE}.forms", RUNTIMES.offer(name).module),
     }
 
 

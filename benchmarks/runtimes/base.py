@@ -16,12 +16,21 @@ runtime may compute in floating point what it was given as integers.
 """
 
 
+def label(runtime: str, quantized: bool, executed: Executed) -> str:
+    """What a row is called: INT8 only where products of integers were found in what the runtime executes."""
+    if not quantized:
+        return f"fp32:{runtime}"
+    integer = any(width.startswith("int") for counts in executed.values() for width in counts)
+    return f"int8-kernel:{runtime}" if integer else f"fake-quant-fp32:{runtime}"
+
+
 class Compiled(Protocol):
     """A model compiled for one batch size, threads and device."""
 
     exec: str
     """How it really computes, as a latency row names it: `fp32:<runtime>`, `bf16:<runtime>`, `int8-kernel:<runtime>`,
-    `integer-only:<runtime>`, `xnor:<runtime>`. One that turned out to compute in floating point says `fp32:`."""
+    `integer-only:<runtime>`, `xnor:<runtime>`; `fake-quant-fp32:<runtime>` is a quantized model that a runtime turned
+    out to compute in floating point."""
 
     def __call__(self, images: Tensor) -> Tensor:
         """Images as the FP32 model takes them [B, 3, H, W] -> logits or features as float32."""

@@ -15,6 +15,7 @@ RUNTIMES: Registry[Runtime] = Registry(
         "torch": "vitq.benchmarks.runtimes.torch_eager:runtime",
         "torch-compile": "vitq.benchmarks.runtimes.torch_compile:runtime",
         "torch-bf16": "vitq.benchmarks.runtimes.torch_bf16:runtime",
+        "onnxruntime": "vitq.benchmarks.runtimes.onnx_runtime:runtime",
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
@@ -27,9 +28,10 @@ RUNTIMES: Registry[Runtime] = Registry(
 )
 
 PACKAGES = {
-    "torch": ("torch",), "torch-compile": ("torch",), "torch-bf16": ("torch",), "openvino": ("openvino",),
-    "numba": ("numba",), "numba-xnor": ("numba",), "numba-int8": ("numba",), "tvm": ("apache-tvm",),
-    "tvm-integer": ("apache-tvm", "onnx"), "onnxruntime-integer": ("onnxruntime", "onnx"),
+    "torch": ("torch",), "torch-compile": ("torch",), "torch-bf16": ("torch",),
+    "openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx"), "tvm": ("apache-tvm",),
+    "numba": ("numba",), "numba-xnor": ("numba",), "numba-int8": ("numba",),
+    "onnxruntime-integer": ("onnxruntime", "onnx"), "tvm-integer": ("apache-tvm", "onnx"),
 }  # fmt: skip
 """Distributions that compute in our runtimes: their versions are part of what decides a latency row."""
 

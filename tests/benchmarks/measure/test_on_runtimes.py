@@ -9,7 +9,8 @@ import torch
 from places import vitq
 from torch import Tensor, nn
 
-from vitq.benchmarks.measure.on_runtimes import forms_of, measure, table_rows, told
+from vitq.benchmarks.measure.forms import forms_of
+from vitq.benchmarks.measure.on_runtimes import measure, table_rows, told
 from vitq.benchmarks.runtimes.base import Executed
 from vitq.benchmarks.runtimes.torch_eager import runtime as eager
 from vitq.errors import UnsupportedError

@@ -8,7 +8,7 @@ import pytest
 import torch
 from i_vit_models import batches, vit
 
-from vitq.benchmarks.measure.on_runtimes import BF16_TOLERANCE, forms_of
+from vitq.benchmarks.measure.forms import BF16_TOLERANCE, forms_of
 from vitq.benchmarks.runtimes import torch_bf16, torch_compile
 
 COMPILED, BF16 = torch_compile.runtime, torch_bf16.runtime

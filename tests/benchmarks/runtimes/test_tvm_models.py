@@ -8,7 +8,7 @@ import pytest
 import torch
 from i_vit_models import SIZE, batches, calibrated, vit
 
-from vitq.benchmarks.measure.on_runtimes import forms_of
+from vitq.benchmarks.measure.forms import forms_of
 from vitq.benchmarks.runtimes.tvm_models import integer_runtime, runtime
 from vitq.methods.i_vit.forms import Forms
 from vitq.methods.i_vit.integer import integer
