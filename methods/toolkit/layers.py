@@ -38,8 +38,9 @@ def operand(quantizer: Quantizer | None, x: Tensor, slot: int = 0) -> Tensor:
     """
     if quantizer is None:
         return x
+    plain = isinstance(quantizer, Quantizer)  # not what stands for one while the model is traced
     watched = quantizer._forward_hooks or quantizer._forward_pre_hooks
-    if quantizer.mode != "on" or watched or torch.is_grad_enabled():
+    if not plain or quantizer.mode != "on" or watched or torch.is_grad_enabled():
         y: Tensor = quantizer(x)
         return y
     quantizer.require_grid()
