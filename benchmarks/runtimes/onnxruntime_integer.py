@@ -24,6 +24,8 @@ KINDS = {"MatMulInteger": "MatMul", "QuantizeLinear": "Quantize", "ReduceSum": "
 """How operators are counted; others are `Elementwise`."""
 MOVES = ("Reshape", "Transpose", "Gather", "Split", "Slice", "Concat", "Squeeze", "Unsqueeze")
 """What only moves numbers is not counted."""
+VNNI = {"avx512_vnni", "avx_vnni", "asimddp"}
+"""Instruction sets, as Linux names them, whose products of uint8 and int8 saturate nowhere."""
 BY_INPUT = ("MatMulInteger", "QuantizeLinear", "GreaterOrEqual")
 """Operators whose width is that of what they read; that of others is what they give."""
 
@@ -93,8 +95,8 @@ class OnnxRuntimeInteger:
             raise UnsupportedError(f"onnxruntime's integer operators run on the CPU, not on {device.type}")
         from vitq.benchmarks.runtimes.integer_graph.network import integer_graph
 
-        weights = "int8" if {"avx512_vnni", "avx_vnni", "asimddp"} & set(cpu_flags().split()) else "uint8"
-        graph = integer_graph(model, tuple(example.shape), weights)
+        safe = VNNI & set(cpu_flags().split())
+        graph = integer_graph(model, tuple(example.shape), "int8" if safe else "uint8")
         return IntegerSession(graph.SerializeToString(), threads, example)
 
 

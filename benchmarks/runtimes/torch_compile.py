@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -22,14 +22,13 @@ class Inductor:
 
     exec = "fp32:torch-compile"
 
-    def __init__(self, call: nn.Module) -> None:
+    def __init__(self, call: Callable[[Tensor], Tensor]) -> None:
         self.call = call
 
     def __call__(self, images: Tensor) -> Tensor:
         """The model's output."""
         with torch.inference_mode():
-            found: Tensor = self.call(images)
-        return found
+            return self.call(images)
 
     def executed(self) -> Executed:
         """Nothing is counted: inductor runs the operators that the model's modules call, at their widths."""

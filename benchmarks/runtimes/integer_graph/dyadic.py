@@ -84,7 +84,9 @@ def _rescaled(g: Graph, sums: Sums, number: Requantize, zero: int) -> Value:
     bs, cs = _listed(number.multiplier), _listed(number.shift)
     count = max(len(bs), len(sums.low))
     rows = [[x[0] if len(x) == 1 else x[i] for i in range(count)] for x in (sums.low, sums.high, bs, cs, sums.offset)]
-    each = [_channel(*row[:4], number.rounding, bottom, top, zero) for row in zip(*rows, strict=True)]
+    each = [
+        _channel(low, high, b, c, number.rounding, bottom, top, zero) for low, high, b, c in zip(*rows[:4], strict=True)
+    ]
     moved = _from_zero(g, sums.value, [o - e.first for o, e in zip(rows[4], each, strict=True)], each, rows)
     found = _shifted(g, moved, each)
     backs = [e.back for e in each]

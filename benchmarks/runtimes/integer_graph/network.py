@@ -20,6 +20,7 @@ from vitq.errors import UnsupportedError
 from vitq.methods.i_vit.blocks import Block
 from vitq.methods.i_vit.ends import IntegerInput, IntegerReals
 from vitq.methods.i_vit.gelu import IntegerGelu
+from vitq.methods.i_vit.grids import Requantize
 from vitq.methods.i_vit.layernorm import IntegerLayerNorm
 from vitq.methods.i_vit.linear import IntegerLinear
 from vitq.methods.i_vit.matmul import IntegerMatMul
@@ -165,7 +166,7 @@ class Writer:
         return _held(g, do.add(g, left, right), node.bits)
 
 
-def _codes(g: Graph, sums: Value, number: dyadic.Requantize) -> Value:
+def _codes(g: Graph, sums: Value, number: Requantize) -> Value:
     return dyadic.to_codes(g, dyadic.of_value(sums), number)
 
 
