@@ -16,6 +16,8 @@ RUNTIMES: Registry[Runtime] = Registry(
         "openvino": "vitq.benchmarks.runtimes.open_vino:runtime",
         "numba": "vitq.benchmarks.runtimes.numba_integer:runtime",
         "numba-xnor": "vitq.benchmarks.runtimes.numba_xnor:runtime",
+        "triton": "vitq.benchmarks.runtimes.triton_integer:runtime",
+        "triton-xnor": "vitq.benchmarks.runtimes.triton_xnor:runtime",
     },
     group="vitq.runtimes",
 )

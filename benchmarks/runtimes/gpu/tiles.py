@@ -1,0 +1,63 @@
+"""Shapes of tiles, and which is fastest here: measured once for each shape of product, since every tile is exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Sequence
+from typing import NamedTuple
+
+import torch
+from triton.runtime.errors import OutOfResources
+from triton.testing import do_bench_cudagraph
+
+
+class Tile(NamedTuple):
+    """Rows, columns and depth of a product's tile, or queries of an attention's; warps, and stages of loads ahead."""
+
+    rows: int
+    columns: int
+    depth: int
+    warps: int
+    stages: int
+
+
+PRODUCTS = (
+    Tile(64, 64, 128, 4, 3),
+    Tile(16, 64, 128, 4, 4),
+    Tile(32, 32, 128, 4, 4),
+    Tile(64, 32, 128, 4, 4),
+    Tile(64, 128, 128, 4, 3),
+    Tile(128, 128, 128, 8, 3),
+    Tile(128, 128, 64, 4, 4),
+    Tile(128, 256, 64, 8, 4),
+)
+"""The first is what the interpreter takes, which has no speed to measure."""
+ATTENTION = (Tile(64, 0, 0, 4, 1), Tile(16, 0, 0, 2, 1), Tile(16, 0, 0, 4, 1), Tile(32, 0, 0, 4, 1), Tile(64, 0, 0, 8, 1))  # fmt: skip # noqa: E501
+ROWS = (Tile(1, 0, 0, 1, 1), Tile(1, 0, 0, 2, 1), Tile(1, 0, 0, 4, 1), Tile(1, 0, 0, 8, 1))
+MILLISECONDS = 2
+"""How long a tile is measured."""
+
+
+class Tiles:
+    """The fastest tile of each key, found when it is first asked for."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.found = device, dict[Hashable, Tile]()
+
+    def of(self, key: Hashable, choices: Sequence[Tile], launch: Callable[[Tile], None]) -> Tile:
+        """Of `choices` the one that `launch` takes least time with; the first on the CPU."""
+        if key not in self.found:
+            self.found[key] = choices[0] if self.device.type == "cpu" else self._fastest(choices, launch)
+        return self.found[key]
+
+    def _fastest(self, choices: Sequence[Tile], launch: Callable[[Tile], None]) -> Tile:
+        times = {tile: _time(tile, launch) for tile in choices}
+        return min(times, key=lambda tile: times[tile])
+
+
+def _time(tile: Tile, launch: Callable[[Tile], None]) -> float:
+    """Milliseconds; infinite where the GPU has too little shared memory or too few registers."""
+    try:
+        launch(tile)
+        return float(do_bench_cudagraph(lambda: launch(tile), rep=MILLISECONDS))
+    except OutOfResources:
+        return float("inf")
