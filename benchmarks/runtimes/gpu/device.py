@@ -83,7 +83,7 @@ class Captured:
             raise ValueError(f"compiled for images of {list(self.shape)}, not {list(images.shape)}")
         with torch.inference_mode(), on(self.device):
             if self.graph is None:
-                return self.call(images)
+                return _own(self.call(images.to(self.device, torch.float32).contiguous()))
             self.input.copy_(images)
             self.graph.replay()
             return _own(self.output)

@@ -54,10 +54,9 @@ def newton(value):
     """Ten Newton steps from 2^floor(bits(V)/2), at least 1 each."""
     bits, rest = value * 0, value
     for i in tl.static_range(6):
-        by: tl.constexpr = 32 >> i
-        above = (rest >> by) > 0
-        bits = tl.where(above, bits + by, bits)
-        rest = tl.where(above, rest >> by, rest)
+        above = (rest >> (32 >> i)) > 0
+        bits = tl.where(above, bits + (32 >> i), bits)
+        rest = tl.where(above, rest >> (32 >> i), rest)
     root = (value * 0 + 1) << ((bits + rest) >> 1)
     for _ in range(10):
         root = tl.maximum((root + value // root) >> 1, 1)
