@@ -52,6 +52,11 @@ def on(device: torch.device) -> AbstractContextManager[Any]:
     return torch.cuda.device(device) if device.type == "cuda" else nullcontext()
 
 
+def aside(device: torch.device) -> Stream:
+    """A stream of its own, which captures need."""
+    return Stream(device)  # type: ignore[no-untyped-call]
+
+
 class Captured:
     """A function of one tensor of a fixed shape, captured in a CUDA graph; on the CPU the function itself.
 
@@ -67,12 +72,12 @@ class Captured:
 
     def _capture(self, example: Tensor) -> None:
         self.input = example.to(self.device, torch.float32, copy=True).contiguous()
-        aside, now = Stream(self.device), current_stream(self.device)
-        aside.wait_stream(now)
-        with stream(aside):
+        side, now = aside(self.device), current_stream(self.device)
+        side.wait_stream(now)
+        with stream(side):
             for _ in range(WARMUP):
                 self.call(self.input)
-        now.wait_stream(aside)
+        now.wait_stream(side)
         self.graph = CUDAGraph()
         with graph(self.graph):
             self.output = self.call(self.input)

@@ -106,8 +106,10 @@ def requantization(out: Requantize | None, bits: int = 8) -> Requantize:
 
 def scale(number: Requantize, device: torch.device, channels: int = 1) -> Scale:
     """A requantization's numbers, one a channel even where all are the same."""
-    both = [x.to(device, torch.int32).reshape(-1).expand(channels).contiguous() for x in (number.multiplier, number.shift)]  # fmt: skip # noqa: E501
-    return Scale(*both, number.bits, number.rounding == "nearest", bool((number.shift >= 33).all()))
+    multiplier, shift = (
+        x.to(device, torch.int32).reshape(-1).expand(channels).contiguous() for x in (number.multiplier, number.shift)
+    )
+    return Scale(multiplier, shift, number.bits, number.rounding == "nearest", bool((shift >= 33).all()))
 
 
 def product(node: IntegerLinear, device: torch.device) -> Product:

@@ -6,8 +6,10 @@ from collections.abc import Callable, Hashable, Sequence
 from typing import NamedTuple
 
 import torch
-from torch.cuda import CUDAGraph, Event, Stream, current_stream, stream
+from torch.cuda import CUDAGraph, Event, current_stream, stream
 from triton.runtime.errors import OutOfResources
+
+from vitq.benchmarks.runtimes.gpu.device import aside
 
 
 class Tile(NamedTuple):
@@ -59,19 +61,19 @@ class Tiles:
             launch(tile)
         except OutOfResources:
             return float("inf")
-        aside, many = Stream(self.device), CUDAGraph()
-        aside.wait_stream(current_stream(self.device))
-        with stream(aside):
+        side, many = aside(self.device), CUDAGraph()
+        side.wait_stream(current_stream(self.device))
+        with stream(side):
             many.capture_begin()
             for _ in range(LAUNCHES):
                 launch(tile)
             many.capture_end()
             times = [self._replay(many) for _ in range(REPLAYS)]
-        current_stream(self.device).wait_stream(aside)
+        current_stream(self.device).wait_stream(side)
         return min(times) / LAUNCHES
 
     def _replay(self, many: CUDAGraph) -> float:
-        start, end = Event(enable_timing=True), Event(enable_timing=True)
+        start, end = (Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         start.record()
         many.replay()
         end.record()
