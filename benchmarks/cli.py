@@ -112,6 +112,10 @@ def run_suite(
         str,
         typer.Option(help="Cells at once, at most one a core (auto: one a core); latency is measured alone, after."),
     ] = "1",
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", help="Time quantized models on this runtime too, also those of a finished run."),
+    ] = None,
     trust: TrustOption = False,
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -126,8 +130,8 @@ def run_suite(
     if k is not None:
         picker(k)
     return run(
-        suite, k=k, limit=limit, scope=scope, dry_run=dry_run, verbose=verbose, device=device, executor=executor,
-        jobs=at_once, trust=trust, results=results, site=site, command=command_line(),
+        suite, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
+        executor=executor, jobs=at_once, trust=trust, results=results, site=site, command=command_line(),
     )  # fmt: skip
 
 
@@ -141,17 +145,36 @@ def time_runtimes(
     ] = None,
     batch: Annotated[list[int] | None, typer.Option("--batch", help="Batch sizes; 8 and 1 by default.", min=1)] = None,
     threads: Annotated[int, typer.Option(help="Threads of every runtime.")] = 1,
+    device: DeviceOption = "cpu",
     runs: Annotated[int, typer.Option(help="Rounds in which each form runs once.", min=1, max=100_000)] = 20,
     results: ResultsOption = None,
     site: SiteOption = None,
 ) -> int:
     """Time a quantized model on every runtime that computes it, in turn with FP32, its output checked."""
     from vitq.benchmarks.commands.latency import latency
+    from vitq.benchmarks.plan.devices import check_device
 
+    check_device(device)
     return latency(
-        model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, results=results,
-        site=site,
+        model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, device=device,
+        results=results, site=site,
     )  # fmt: skip
+
+
+@app.command("peaks")
+@plain_errors
+def measure_peaks(
+    threads: Annotated[int | None, typer.Option(help="Threads of every library; default one a core.")] = None,
+    device: DeviceOption = "cpu",
+    fmt: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
+    out: Annotated[
+        Path | None, _path("--out", "-o", "Keep them in this file, as JSON; reports read <results>/peaks.json.")
+    ] = None,
+) -> int:
+    """Measure what this machine reaches: products in FP32, bf16, INT8 and one bit, and memory."""
+    from vitq.benchmarks.commands.peaks import peaks
+
+    return peaks(threads, device, fmt, out)
 
 
 @app.command("compare")
@@ -175,6 +198,9 @@ def write_report(
     results: ResultsOption = None,
     site: SiteOption = None,
     out: Annotated[Path | None, _path("--out", "Folder for the report; default <results>/report.")] = None,
+    peaks: Annotated[
+        Path | None, _path("--peaks", "What `vitq peaks -o` wrote, for the roofline; default <results>/peaks.json.")
+    ] = None,
 ) -> int:
     """Write report.md, CSV tables and pictures."""
     from vitq.benchmarks.commands.compare import report
@@ -184,7 +210,7 @@ def write_report(
     load_suite(suite)
     if out is not None:
         check_folder(out, "--out")
-    return report(suite, results, site, out)
+    return report(suite, results, site, out, peaks)
 
 
 @app.command("gate")

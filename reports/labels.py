@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
-from matplotlib.text import Text
+from matplotlib.path import Path
+from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 _RADII = (9, 16, 26, 38, 52, 68, 86)
@@ -16,7 +17,7 @@ _ANGLES = (135, -45, 45, -135, 90, -90, 160, -20, 20, -160, 110, -70, 70, -110)
 """Directions in degrees, the ones tried first beside a front that climbs to the right."""
 _HALF_MARKER = 4.5
 _NEAR = 10
-_PAD = 1.5
+_PAD = 3
 
 
 class Name(NamedTuple):
@@ -40,21 +41,53 @@ class Bar(NamedTuple):
         return self.y - self.error, self.y + self.error
 
 
-def write_names(axes: Axes, names: Sequence[Name], points: Sequence[Bar]) -> list[Name]:
+class _Written(NamedTuple):
+    """A name that has its place, its box in pixels, and the line to its point if it has one."""
+
+    text: Annotation
+    box: Bbox
+    line: Path | None
+
+
+def write_names(axes: Axes, names: Sequence[Name], points: Sequence[Bar], curves: Sequence[Bar] = ()) -> list[Name]:
     """Write the names beside their points, a thin line to those farther off; call it when the layout is done.
 
-    `points` are all markers with their error bars. A name that has no free place is left out, and returned.
+    `points` are all markers with their error bars, `curves` places along drawn lines: no name lies on either. A thin
+    line runs over another name or marker only where no order of writing avoids it, of two that are tried. A name that
+    has no free place is left out, and returned.
     """
     markers = [box for point in points for box in _covered(axes, point)]
-    written: list[Bbox] = []
+    covered = [*markers, *(box for place in curves for box in _covered(axes, place))]
+    orders = [sorted(names), sorted(names, reverse=True)]
+    tried = [_written(axes, order, covered, markers) for order in orders]
+    best = min(tried, key=lambda found: (len(found.left_out), found.crossings))
+    for text in (text for found in tried if found is not best for text in found.texts):
+        text.remove()
+    return best.left_out
+
+
+class _Found(NamedTuple):
+    """Names as they were written in one order."""
+
+    texts: list[Annotation]
+    left_out: list[Name]
+    crossings: int
+
+
+def _written(axes: Axes, names: Sequence[Name], covered: Sequence[Bbox], markers: Sequence[Bbox]) -> _Found:
+    written: list[_Written] = []
     left_out = []
-    for name in sorted(names):
-        box = _write(axes, name, [*markers, *written])
-        if box is None:
+    crossings = 0
+    for name in names:
+        place = _write(axes, name, covered, written, markers)
+        if place is None:
+            place = _write(axes, name, covered, written, None)
+            crossings += 1
+        if place is None:
             left_out.append(name)
         else:
-            written.append(box)
-    return left_out
+            written.append(place)
+    return _Found([place.text for place in written], left_out, crossings)
 
 
 def _covered(axes: Axes, bar: Bar) -> list[Bbox]:
@@ -65,9 +98,12 @@ def _covered(axes: Axes, bar: Bar) -> list[Bbox]:
     return [Bbox.from_extents(x - half, y - half, x + half, y + half), Bbox.from_extents(x - thin, low, x + thin, high)]
 
 
-def _write(axes: Axes, name: Name, taken: Sequence[Bbox]) -> Bbox | None:
-    """The box of the name where it was written, or None."""
+def _write(
+    axes: Axes, name: Name, covered: Sequence[Bbox], written: Sequence[_Written], markers: Sequence[Bbox] | None
+) -> _Written | None:
+    """Where the name was written, or None; no line runs over a name or one of the markers, unless these are None."""
     inside = axes.get_window_extent()
+    x, y = axes.transData.transform((name.x, name.y))
     for right, up in _offsets():
         far = math.hypot(right, up) > _NEAR
         text = axes.annotate(
@@ -78,10 +114,23 @@ def _write(axes: Axes, name: Name, taken: Sequence[Bbox]) -> Bbox | None:
         )  # fmt: skip
         text.get_window_extent()  # puts it where it will be
         box = Text.get_window_extent(text).padded(_PAD)  # of the words alone, without the line
-        if _holds(inside, box) and not any(box.overlaps(other) for other in taken):
-            return box
+        line = Path([(x, y), ((box.x0 + box.x1) / 2, (box.y0 + box.y1) / 2)]) if far else None
+        free = _holds(inside, box) and not any(box.overlaps(other) for other in (*covered, *(w.box for w in written)))
+        others = [marker for marker in markers or () if not marker.contains(x, y)]
+        if free and (markers is None or not _crosses(box, line, others, written)):
+            return _Written(text, box, line)
         text.remove()
     return None
+
+
+def _crosses(box: Bbox, line: Path | None, markers: Sequence[Bbox], written: Sequence[_Written]) -> bool:
+    """Whether the line runs over another name, line or marker, or another name's line over this box."""
+    lines = [w.line for w in written if w.line is not None]
+    mine = line is not None and (
+        any(line.intersects_bbox(other) for other in (*markers, *(w.box for w in written)))
+        or any(line.intersects_path(other) for other in lines)
+    )
+    return mine or any(other.intersects_bbox(box) for other in lines)
 
 
 def _offsets() -> Iterator[tuple[float, float]]:

@@ -12,6 +12,8 @@ from vitq.reports.figure import GAIN, Figure
 from vitq.rows import Row
 
 FAKE_QUANT = "fake-quant"
+FLOATS = ("fp32", "bf16", FAKE_QUANT)
+"""Kinds of execution that compute in floating point: none of them is a quantized model's speed."""
 
 
 class Measured(NamedTuple):
@@ -63,13 +65,13 @@ def _timed(figure: Figure, record: Row) -> Measured | str:
         return f"no {runtime} kernel was timed at batch {batch}"
     if figure.metric == "latency_ms":
         return Measured(kernels[0].median_ms, None)
-    floats = [r for r in record.latency if r.exec == "fp32" and (r.batch, r.device) == (batch, kernels[0].device)]
+    floats = [r for r in record.latency if r.exec == "fp32" and r.place == kernels[0].place]
     return Measured(floats[0].median_ms / kernels[0].median_ms, None) if floats else "no FP32 time beside the kernel's"
 
 
 def _kernel(row: LatencyRow, runtime: str) -> bool:
     kind, _, kernel = row.exec.partition(":")
-    return kind not in ("fp32", FAKE_QUANT) and runtime in kernel
+    return kind not in FLOATS and runtime in kernel
 
 
 def _gain(figure: Figure, run: Sequence[Row], runs: Sequence[Sequence[Row]]) -> Measured | str:

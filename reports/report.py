@@ -8,11 +8,15 @@ from pathlib import Path
 from urllib.parse import quote
 
 from vitq.escape import code, markdown
+from vitq.peaks import Peaks
 from vitq.reports import tables
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
+from vitq.reports.latency_table import latency_table, peaks_table
+from vitq.reports.layout import NOTHING
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
+from vitq.reports.roofline import roofline_table
 from vitq.reports.run_tables import ablation_table, seeds_table
 from vitq.reports.verdicts import compare
 from vitq.rows import Row
@@ -25,11 +29,13 @@ def write_report(
     results: Path,
     out: Path,
     title: str = "Report",
+    peaks: Peaks | None = None,
 ) -> Path:
-    """Write `report.md`, `results.csv`, `compare.csv` and the PNGs into `out`, which is made; returns `report.md`.
+    """Write `report.md`, `results.csv`, `latency.csv`, `compare.csv` and the PNGs into `out`; returns `report.md`.
 
-    `results` is the folder that the records' files are relative to; `options` are those that the methods declare. Any
-    records will do, none at all included. OSError where `out` cannot be made or written.
+    `out` is made. `results` is the folder that the records' files are relative to; `options` are those that the methods
+    declare; `peaks` are a machine's, for a roofline of what was timed on it. Any records will do, none at all
+    included. OSError where `out` cannot be made or written.
     """
     from vitq.reports.compare_plots import measured_against_reported
     from vitq.reports.size_plot import accuracy_against_size
@@ -38,13 +44,16 @@ def write_report(
     records = tables.order(records)
     comparisons = compare(records, figures, options)
     (out / "results.csv").write_text(tables.results_table(records, "csv"), encoding="utf-8")
+    (out / "latency.csv").write_text(latency_table(records, "csv"), encoding="utf-8")
     (out / "compare.csv").write_text(compare_table(comparisons, "csv"), encoding="utf-8")
     drawn = [*accuracy_against_size(records, out), *measured_against_reported(comparisons, out)]
     of_methods, problems = draw_method_pictures(records, results, out)
     drawn += _of_predictions(records, results, out, problems)
+    drawn += _of_latency(records, peaks, out, problems)
     sections = {
         title: _what_was_run(records),
         "Results": tables.results_table(records),
+        **_latency(records, peaks),
         "Against the papers": compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
         "Variants side by side": ablation_table(records),
         "Over seeds": seeds_table(records),
@@ -67,6 +76,32 @@ def _of_predictions(records: Sequence[Row], results: Path, out: Path, problems: 
     except Exception as error:  # whatever a drawing raises, the report is still worth having
         problems.append(f"predictions: no pictures, {type(error).__name__}: {error}")
         return []
+
+
+def _of_latency(records: Sequence[Row], peaks: Peaks | None, out: Path, problems: list[str]) -> list[Picture]:
+    """Latency against accuracy, and the roofline; one that fails costs itself alone, and is added to `problems`."""
+    from vitq.reports import latency_plot, roofline_plot
+
+    drawn: list[Picture] = []
+    try:
+        drawn += latency_plot.latency_against_accuracy(records, out)
+    except Exception as error:  # whatever a drawing raises, the report is still worth having
+        problems.append(f"latency: no picture, {type(error).__name__}: {error}")
+    try:
+        drawn += roofline_plot.rooflines(records, peaks, out) if peaks is not None else []
+    except Exception as error:
+        problems.append(f"roofline: no picture, {type(error).__name__}: {error}")
+    return drawn
+
+
+def _latency(records: Sequence[Row], peaks: Peaks | None) -> dict[str, str]:
+    """What was timed, and the machine's peaks; nothing where neither was measured."""
+    timed = latency_table(records)
+    sections = {} if timed == NOTHING else {"Latency": timed}
+    if peaks is None:
+        return sections
+    under = roofline_table(records, peaks)
+    return sections | {"Peaks of the machine": peaks_table(peaks) + ("" if under == NOTHING else f"\n\n{under}")}
 
 
 def _what_was_run(records: Sequence[Row]) -> str:

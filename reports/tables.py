@@ -9,7 +9,7 @@ from vitq.metrics import main_metrics
 from vitq.paired import against_fp32
 from vitq.record import Metric
 from vitq.reports.layout import Format, render
-from vitq.reports.measured import FAKE_QUANT
+from vitq.reports.measured import FAKE_QUANT, FLOATS
 from vitq.rows import Row, by_cell
 
 MARKS = {"reconstruction": "†"}
@@ -92,11 +92,11 @@ def with_error(metric: Metric) -> str:
 
 def latency_text(record: Row) -> str:
     """Median of each execution form at its batch and threads; only a real kernel is given a ratio to FP32."""
-    floats = {(r.batch, r.threads, r.device): r.median_ms for r in record.latency if r.exec == "fp32"}
+    floats = {r.place: r.median_ms for r in record.latency if r.exec == "fp32"}
     parts = []
     for row in record.latency:
-        fp32 = floats.get((row.batch, row.threads, row.device))
-        real = row.exec not in ("fp32", FAKE_QUANT)
+        fp32 = floats.get(row.place)
+        real = row.exec.partition(":")[0] not in FLOATS
         ratio = f" ({fp32 / row.median_ms:.2f}x)" if real and fp32 else ""
         parts.append(f"{row.exec} {row.median_ms:.1f}{ratio} b{row.batch} t{row.threads} {row.device}")
     return "; ".join(parts)

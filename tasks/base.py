@@ -118,6 +118,12 @@ class Task(Protocol):
     ) -> Batch:
         """A batch of `n` samples for counting, tracing and timing; on `meta` nothing is drawn."""
 
+    def tensor(self, batch: Batch) -> Tensor:
+        """What a model that maps one tensor to another takes of a batch, as runtimes compile it.
+
+        UnsupportedError where the task's models take more than a tensor.
+        """
+
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""
 

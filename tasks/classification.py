@@ -144,6 +144,11 @@ class Classification(Opening):
             return torch.empty(n, *size, device=device), labels
         return torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device), labels
 
+    def tensor(self, batch: Batch) -> Tensor:
+        """The images [B, 3, H, W]."""
+        images: Tensor = batch[0]
+        return images
+
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
         """These images [B, C, H, W] with labels drawn uniformly by the generator."""
         classes = int(loaded.model.num_classes)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vitq import mm
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.datasets.scenes import Batch, Scene
-from vitq.errors import BadInputError
+from vitq.errors import BadInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
 from vitq.tasks.base import Data, LoadedModel, Measured, Places
@@ -99,6 +99,12 @@ class Dense(Opening):
         if torch.device(device).type == "meta":
             return scenes_of(torch.empty(n, *size, device=device))
         return scenes_of(torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device))
+
+    def tensor(self, batch: Batch) -> Tensor:  # noqa: ARG002  (a runtime of scenes would read it)
+        """No runtime compiles a whole detector or segmenter: UnsupportedError."""
+        raise UnsupportedError(
+            "runtimes compile models of one tensor: a detector or segmenter takes scenes of any size"
+        )
 
 
 def _of_prediction(path: Path) -> dict[str, Tensor]:

@@ -32,10 +32,9 @@ def build(configured: Configured, task: str) -> nn.Module:
 
     Raises UnsupportedError where mm is not installed, BadInputError where it has no such configuration.
     """
-    mm.prepare()
+    register()
     from mmengine.registry import init_default_scope
 
-    _register()
     init_default_scope(SCOPES[task])
     wanted = torch.get_default_device()
     with (
@@ -106,8 +105,12 @@ def _parts(node: Any) -> Iterator[Any]:
             yield from _parts(value)
 
 
-def _register() -> None:
-    """Make both libraries' classes known to their registries; doing it twice changes nothing."""
+def register() -> None:
+    """Make both libraries' classes known to their registries; doing it twice changes nothing.
+
+    Raises UnsupportedError where mm is not installed.
+    """
+    mm.prepare()
     from mmdet.utils import register_all_modules as detectors
     from mmseg.utils import register_all_modules as segmenters
 

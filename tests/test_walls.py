@@ -28,7 +28,7 @@ MAY_IMPORT = {
 }
 """Rooms of ours that a room may import; `vitq` is `src/vitq`, which may import the others inside functions."""
 MM = {"mmdet", "mmseg", "mmengine", "mmcv", "mmpretrain"}
-HEAVY = {"torch", "torchvision", "timm", "matplotlib", "ray", "onnxruntime", "openvino", *MM}
+HEAVY = {"torch", "torchvision", "timm", "matplotlib", "ray", "onnx", "onnxruntime", "openvino", "tvm", *MM}
 MAY_USE = {
     "vitq": {"torch", "torchvision"},
     "methods": {"torch"},

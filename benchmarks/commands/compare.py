@@ -7,10 +7,14 @@ from pathlib import Path
 from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.commands.results import rows_of
 from vitq.benchmarks.run.results_path import check_folder
+from vitq.peaks import read_peaks
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.figure import load_figures
 from vitq.reports.report import write_report
 from vitq.reports.verdicts import compare as compare_rows
+
+PEAKS = "peaks.json"
+"""Where a results folder keeps the peaks of its machine, if somebody measured them."""
 
 
 def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
@@ -21,10 +25,14 @@ def compare(suite_name: str, results: Path | None, site: Path | None, everything
     return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
 
-def report(suite_name: str, results: Path | None, site: Path | None, out: Path | None) -> int:
-    """`vitq report`: writes report.md, CSV tables and pictures; prints where."""
+def report(
+    suite_name: str, results: Path | None, site: Path | None, out: Path | None, peaks: Path | None = None
+) -> int:
+    """`vitq report`: writes report.md, CSV tables and pictures; prints where. `peaks` must be there if it is given."""
     folder, rows = rows_of(suite_name, results, site)
+    kept = folder / PEAKS
+    measured = read_peaks(peaks or kept) if peaks is not None or kept.exists() else None
     out = out or folder / "report"
     check_folder(out, "the report's folder")
-    print(write_report(rows, load_figures(), declared_options(), folder, out))
+    print(write_report(rows, load_figures(), declared_options(), folder, out, peaks=measured))
     return 0

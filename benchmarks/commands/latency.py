@@ -24,6 +24,7 @@ def latency(
     batches: Sequence[int],
     threads: int,
     runs: int,
+    device: str = "cpu",
     results: Path | None,
     site: Path | None,
 ) -> int:
@@ -33,7 +34,7 @@ def latency(
     path = Path(wanted)
     if not path.is_file():
         path = _of_cell(wanted, suite, results, site)
-    _print_tables(path, chosen, batches, threads, runs)
+    _print_tables(path, chosen, batches, threads, runs, device)
     return 0
 
 
@@ -50,31 +51,32 @@ def _of_cell(wanted: str, suite: str, results: Path | None, site: Path | None) -
     return folder / row.model_file.path
 
 
-def _print_tables(path: Path, runtimes: dict[str, Runtime], batches: Sequence[int], threads: int, runs: int) -> None:
+def _print_tables(
+    path: Path, runtimes: dict[str, Runtime], batches: Sequence[int], threads: int, runs: int, device: str
+) -> None:
     import torch
 
     from vitq.benchmarks.measure import on_runtimes
+    from vitq.benchmarks.measure.around import instruction_sets
     from vitq.benchmarks.run.provenance import cpu_name
     from vitq.reports.layout import render
     from vitq.saved import load_quantized
     from vitq.tasks.names import ModelEntry
     from vitq.tasks.registry import load as load_task
 
-    loaded = load_quantized(path)
+    loaded = load_quantized(path, device)
     architecture = loaded.header["architecture"]
     if architecture["task"] != "classification":
         raise BadInputError(f"{path} is of {architecture['task']}: runtimes are measured on classifiers")
     entry = ModelEntry.model_validate(architecture["model"])
-    fp32 = load_task(architecture["task"]).build_entry(entry).eval()
+    fp32 = load_task(architecture["task"]).build_entry(entry).to(device).eval()
     torch.set_num_threads(threads)
-    print(f"{cpu_name()}; {' '.join(on_runtimes.instruction_sets()) or 'instruction sets unknown'}; {threads} threads")
+    print(f"{cpu_name()}; {' '.join(instruction_sets()) or 'instruction sets unknown'}; {threads} threads")
     print("FP32 is the same architecture with random weights; its time does not depend on them.")
     for batch in batches:
-        example = torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0))
-        found = on_runtimes.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads)
-        timed = on_runtimes.measure(*found, example, threads=threads, runs=runs, warmup=3)
+        example = torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0)).to(device)
+        found = on_runtimes.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads, device)
+        timed = on_runtimes.measure(*found, example, threads=threads, runs=runs, warmup=3, device=device)
         right = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
         print(f"\n{render(on_runtimes.table_rows(timed), 'plain', right=right)}")
-        around = timed.around
-        told = f"load before {around.load_before:.2f}, {around.switches} involuntary switches"
-        print(told + ("; other work disturbed these times" if around.disturbed else ""))
+        print(on_runtimes.around_text(timed.around))

@@ -19,13 +19,14 @@ from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
-from vitq.benchmarks.run.executors import EXECUTORS
+from vitq.benchmarks.run.executors import EXECUTORS, imports_of
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
 from vitq.benchmarks.run.runner import Summary
 from vitq.benchmarks.run.runner import run as run_matrix
 from vitq.benchmarks.run.store import FolderGoneError, Store
+from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.rows import Row, by_cell
@@ -40,6 +41,7 @@ def run(
     k: str | None,
     limit: int | None,
     scope: str | None,
+    runtimes: Sequence[str] = (),
     dry_run: bool,
     verbose: bool,
     device: str,
@@ -53,7 +55,7 @@ def run(
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
-    suite, here = load_suite(suite_name), load_site(site).trusting(trust)
+    suite, here = load_suite(suite_name).timed_on(_known_runtimes(runtimes)), load_site(site).trusting(trust)
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
     within_machine(suite.name, suite.threads, *timed)
@@ -74,7 +76,7 @@ def run(
     for line in summary_of_changes(Past(store.lines()), orders):
         console.print(escape.line(line), soft_wrap=True)
     with listener(console) as told:
-        summary = run_matrix(orders, store, EXECUTORS[executor](jobs), told)
+        summary = run_matrix(orders, store, EXECUTORS[executor](jobs, imports_of(orders)), told)
     return _told(summary, store, orders, refused, console)
 
 
@@ -94,6 +96,13 @@ def _told(summary: Summary, store: Store, orders: Sequence[Order], refused: Sequ
     for line in summary.bad_inputs:
         console.print(f"vitq: {escape.line(line)}", soft_wrap=True)
     return summary.exit_code
+
+
+def _known_runtimes(names: Sequence[str]) -> Sequence[str]:
+    """The names; BadInputError for one that is no runtime, or torch, which is timed anyhow."""
+    for name in names:
+        RUNTIMES.offer(name)
+    return [name for name in names if name != "torch"]
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 from vitq import outcomes
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
-from vitq.record import Asked, Kind, Line, Provenance, Record
+from vitq.record import Asked, Line, Name, Provenance, Record, kind_of
 from vitq.rows import latest
 
 _FIELDS = ("kind", "key", "identity", "cell", "status", "fidelity", "metrics", "outcomes", "output_sha256", "size",
@@ -44,8 +44,8 @@ def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     known = latest(lines)
     found: dict[Any, Line] = {}
     for each in known.asked.values():
-        own = {kind: record for kind, key in each.keys.items() if (record := known.records.get((kind, key)))}
-        wanted = {kind: record for kind, record in own.items() if _is_wanted(record, latency)}
+        own = {name: record for name, key in each.keys.items() if (record := known.records.get((kind_of(name), key)))}
+        wanted = {name: record for name, record in own.items() if _is_wanted(name, record, latency)}
         if not wanted:
             continue
         fp32 = known.records.get(("accuracy", each.fp32_key or ""))
@@ -55,8 +55,13 @@ def kept(lines: Sequence[Line], *, latency: bool) -> list[Line]:
     return list(found.values())
 
 
-def _is_wanted(record: Record, latency: bool) -> bool:
-    """A record that failed is kept whatever it is of: its cell is no baseline, and the gate is to say so."""
+def _is_wanted(name: Name, record: Record, latency: bool) -> bool:
+    """Accuracy and counts; latency, that of runtimes too, where it is wanted.
+
+    Another record that failed is kept whatever it is of: its cell is no baseline, and the gate is to say so.
+    """
+    if name.startswith("latency:"):
+        return latency
     return record.status != "done" or record.kind in ("accuracy", "counts") or (latency and record.kind == "latency")
 
 
@@ -67,8 +72,8 @@ def _stripped(record: Record) -> Record:
     return Record(**fields, error=error, provenance=where)
 
 
-def _stripped_asking(asked: Asked, records: dict[Kind, Record]) -> Asked:
-    keys = {kind: record.key for kind, record in records.items()}
+def _stripped_asking(asked: Asked, records: dict[Name, Record]) -> Asked:
+    keys = {name: record.key for name, record in records.items()}
     return Asked(
         cell=asked.cell, keys=keys, fp32_key=asked.fp32_key, paper_name=asked.paper_name,
         provenance=_origin(asked.provenance, processor=False),

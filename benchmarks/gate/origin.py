@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
-from vitq.record import Identity, Kind, Provenance
+from vitq.record import Identity, Name, Provenance
 from vitq.rows import Row
 
 INPUTS = frozenset(("weights", "validation", "subset", "calibration", "training"))
@@ -39,7 +39,7 @@ def _changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return [f"{name} ({old.get(name, 'none')} -> {new.get(name, 'none')})" for name in names]
 
 
-def identity_changes(old: Row, new: Row) -> dict[Kind, Identity]:
+def identity_changes(old: Row, new: Row) -> dict[Name, Identity]:
     """Parts that differ or that one lacks, by kind of measurement that both have: the part and how it changed."""
     found = {}
     for kind, before in old.identity.items():
@@ -64,9 +64,9 @@ def other_inputs(old: Row, new: Row) -> list[str]:
     return list(dict.fromkeys([*asked, *(part for part in parts if part in INPUTS)]))
 
 
-def describe_changes(changes: Iterable[dict[Kind, Identity]]) -> list[str]:
+def describe_changes(changes: Iterable[dict[Name, Identity]]) -> list[str]:
     """One line a change of identity, with the number of cells where it is the same for many."""
-    counts: dict[tuple[str, str], dict[Kind, int]] = defaultdict(dict)
+    counts: dict[tuple[str, str], dict[Name, int]] = defaultdict(dict)
     for cell in changes:
         for kind, parts in cell.items():
             for part in parts.items():

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,8 +37,19 @@ def judge_speed(old: Row, new: Row, policy: Policy) -> Iterator[GateRow]:
         yield _judge(old.cell.id, form, before, after, elsewhere, policy)
 
 
-def _forms(row: Row) -> dict[Form, LatencyRow]:
-    return {(each.exec, each.batch, each.threads, each.device): each for each in row.latency}
+class _Timed(NamedTuple):
+    """A form's times, and FP32's of the same rounds; None where it was not timed beside it."""
+
+    row: LatencyRow
+    fp32: LatencyRow | None
+
+
+def _forms(row: Row) -> dict[Form, _Timed]:
+    """Of a form that several sessions timed, the last."""
+    fp32 = {each.place: each for each in row.latency if each.exec == FP32}
+    return {
+        (each.exec, each.batch, each.threads, each.device): _Timed(each, fp32.get(each.place)) for each in row.latency
+    }
 
 
 def _elsewhere(old: Row, new: Row) -> str:
@@ -57,8 +69,8 @@ def _processor(provenance: Provenance, what: str) -> str | None:
 def _judge(
     cell: str,
     form: Form,
-    before: dict[Form, LatencyRow],
-    after: dict[Form, LatencyRow],
+    before: dict[Form, _Timed],
+    after: dict[Form, _Timed],
     elsewhere: str,
     policy: Policy,
 ) -> GateRow:
@@ -66,25 +78,24 @@ def _judge(
     gated = name != FP32 and (name != FAKE_QUANT or policy.cost)
     old, new = before[form], after.get(form)
     quantity = f"{name}, batch {batch}, {threads} threads, {device}"
-    row = GateRow(cell, quantity, f"{old.median_ms:.3f} ms", "absent", "", "not-compared")
+    row = GateRow(cell, quantity, f"{old.row.median_ms:.3f} ms", "absent", "", "not-compared")
     if new is None:
         return row._replace(verdict="missing") if gated and not elsewhere else row._replace(note="not timed now")
-    row = row._replace(current=f"{new.median_ms:.3f} ms")
+    row = row._replace(current=f"{new.row.median_ms:.3f} ms")
     if name == FP32:
         return row._replace(verdict="shown")
-    ratios = _ratios(form, before), _ratios(form, after)
+    ratios = _ratios(old), _ratios(new)
     why = elsewhere or next((text for text in ratios if isinstance(text, str)), "")
     if why or isinstance(ratios[0], str) or isinstance(ratios[1], str):
         return row._replace(note=why)
     return _compared(row, ratios[0], ratios[1], gated, policy)
 
 
-def _ratios(form: Form, rows: dict[Form, LatencyRow]) -> Ratios | str:
+def _ratios(timed: _Timed) -> Ratios | str:
     """log(form / FP32) of each round, [rounds]; or why there is none."""
-    fp32 = rows.get((FP32, *form[1:]))
-    if fp32 is None:
+    if timed.fp32 is None:
         return "FP32 was not timed beside it"
-    samples = np.asarray(rows[form].samples_ms), np.asarray(fp32.samples_ms)
+    samples = np.asarray(timed.row.samples_ms), np.asarray(timed.fp32.samples_ms)
     if len(samples[0]) != len(samples[1]):
         return "FP32 was timed in other rounds"
     return np.asarray(np.log(samples[0] / samples[1]), dtype=np.float64)
@@ -129,7 +140,7 @@ def evaluation_costs(pairs: Iterable[tuple[Row, Row]]) -> list[str]:
         before, after = _forms(old), _forms(new)
         for form in before.keys() & after.keys():
             if form[0] in (FP32, FAKE_QUANT):
-                growth.setdefault(form[0], []).append(after[form].median_ms / before[form].median_ms)
+                growth.setdefault(form[0], []).append(after[form].row.median_ms / before[form].row.median_ms)
     return [
         f"evaluation cost of {name}, shown and not judged in milliseconds: x{np.median(found):.2f} in the median of "
         f"{len(found)} cell{'s' if len(found) > 1 else ''} (x{min(found):.2f} to x{max(found):.2f})"

@@ -27,16 +27,18 @@ from vitq.options import make_options
 from vitq.record import (
     Calibrated,
     Identity,
-    Kind,
+    LatencyAround,
     LatencyRow,
     Metric,
     ModelFile,
+    Name,
     Operations,
     Provenance,
     Record,
     Size,
     Status,
     key_of,
+    kind_of,
 )
 from vitq.saved import load_quantized
 from vitq.subject import Batch, Output
@@ -66,6 +68,7 @@ class Found(TypedDict, total=False):
     size: Size
     operations: Operations
     latency: list[LatencyRow]
+    latency_around: dict[str, LatencyAround]
     model_file: ModelFile
     calibrated: Calibrated | None
     details: Details
@@ -186,7 +189,7 @@ class Bench:
 
     def record(
         self,
-        kind: Kind,
+        name: Name,
         status: Status = "done",
         *,
         identity: Identity | None = None,
@@ -196,9 +199,9 @@ class Bench:
     ) -> Record:
         """A record of this cell with the notes taken; the notes start anew."""
         notes, self.notes = self.notes, Notes()
-        identity = identity or self.order.identities.own[kind]
+        identity = identity or self.order.identities.own[name]
         return Record(
-            kind=kind,
+            kind=kind_of(name),
             key=key_of(identity),
             identity=identity,
             cell=self.order.cell,

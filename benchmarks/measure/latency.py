@@ -1,112 +1,97 @@
-"""Latency of FP32 and of the quantized model's form, in turn so that what else the machine does falls on both alike."""
+"""Latency of a cell: FP32 and the quantized model's form in torch, and its form on every runtime that is asked for."""
 
 from __future__ import annotations
 
-import gc
-import statistics
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
-import numpy as np
-import torch
-
+from vitq.benchmarks.measure import on_runtimes
+from vitq.benchmarks.measure.around import watched
 from vitq.benchmarks.measure.bench import Bench
-from vitq.record import LatencyRow, Record
-from vitq.subject import Batch
+from vitq.benchmarks.measure.on_runtimes import Form
+from vitq.benchmarks.measure.timing import BASELINE, time_in_turn
+from vitq.benchmarks.runtimes.registry import load
+from vitq.errors import UnsupportedError
+from vitq.record import LatencyAround, LatencyRow, Name, Record, Status, kind_of
 
-Form = Callable[[Batch], Any]
-BASELINE = "fp32"
+TORCH = "latency"
+
+
+@dataclass
+class Found:
+    """Rows of all batch sizes, what the machine did by session, and why a runtime has none."""
+
+    rows: list[LatencyRow] = field(default_factory=list)
+    around: dict[str, LatencyAround] = field(default_factory=dict)
+    reasons: dict[str, Exception] = field(default_factory=dict)
 
 
 def measure(bench: Bench) -> Iterator[Record]:
-    """The record of FP32's latency and, where it is another, the quantized model's form."""
-    spec, quantized = bench.order.latency, bench.quantized
-    assert spec is not None
-    forms = {BASELINE: bench.forward(bench.loaded.model)}
-    if quantized.exec != BASELINE:
-        forms[quantized.exec] = bench.forward(quantized.model)
-    with bench.phase("latency"):
-        example = bench.task.example(bench.loaded.preprocessing, spec.batch, bench.device, bench.order.cell.seed)
-        rows = time_in_turn(
-            forms, example, batch=spec.batch, runs=spec.runs, warmup=spec.warmup,
-            threads=bench.order.latency_threads, device=bench.device,
-        )  # fmt: skip
-    yield bench.record("latency", latency=rows)
+    """A record for torch and one for each wanted runtime, all of one session a batch size, so that ratios are of it.
 
-
-def time_in_turn(
-    forms: Mapping[str, Form],
-    example: Batch,
-    *,
-    batch: int,
-    runs: int = 20,
-    warmup: int = 3,
-    threads: int = 1,
-    device: torch.device | str = "cpu",
-) -> list[LatencyRow]:
-    """Time every form on `example` of `batch` samples: `warmup` calls each, then rounds in which each runs once.
-
-    `forms` maps an `exec` name to what runs it; `fp32`, the baseline of every ratio, must be among them. There are
-    `runs` rounds, and each starts with another form, so that none always runs after the same one. Milliseconds a batch.
-    Torch's threads are set to `threads` and restored; a form of another runtime sets its own. `device` is where the
-    forms compute. ValueError without a baseline, without runs, or for an empty batch.
+    Every record of a runtime holds the FP32 forms of its session beside its own rows. A runtime that has no form of the
+    quantized model ends unsupported, with its reason and the row of its FP32 form; one that fails, fails alone.
     """
-    if BASELINE not in forms:
-        raise ValueError(f"latency needs the form {BASELINE!r} as baseline, got {', '.join(forms) or 'none'}")
-    if runs < 1 or warmup < 0 or threads < 1 or batch < 1:
-        raise ValueError("latency needs at least one run, one thread and one example, and a warm-up of 0 or more")
-    where = torch.device(device)
-    samples: dict[str, list[float]] = {name: [] for name in forms}
-    with _quiet(threads), torch.inference_mode():
-        for form in forms.values():
-            for _ in range(warmup):
-                form(example)
-        names = list(forms)
-        for run in range(runs):
-            first = run % len(names)
-            for name in names[first:] + names[:first]:
-                samples[name].append(_once(forms[name], example, where))
-    return [_row(name, times, batch, threads, where) for name, times in samples.items()]
+    wanted = [name for name in bench.order.wanted if kind_of(name) == "latency"]
+    with bench.phase("latency"):
+        found = _timed(bench, [name.partition(":")[2] for name in wanted if name != TORCH])
+    seconds = dict(bench.notes.seconds)
+    for name in wanted:
+        bench.notes.seconds = {} if name != wanted[0] else seconds
+        yield _record(bench, name, found)
 
 
-def _once(form: Form, example: Batch, device: torch.device) -> float:
-    """Milliseconds of one call; a device that computes on its own is waited for before and after."""
-    _wait(device)
-    start = time.perf_counter_ns()
-    form(example)
-    _wait(device)
-    return (time.perf_counter_ns() - start) / 1e6
+def _timed(bench: Bench, runtimes: list[str]) -> Found:
+    spec, found = bench.order.latency, Found()
+    assert spec is not None
+    for batch in spec.batches:
+        example = bench.task.example(bench.loaded.preprocessing, batch, bench.device, bench.order.cell.seed)
+        forms, reasons = _forms(bench, example, runtimes)
+        found.reasons |= reasons
+        with watched(bench.order.latency_threads) as session:
+            rows = time_in_turn(
+                {name: form.run for name, form in forms.items()}, example, batch=batch, runs=spec.runs,
+                warmup=spec.warmup, threads=bench.order.latency_threads, device=bench.device,
+            )  # fmt: skip
+        found.rows += [forms[row.exec].described(row) for row in rows]
+        found.around[rows[0].session] = session.found
+    return found
 
 
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-@contextmanager
-def _quiet(threads: int) -> Iterator[None]:
-    """Set torch's threads and keep the garbage collector out of the samples; both as before afterwards."""
-    before, collecting = torch.get_num_threads(), gc.isenabled()
-    gc.collect()
-    gc.disable()
-    torch.set_num_threads(threads)
+def _forms(bench: Bench, example: object, runtimes: list[str]) -> tuple[Mapping[str, Form], dict[str, Exception]]:
+    """The forms of torch, and of each runtime that gives its numbers; by name why another is not there."""
+    fp32, quantized = bench.loaded.model, bench.quantized
+    models = {BASELINE: fp32, quantized.exec: quantized.model}
+    forms = {name: Form(name, bench.forward(model), name) for name, model in models.items()}
+    if not runtimes:
+        return forms, {}
     try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-        if collecting:
-            gc.enable()
+        tensor = bench.task.tensor(example)
+    except UnsupportedError as error:
+        return forms, dict.fromkeys(runtimes, error)
+    others, reasons = on_runtimes.forms_of(
+        fp32, quantized.model, quantized.exec, tensor, {name: load(name) for name in runtimes},
+        bench.order.latency_threads, bench.device,
+    )  # fmt: skip
+    for name, form in others.items():
+        if name not in forms:
+            forms[name] = form.on(bench.task.tensor)
+    return forms, reasons
 
 
-def _row(name: str, times: list[float], batch: int, threads: int, device: torch.device) -> LatencyRow:
-    return LatencyRow(
-        exec=name,
-        batch=batch,
-        threads=threads,
-        device=str(device),
-        median_ms=statistics.median(times),
-        p90_ms=float(np.percentile(times, 90)),
-        samples_ms=times,
-    )
+def _record(bench: Bench, name: Name, found: Found) -> Record:
+    """The record of one runtime: its rows and those of FP32 beside them, or why there is none."""
+    runtime = name.partition(":")[2] or "torch"
+    own = [row for row in found.rows if row.runtime == runtime]
+    sessions = {row.session for row in own}
+    around = {key: value for key, value in found.around.items() if key in sessions}
+    if runtime == "torch":
+        return bench.record(name, latency=own, latency_around=around)
+    beside = [row for row in found.rows if row.runtime != runtime and row.exec.startswith(BASELINE)] if own else []
+    rows, reason = [*own, *beside], found.reasons.get(runtime)
+    if reason is None:
+        return bench.record(name, latency=rows, latency_around=around)
+    unsupported = isinstance(reason, UnsupportedError)
+    text = " ".join((str(reason) if unsupported else f"{type(reason).__name__}: {reason}").split())
+    status: Status = "unsupported" if unsupported else "failed"
+    return bench.record(name, status, error=text or "no reason was given", latency=rows, latency_around=around)

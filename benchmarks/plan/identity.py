@@ -34,13 +34,14 @@ from vitq import mm
 from vitq.benchmarks.plan.code_identity import code_sha256
 from vitq.benchmarks.plan.suite import NO_DATA, Latency, Measurement
 from vitq.benchmarks.run.provenance import machine_id
+from vitq.benchmarks.runtimes.registry import RUNTIMES, packages_of
 from vitq.datasets import registry as datasets
 from vitq.datasets.identity import data_identity
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import METHODS
-from vitq.record import CellKey, Identity, Kind, key_of
+from vitq.record import CellKey, Identity, Name, key_of
 from vitq.subject import WHOLE
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.places import Places
@@ -57,15 +58,15 @@ FP32 = {"method": "fp32", "variant": "", "options": {}, "bits": "FP32", "seed": 
 
 @dataclass(frozen=True)
 class Identities:
-    """What decides a cell's measurements, by kind, and the FP32 accuracy on the same samples; None for counts alone."""
+    """What decides a cell's measurements, by name, and the FP32 accuracy on the same samples; None for counts alone."""
 
-    own: dict[Kind, Identity]
+    own: dict[Name, Identity]
     fp32: Identity | None = None
 
     @property
-    def keys(self) -> dict[Kind, str]:
+    def keys(self) -> dict[Name, str]:
         """The key of each measurement."""
-        return {kind: key_of(identity) for kind, identity in self.own.items()}
+        return {name: key_of(identity) for name, identity in self.own.items()}
 
     @property
     def fp32_key(self) -> str | None:
@@ -98,7 +99,7 @@ def identify(cell: CellKey, around: Surroundings) -> Identities:
     if around.measure == ("counts",) and not counted_on_model:
         return identify_counts(cell)
     model, fp32 = _model(cell, around), None
-    own: dict[Kind, Identity] = {"model": model}
+    own: dict[Name, Identity] = {"model": model}
     if "accuracy" in around.measure:
         own["accuracy"] = _accuracy(cell, model, around)
         fp32 = _accuracy(cell, _model(cell.asked(**FP32), around), around)
@@ -106,6 +107,7 @@ def identify(cell: CellKey, around: Surroundings) -> Identities:
         own["counts"] = _counts(cell, model)
     if timed is not None:
         own["latency"] = _latency(model, timed, around)
+        own |= {f"latency:{name}": _on_runtime(name, own["latency"]) for name in timed.runtimes}
     return Identities(own, fp32)
 
 
@@ -186,14 +188,28 @@ def _latency(model: Identity, spec: Latency, around: Surroundings) -> Identity:
     return {
         "model": key_of(model),
         "runtime": f"torch {version('torch')}",
-        "batch": str(spec.batch),
+        "batch": ", ".join(map(str, spec.batches)),
         "threads": str(around.latency_threads),
         "rounds": f"{spec.runs} after {spec.warmup}",
         "precision": "fp32",
         "arithmetic": ARITHMETIC,
         "device": around.device,
         "machine": machine_id(),
-        "code of the latency": code_sha256(alone=(f"{_MEASURE}.latency",)),
+        "code of the latency": code_sha256(alone=(f"{_MEASURE}.latency", f"{_MEASURE}.timing")),
+    }
+
+
+def _on_runtime(name: str, torch_latency: Identity) -> Identity:
+    """What decides the rows of a runtime: what decides torch's, the runtime, its packages and its code.
+
+    Which other runtimes are timed beside it does not: one can be added to a finished run.
+    """
+    computing = ", ".join(f"{package} {version(package)}" for package in packages_of(name))
+    return {
+        **torch_latency,
+        "runtime": f"{name}: {computing}",
+        "torch": torch_latency["runtime"],
+        "code of the runtime": code_sha256(f"{_MEASURE}.on_runtimes", RUNTIMES.offer(name).module),
     }
 
 

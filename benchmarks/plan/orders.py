@@ -15,7 +15,7 @@ from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.provenance import collect
 from vitq.benchmarks.run.runner import wanted
 from vitq.errors import BadInputError
-from vitq.record import KINDS, CellKey, Identity, Kind, Line
+from vitq.record import CellKey, Identity, Line, Name, in_order, kind_of
 from vitq.rows import latest
 from vitq.tasks.names import paper_name
 
@@ -69,25 +69,25 @@ class Past:
     def __init__(self, lines: Sequence[Line]) -> None:
         self.known = latest(lines)
 
-    def wanted(self, order: Order) -> tuple[Kind, ...]:
-        """Kinds of measurement that this cell still needs."""
+    def wanted(self, order: Order) -> tuple[Name, ...]:
+        """Measurements that this cell still needs."""
         return wanted(order, self.known.finished)
 
-    def changed(self, order: Order) -> dict[Kind, tuple[Identity, Identity]]:
+    def changed(self, order: Order) -> dict[Name, tuple[Identity, Identity]]:
         """For measurements that will be made again: what decided the earlier one, and what decides this one."""
         before = self.known.asked.get(order.cell.id)
-        found: dict[Kind, tuple[Identity, Identity]] = {}
-        for kind in self.wanted(order) if before else ():
-            old = self.known.records.get((kind, before.keys.get(kind, "") if before else ""))
-            if old is not None and old.key != order.identities.keys[kind]:
-                found[kind] = (old.identity, order.identities.own[kind])
+        found: dict[Name, tuple[Identity, Identity]] = {}
+        for name in self.wanted(order) if before else ():
+            old = self.known.records.get((kind_of(name), before.keys.get(name, "") if before else ""))
+            if old is not None and old.key != order.identities.keys[name]:
+                found[name] = (old.identity, order.identities.own[name])
         return found
 
 
 def why_again(past: Past, order: Order) -> list[str]:
     """A line a kind of measurement that will be made again, with the parts that changed."""
     changes = past.changed(order)
-    return [f"{kind} again: {describe_change(*changes[kind])}" for kind in KINDS if kind in changes]
+    return [f"{name} again: {describe_change(*changes[name])}" for name in in_order(changes)]
 
 
 def summary_of_changes(past: Past, orders: Sequence[Order]) -> list[str]:

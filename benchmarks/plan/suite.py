@@ -13,6 +13,7 @@ from vitq.benchmarks.plan import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
 from vitq.benchmarks.plan.scopes import PATH
+from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
@@ -58,12 +59,31 @@ def _once(items: Any) -> Any:
 
 
 class Latency(_Strict):
-    """Latency of FP32 and quantized forms, measured in turn: `runs` batches of `batch` images on `threads` threads."""
+    """Latency of FP32 and quantized forms, measured in turn: `runs` batches of `batch` images on `threads` threads.
 
-    batch: Images = 8
+    `batch` is one size or several. `runtimes` are those that are timed beside torch: each has rows of its own, or a
+    reason why it has none.
+    """
+
+    batch: Images | Annotated[list[Images], Field(min_length=1)] = 8
+    runtimes: list[str] = []
     runs: int = Field(default=20, ge=3, le=1_000_000)
     warmup: int = Field(default=3, ge=0, le=1_000_000)
     threads: int | None = Field(default=None, ge=1)
+
+    _sizes = field_validator("batch")(lambda sizes: _once(sizes) if isinstance(sizes, list) else sizes)
+
+    @field_validator("runtimes")
+    @classmethod
+    def _runtimes(cls, names: list[str]) -> list[str]:
+        known = [name for name in RUNTIMES.names() if name != "torch"]
+        named: list[str] = _once([_known(name, known, "runtime beside torch") for name in names])
+        return named
+
+    @property
+    def batches(self) -> list[int]:
+        """Every batch size."""
+        return self.batch if isinstance(self.batch, list) else [self.batch]
 
 
 class TaskEntry(_Strict):
@@ -145,6 +165,20 @@ class Suite(_Strict):
     _widths = field_validator("bits")(_bits)
     _seeds = field_validator("seeds")(_once)
     _measurements = field_validator("measure")(_once)
+
+    def timed_on(self, runtimes: Sequence[str]) -> Suite:
+        """The suite with these runtimes timed too, wherever it measures latency or could by the defaults."""
+        if not runtimes:
+            return self
+
+        def more(spec: Latency | None) -> Latency:
+            own = spec or Latency()
+            every = dict.fromkeys([*own.runtimes, *runtimes])
+            return Latency(**{**own.model_dump(), "runtimes": list(every)})
+
+        tasks = [t.model_copy(update={"latency": more(t.latency)}) if t.latency else t for t in self.tasks]
+        measures = list(dict.fromkeys([*self.measure, "latency"]))
+        return self.model_copy(update={"tasks": tasks, "latency": more(self.latency), "measure": measures})
 
     def latency_of(self, task: str, dataset: str, model: str) -> Latency | None:
         """How the latency of a cell of these names is measured; None where it is not."""

@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 from vitq.benchmarks.run.store import read_lines
 from vitq.errors import BadInputError
 from vitq.outcomes import FOLDER as OUTCOMES
-from vitq.record import Line, Record
+from vitq.record import Line, Record, kind_of
 from vitq.rows import latest
 
 FOLDERS = ("artifacts", "models", OUTCOMES)
@@ -36,7 +36,7 @@ def clean(folder: Path, dry_run: bool = False) -> str:
 
 def _needed(lines: Sequence[Line]) -> set[str]:
     asked = latest(lines).asked
-    current = {(kind, key) for line in asked.values() for kind, key in line.keys.items()}
+    current = {(kind_of(name), key) for line in asked.values() for name, key in line.keys.items()}
     current |= {("accuracy", line.fp32_key) for line in asked.values() if line.fp32_key}
     names: set[str] = set()
     for record in lines:

@@ -6,16 +6,20 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol
 
 from vitq.benchmarks.run.messages import Event, Finished, Link, Measured, Order, Progressed
-from vitq.record import KINDS, Record, key_of
+from vitq.methods.registry import METHODS
+from vitq.record import Record, in_order, key_of, kind_of
+from vitq.registry import OURS
+from vitq.tasks.registry import TASKS
 
 Work = Callable[[Order, Link], Finished]
+WORKER = "vitq.benchmarks.run.worker"
 
 
 class Executor(Protocol):
@@ -34,17 +38,17 @@ class Executor(Protocol):
 
 
 class LocalExecutor:
-    """Processes on this machine, forked from a server that has imported torch once.
+    """Processes on this machine, forked from a server that has imported once what all cells need (see `imports_of`).
 
     Each cell has a process of its own, so that its result cannot depend on the cells before it; forking from a clean
     server makes that cost milliseconds where a fresh interpreter would import torch for seconds.
     """
 
-    def __init__(self, jobs: int = 1, work: Work | None = None, preload: str = "vitq.benchmarks.run.worker") -> None:
+    def __init__(self, jobs: int = 1, work: Work | None = None, preload: Sequence[str] = (WORKER,)) -> None:
         self.slots = jobs
         self._work = work
         self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload([preload])
+        self._context.set_forkserver_preload(list(preload))
         self._running: dict[Connection, tuple[Order, Any]] = {}
         self._told: dict[str, set[str]] = {}
         self._stillborn: list[tuple[Order, str]] = []
@@ -84,7 +88,7 @@ class LocalExecutor:
             yield Measured(order, lost(order, told, f"its worker process {how_it_ended(process)}"))
             message = Finished(order)
         if isinstance(message, Record):
-            told.add(message.kind)
+            told.add(message.key)
             yield Measured(order, message)
         elif isinstance(message, Finished):
             join(process)
@@ -103,7 +107,24 @@ class LocalExecutor:
         self._running.clear()
 
 
-EXECUTORS: dict[str, Callable[[int], Executor]] = {"local": LocalExecutor}
+EXECUTORS: dict[str, Callable[[int, Sequence[str]], Executor]] = {
+    "local": lambda jobs, preload: LocalExecutor(jobs, preload=preload)
+}
+
+
+def imports_of(orders: Sequence[Order]) -> list[str]:
+    """Modules of ours that the cells of a run import, and those libraries that take seconds to import.
+
+    Importing them once in the server saves each cell's process that time. What another package offers is left to the
+    process of its cell, which may fail alone.
+    """
+    tasks = sorted({order.cell.task for order in orders})
+    methods = sorted({order.cell.method for order in orders} | {"fp32"})
+    ours = [TASKS.offer(name).module for name in tasks]
+    offers = [METHODS.offer(name) for name in methods]
+    ours += [f"{offer.module}.method" for offer in offers if offer.distribution == OURS]
+    dense = ["vitq.tasks.mm_registered"] if set(tasks) - {"classification"} else []
+    return [WORKER, "torch._inductor.config", "timm", *ours, *dense]
 
 
 def start_server() -> None:
@@ -143,13 +164,14 @@ def how_it_ended(process: Any) -> str:
 def lost(order: Order, told: set[str], how: str) -> Record:
     """A failed record of the first wanted measurement that a dead worker had not told of."""
     own = order.identities.own
-    kinds = [kind for kind in KINDS if kind in own and (kind in order.wanted or not order.wanted)]
-    kind = next((kind for kind in kinds if kind not in told), kinds[-1] if kinds else next(iter(own)))
+    names = [name for name in in_order(own) if name in order.wanted or not order.wanted]
+    left = [name for name in names if key_of(own[name]) not in told]
+    name = next(iter(left), names[-1] if names else next(iter(own)))
     now = datetime.now(timezone.utc).isoformat(timespec="seconds")
     return Record(
-        kind=kind,
-        key=key_of(own[kind]),
-        identity=own[kind],
+        kind=kind_of(name),
+        key=key_of(own[name]),
+        identity=own[name],
         cell=order.cell,
         status="failed",
         error=how,

@@ -12,7 +12,7 @@ from pathlib import Path
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Latency
-from vitq.record import Asked, CellKey, Kind, Provenance, Record, key_of
+from vitq.record import Asked, CellKey, Name, Provenance, Record, key_of
 from vitq.subject import Progress
 
 
@@ -20,7 +20,7 @@ from vitq.subject import Progress
 class Order:
     """One cell to be worked on: which of its measurements, and everything they need.
 
-    `wanted` are the kinds that have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
+    `wanted` have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
     is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
     whether the file stays when the cell is done.
     """
@@ -30,7 +30,7 @@ class Order:
     site: Site
     folder: Path
     provenance: Provenance
-    wanted: tuple[Kind, ...] = ()
+    wanted: tuple[Name, ...] = ()
     fp32_wanted: bool = False
     latency: Latency | None = None
     latency_threads: int = 1

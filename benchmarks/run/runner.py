@@ -14,7 +14,7 @@ from vitq.benchmarks.run.executors import Executor
 from vitq.benchmarks.run.messages import Finished, Measured, Order, Progressed
 from vitq.benchmarks.run.store import FolderGoneError, Store, disk_errors
 from vitq.errors import BadInputError
-from vitq.record import Identity, Kind, Record
+from vitq.record import Identity, Kind, Name, Record, kind_of
 
 POLL_SECONDS = 0.25
 
@@ -76,17 +76,17 @@ def run(orders: Sequence[Order], store: Store, executor: Executor, listener: Lis
 
 
 def _without_latency(order: Order) -> Order:
-    own: dict[Kind, Identity] = dict(order.identities.own)
-    own.pop("latency", None)
+    every = order.identities.own
+    own: dict[Name, Identity] = {name: every[name] for name in every if kind_of(name) != "latency"}
     return replace(order, identities=replace(order.identities, own=own), latency=None)
 
 
-def wanted(order: Order, finished: Mapping[tuple[Kind, str], str]) -> tuple[Kind, ...]:
-    """The kinds of measurement that have to be made: a model that is unsupported has none but its counts."""
+def wanted(order: Order, finished: Mapping[tuple[Kind, str], str]) -> tuple[Name, ...]:
+    """The measurements that have to be made: a model that is unsupported has none but its counts."""
     keys = order.identities.keys
     model = finished.get(("model", keys.get("model", "")))
-    left = tuple(kind for kind, key in keys.items() if (kind, key) not in finished)
-    return tuple(kind for kind in left if kind == "counts") if model == "unsupported" else left
+    left = tuple(name for name, key in keys.items() if (kind_of(name), key) not in finished)
+    return tuple(name for name in left if name == "counts") if model == "unsupported" else left
 
 
 class _Matrix:

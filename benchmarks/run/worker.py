@@ -20,7 +20,7 @@ from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.run.messages import Finished, Link, Order
 from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.methods.toolkit import devices
-from vitq.record import Kind, Record, Status
+from vitq.record import Kind, Name, Record, Status, kind_of
 from vitq.subject import Progress
 
 MEASUREMENTS: dict[Kind, Callable[[Bench], Iterator[Record]]] = {
@@ -61,29 +61,29 @@ class _Work:
     def run(self) -> None:
         """All that is wanted, until one ends without a result that others need."""
         wanted = self.bench.order.wanted
-        asking: list[Kind] = [kind for kind in wanted if kind in ("model", "counts")]
+        asking: list[Name] = [name for name in wanted if name in ("model", "counts")]
         asking = asking or list(wanted[:1])
         with self.ends(asking[0]) as asked:
             asked.ok = self.supported(asking)
         if not asked.ok:
             return
         for kind in self.kinds():
-            with self.ends(kind) as made:
+            with self.ends(next((name for name in wanted if kind_of(name) == kind), kind)) as made:
                 for record in MEASUREMENTS[kind](self.bench):
                     self.bench.link.record(record)
             if not made.ok and kind != "counts":
                 return
 
-    def supported(self, kinds: Sequence[Kind]) -> bool:
-        """Whether task and method can do what the cell asks, before anything is loaded; a record a kind if not."""
+    def supported(self, names: Sequence[Name]) -> bool:
+        """Whether task and method can do what the cell asks, before anything is loaded; a record each if not."""
         reason = self.bench.task.unsupported() or self.bench.method.unsupported(self.bench.bits, self.bench.options)
-        for kind in kinds if reason else ():
-            self.bench.link.record(self.bench.record(kind, "unsupported", error=reason))
+        for name in names if reason else ():
+            self.bench.link.record(self.bench.record(name, "unsupported", error=reason))
         return reason is None
 
     def kinds(self) -> list[Kind]:
         """What has to be made, in order: the model too where others need it and no earlier run left it."""
-        bench, wanted = self.bench, set(self.bench.order.wanted)
+        bench, wanted = self.bench, {kind_of(name) for name in self.bench.order.wanted}
         needs = {"accuracy", "latency", *(["counts"] if bench.counted_on_model else [])}
         if "model" not in wanted and wanted & needs and not bench.has_model():
             wanted.add("model")
@@ -92,16 +92,16 @@ class _Work:
         return [kind for kind in order if kind in wanted]
 
     @contextmanager
-    def ends(self, kind: Kind) -> Iterator[_Step]:
+    def ends(self, name: Name) -> Iterator[_Step]:
         """A step of this measurement; one that fails is recorded, and is not ok."""
         step = _Step()
         try:
             yield step
         except Exception as error:
             step.ok = False
-            self.failed(kind, error)
+            self.failed(name, error)
 
-    def failed(self, kind: Kind, error: Exception) -> None:
+    def failed(self, name: Name, error: Exception) -> None:
         """Tell how a measurement ended without a result."""
         if _is_full_disk(error):
             raise _FullDiskError from error
@@ -110,7 +110,7 @@ class _Work:
         if isinstance(error, (BadInputError, MethodInputError)):
             self.bad_input, foreseen = self.bad_input or text, True
         trace = None if foreseen else traceback.format_exc()
-        self.bench.link.record(self.bench.record(kind, status, error=text, traceback=trace))
+        self.bench.link.record(self.bench.record(name, status, error=text, traceback=trace))
 
 
 @dataclass

@@ -34,7 +34,8 @@ class Runtime(Protocol):
     """One runtime; a module of `benchmarks.runtimes` holds an object of this shape."""
 
     name: str
-    """As a suite and `vitq list runtimes` name it: torch, torch-compile, onnxruntime, openvino, tvm, numba."""
+    """As a suite and `vitq list runtimes` name it: torch, torch-compile, onnxruntime, openvino, tvm, numba. What
+    computes a model in several ways is a runtime for each: torch-bf16, onnxruntime-integer."""
     exact: bool
     """Whether its numbers must equal those of the model it was given bit for bit (integer-only, xnor)."""
 

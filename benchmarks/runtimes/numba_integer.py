@@ -20,8 +20,10 @@ class NumbaInteger:
     exact = True
 
     def version(self) -> str:
-        """numba's."""
-        return importlib.metadata.version("numba")
+        """numba's, and the instruction sets that the kernels are compiled with, which decide how fast they are."""
+        from vitq.benchmarks.runtimes.i_vit.vector import INSTRUCTIONS
+
+        return f"{importlib.metadata.version('numba')} ({INSTRUCTIONS})"
 
     def missing(self) -> str | None:
         """What to install, or None."""
@@ -33,8 +35,8 @@ class NumbaInteger:
             return f"the engine runs integer-only:torch models, not {exec}"
         if not isinstance(model, Network):
             return "the engine runs an I-ViT network that is the whole model"
-        if model.layout != "tokens" or not model.classifies or model.levels:
-            return "the engine serves classifiers of tokens, ViT and DeiT, not maps (Swin) or backbones"
+        if not model.classifies or model.levels:
+            return "the engine serves classifiers, not backbones"
         return None
 
     def compile(self, model: nn.Module, example: Tensor, *, threads: int, device: torch.device) -> Compiled:

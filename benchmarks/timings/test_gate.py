@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vitq.benchmarks.gate import Policy, gate
-from vitq.benchmarks.measure.latency import time_in_turn
+from vitq.benchmarks.measure.timing import time_in_turn
 from vitq.record import CellKey, LatencyRow, Provenance
 from vitq.rows import Row
 

@@ -17,6 +17,7 @@ from vitq.errors import MethodInputError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
+from vitq.methods.toolkit.chunks import in_pieces
 from vitq.methods.toolkit.layers import QConv2d, QLinear
 from vitq.methods.toolkit.modules import replace_modules, set_mode
 from vitq.methods.toolkit.observers import MinMax
@@ -58,9 +59,20 @@ class ActivationQuantizer(UniformQuantizer):
         if torch.is_grad_enabled() and x.requires_grad:
             codes = round_ste(x / self.scale + self.zero_point).clamp(low, high)
             return (codes - self.zero_point) * self.scale
+        return self.evaluate(x)
+
+    def evaluate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Quantize and dequantize without gradients, in pieces."""
+        low, high = self.limits
         step, zero = scalar(self.scale), scalar(self.zero_point)
-        y: Tensor = (x / step).add_(zero).round_().clamp_(low, high).sub_(zero).mul_(step)
-        return y
+        if isinstance(step, Tensor):
+            y: Tensor = (x / step).add_(zero).round_().clamp_(low, high).sub_(zero).mul_(step)
+            return y
+
+        def work(part: Tensor, y: Tensor | None) -> Tensor:
+            return torch.div(part, step, out=y).add_(zero).round_().clamp_(low, high).sub_(zero).mul_(step)
+
+        return in_pieces(x, work, out)
 
     def packed_tensors(self) -> list[Packed]:
         """The grid alone."""

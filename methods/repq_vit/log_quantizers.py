@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vitq.errors import MethodInputError
-from vitq.methods.toolkit.observers import PERCENTILES, chunks
+from vitq.methods.toolkit.chunks import in_pieces
+from vitq.methods.toolkit.observers import PERCENTILES, chunks, first_of_least, squared_error
 from vitq.methods.toolkit.quantiles import rows_of, tail_quantiles
 from vitq.methods.toolkit.quantizers import Quantizer, scalar
 
@@ -54,8 +56,7 @@ class LogQuantizer(Quantizer):
             raise MethodInputError("attention to quantize holds NaN, infinity or only zeros; check weights and inputs")
         usable = scales[:-1][scales[:-1] > 0]
         scales = usable if len(usable) else scales[-1:]
-        errors = torch.stack([self._error(x, scale) for scale in scales])
-        self.scale = scales[errors.argmin()].clone()
+        self.scale = scales[self._best(x, scales)].clone()
         self.fitted = True
 
     def form(self) -> list[int]:
@@ -69,9 +70,16 @@ class LogQuantizer(Quantizer):
         self.scale = state["scale"].to(self.scale.device, copy=True)
         self.fitted, self.mode = True, "on"
 
-    def _error(self, x: Tensor, scale: Tensor) -> Tensor:
-        parts = [self._quantize(part, scale).sub_(part).square_().sum() for _, part in chunks(x)]
-        return torch.stack(parts).double().sum()
+    def _best(self, x: Tensor, scales: Tensor) -> int:
+        """Index of the scale with the least squared error over x."""
+        parts = [part for _, part in chunks(x)]
+        if x.device.type == "cpu":
+            return first_of_least([partial(self._part_error, scale) for scale in scales], parts)
+        errors = [torch.stack([self._part_error(scale, part) for part in parts]).double().sum() for scale in scales]
+        return int(torch.stack(errors).argmin())
+
+    def _part_error(self, scale: Tensor, part: Tensor, memory: Tensor | None = None) -> Tensor:
+        return squared_error(self._quantize(part, scale, memory), part).sum()
 
     def _log_codes(self, x: Tensor, scale: Tensor) -> Tensor:
         y: Tensor = (x / scalar(scale)).log2_().mul_(-self.steps).round_()
@@ -82,11 +90,26 @@ class LogQuantizer(Quantizer):
         y = codes.mul_(-1 / self.steps).exp2_().mul_(scalar(scale))
         if self.overflow == "clip":
             return y
-        cut = scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps)
-        return torch.threshold_(y, cut.item(), 0.0)
+        return torch.threshold_(y, self._cut(scale), 0.0)
 
-    def _quantize(self, x: Tensor, scale: Tensor) -> Tensor:
-        return self._decode(self._log_codes(x, scale), scale)
+    def _cut(self, scale: Tensor) -> float:
+        """Between the value of the last code and the code after it, which overflow "zero" makes zero."""
+        return (scale * 2.0 ** (-(2**self.bits - 0.5) / self.steps)).item()
+
+    def _quantize(self, x: Tensor, scale: Tensor, out: Tensor | None = None) -> Tensor:
+        """decode(codes(x)) on the grid of a scale, in pieces and with fewer operations."""
+        step, (_, last), cut = scalar(scale), self.code_limits, self._cut(scale)
+        least = -last / self.steps
+
+        def work(part: Tensor, y: Tensor | None) -> Tensor:
+            y = self._round(torch.div(part, step, out=y).log2_()).clamp_(least, 0).exp2_().mul_(step)
+            return torch.threshold_(y, cut, 0.0) if self.overflow == "zero" else y
+
+        return in_pieces(x, work, out)
+
+    def _round(self, logs: Tensor) -> Tensor:
+        """Round to multiples of 1/k, ties to the even multiple, in place."""
+        return logs.round_() if self.steps == 1 else logs.mul_(self.steps).round_().mul_(1 / self.steps)
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes (int32); larger codes are smaller values."""
@@ -98,5 +121,9 @@ class LogQuantizer(Quantizer):
 
     def fake_quant(self, x: Tensor) -> Tensor:
         """decode(codes(x)); the gradient passes straight through where gradients are enabled."""
-        y = self._quantize(x.detach(), self.scale)
+        y = self.evaluate(x.detach())
         return x + (y - x).detach() if torch.is_grad_enabled() and x.requires_grad else y
+
+    def evaluate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """decode(codes(x)) without gradients, in pieces, and into `out`."""
+        return self._quantize(x, self.scale, out)

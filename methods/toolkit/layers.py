@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vitq.methods.architectures.explicit import MatMul
+from vitq.methods.toolkit.chunks import scratch
 from vitq.methods.toolkit.quantizers import Quantizer
 from vitq.methods.toolkit.stored import (
     Codes,
@@ -28,6 +29,21 @@ def _bits(quantizer: Quantizer | None) -> int:
 
 def _mean_bits(quantizer: Quantizer | None) -> float:
     return 32 if quantizer is None else quantizer.mean_bits
+
+
+def operand(quantizer: Quantizer | None, x: Tensor, slot: int = 0) -> Tensor:
+    """x quantized, for a layer that is done with it when it returns: two operands of one product take two slots.
+
+    Where no gradients are asked for, and no hook may keep the result, it lies in memory that serves again.
+    """
+    if quantizer is None:
+        return x
+    watched = quantizer._forward_hooks or quantizer._forward_pre_hooks
+    if quantizer.mode != "on" or watched or torch.is_grad_enabled():
+        y: Tensor = quantizer(x)
+        return y
+    quantizer.require_grid()
+    return quantizer.evaluate(x, scratch(x, slot))
 
 
 def _overhead(name: str, quantizer: Quantizer | None) -> list[Packed]:
@@ -162,7 +178,7 @@ class QLinear(_QuantizedWeight, nn.Linear):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., in] -> [..., out]."""
-        x = x if self.input_quantizer is None else self.input_quantizer(x)
+        x = operand(self.input_quantizer, x)
         return F.linear(x, self.quantized_weight(), self.bias)
 
 
@@ -182,7 +198,7 @@ class QConv2d(_QuantizedWeight, nn.Conv2d):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W] -> [B, C', H', W']."""
-        x = x if self.input_quantizer is None else self.input_quantizer(x)
+        x = operand(self.input_quantizer, x)
         y: Tensor = self._conv_forward(x, self.quantized_weight(), self.bias)
         return y
 
@@ -196,9 +212,7 @@ class QMatMul(MatMul):
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """[..., n, k] @ [..., k, m] -> [..., n, m]."""
-        left = left if self.left is None else self.left(left)
-        right = right if self.right is None else self.right(right)
-        return left @ right
+        return operand(self.left, left) @ operand(self.right, right, slot=1)
 
     def operand_bits(self) -> tuple[float, float]:
         """(left width, right width)."""

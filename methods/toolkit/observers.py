@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -132,8 +133,7 @@ class PercentileMSE:
         power, sizes = exponents(low.amin(1), high.amax(1)), scale
         if power is not None:
             x, sizes = (torch.ldexp(t, -power[:, None]) for t in (x, scale))
-        errors = torch.stack([uniform_error(x, sizes[:, i], zero[:, i], bits) for i in range(low.shape[1])], dim=1)
-        best = errors.masked_fill_(flats, torch.inf).argmin(1, keepdim=True)
+        best = _best(x, sizes, zero, bits, flats)
         scale, zero = scale.gather(1, best).squeeze(1), zero.gather(1, best).squeeze(1)
         return (scale[0], zero[0]) if self.axis is None else (scale, zero)
 
@@ -149,6 +149,53 @@ class PercentileMSE:
             low[lost], high[lost] = least[:, None], most[:, None]
             self.constants[lost] = (least / 2 + most / 2).where(flat(least, most), torch.nan)
         return low, high, flats
+
+
+def _best(x: Tensor, scale: Tensor, zero: Tensor, bits: int, passed_over: Tensor) -> Tensor:
+    """The candidate grid (columns of scale and zero [rows, candidates]) of least error for each row; [rows, 1]."""
+    rows, candidates = scale.shape
+    if rows == 1 and x.device.type == "cpu":
+        open_ = [i for i in range(candidates) if not bool(passed_over[0, i])]
+        errors = [_part_error(*(p[0, i].item() for p in (scale, -zero, 2**bits - 1 - zero))) for i in open_]
+        best = open_[first_of_least(errors, [part for _, part in chunks(x)])] if open_ else 0
+        return torch.full((1, 1), best)
+    found = torch.stack([uniform_error(x, scale[:, i], zero[:, i], bits) for i in range(candidates)], dim=1)
+    return found.masked_fill_(passed_over, torch.inf).argmin(1, keepdim=True)
+
+
+def _part_error(step: float, low: float, high: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """(part, memory of its shape) -> sum of squared errors on a grid, as `uniform_error` computes it."""
+
+    def error(part: Tensor, memory: Tensor) -> Tensor:
+        y = torch.div(part, step, out=memory).round_().clamp_(low, high).mul_(step)
+        return squared_error(y, part).sum(1)
+
+    return error
+
+
+def squared_error(y: Tensor, x: Tensor) -> Tensor:
+    """(y - x)^2 by element, in place of y."""
+    found: Tensor = torch.ops.aten.mse_loss.out(y, x, 0, out=y)
+    return found
+
+
+def first_of_least(errors: list[Callable[[Tensor, Tensor], Tensor]], parts: list[Tensor]) -> int:
+    """Which of some errors is least in sum over the parts, the first of equals.
+
+    An error is never negative, so that one is out as soon as it exceeds another's whole sum: the one that looks best by
+    the first part is summed to the end first. NaN counts as least, as in `torch.argmin`.
+    """
+    memory = torch.empty_like(max(parts, key=Tensor.numel))
+    room = [memory[:, : part.shape[1]] for part in parts]
+    sums = [float(error(parts[0], room[0])) for error in errors]
+    least = math.inf
+    for i in sorted(range(len(errors)), key=sums.__getitem__):
+        for part, place in zip(parts[1:], room[1:], strict=True):
+            if sums[i] > least:
+                break
+            sums[i] += float(errors[i](part, place))
+        least = min(least, sums[i])
+    return int(torch.tensor(sums, dtype=torch.float64).argmin())
 
 
 def uniform_error(x: Tensor, scale: Tensor, zero: Tensor, bits: int) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from vitq.errors import MethodInputError
+from vitq.methods.toolkit.chunks import in_pieces
 
 Mode = Literal["off", "observe", "calibrate", "on"]
 _MODES: tuple[Mode, ...] = ("off", "observe", "calibrate", "on")
@@ -80,6 +81,10 @@ class Quantizer(nn.Module):
     def fake_quant(self, x: Tensor) -> Tensor:
         """decode(codes(x)); differentiable by straight-through where gradients are enabled."""
         return self.decode(self.codes(x))
+
+    def evaluate(self, x: Tensor, out: Tensor | None = None) -> Tensor:  # noqa: ARG002
+        """`fake_quant` where no gradients are asked for; a quantizer that can writes into `out`, of x's strides."""
+        return self.fake_quant(x)
 
     def overhead_bits(self) -> int:
         """Bits that the scale and zero point take in a shipped model: 32 for each stored number."""
@@ -218,13 +223,21 @@ class UniformQuantizer(Quantizer):
 
     def fake_quant(self, x: Tensor) -> Tensor:
         """Quantize and dequantize; straight-through inside the clipping range when gradients are enabled."""
+        if torch.is_grad_enabled() and (x.requires_grad or self.scale.requires_grad):
+            scale, zero = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
+            lo, hi = self.limits
+            return torch.clamp(round_ste(x / scale), lo - zero, hi - zero) * scale
+        return self.evaluate(x)
+
+    def evaluate(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """Quantize and dequantize without gradients; a grid of one step does so in pieces, and into `out`."""
         scale, zero = self._shaped(self.scale, x), self._shaped(self.zero_point, x)
         lo, hi = self.limits
-        if torch.is_grad_enabled() and (x.requires_grad or scale.requires_grad):
-            return torch.clamp(round_ste(x / scale), lo - zero, hi - zero) * scale
         step, low, high = scalar(scale), scalar(lo - zero), scalar(hi - zero)
-        y: Tensor = (x / step).round_().clamp_(low, high).mul_(step)
-        return y
+        if isinstance(step, Tensor):
+            y: Tensor = (x / step).round_().clamp_(low, high).mul_(step)
+            return y
+        return in_pieces(x, lambda part, y: torch.div(part, step, out=y).round_().clamp_(low, high).mul_(step), out)
 
 
 def scalar(x: Tensor) -> Any:

@@ -8,15 +8,16 @@ Imported by `reports` too, so it needs pydantic alone. A line is told apart by `
     counts     size and operations of an architecture
     latency    times of a model's execution forms
 
-A measurement is known by its key, the sha256 of its identity; a cell by what was asked for. Two cells that ask for the
-same measurement share it, and `rows` joins them.
+A cell has one measurement of each kind, but for latency: `latency` is that of torch, `latency:openvino` that of the
+runtime of this name. A measurement is known by its key, the sha256 of its identity; a cell by what was asked for. Two
+cells that ask for the same measurement share it, and `rows` joins them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validator
@@ -29,6 +30,8 @@ SCHEMA_VERSION = 2
 Status = Literal["done", "failed", "oom", "unsupported"]
 Kind = Literal["model", "accuracy", "counts", "latency"]
 KINDS: tuple[Kind, ...] = ("model", "accuracy", "counts", "latency")
+Name = str
+"""What a cell calls one of its measurements: a kind, or `latency:` and the name of a runtime."""
 Identity = dict[str, str]
 """What decides a measurement, by the name of the part: a short text as it is, or the sha256 of a long one."""
 Share = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -43,6 +46,19 @@ class _Strict(BaseModel):
 def key_of(identity: Identity) -> str:
     """sha256 of the parts, in the order of their names."""
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+
+def kind_of(name: Name) -> Kind:
+    """The kind of a cell's measurement by its name; ValueError where it is none."""
+    found = next((kind for kind in KINDS if name == kind or (kind == "latency" and name.startswith("latency:"))), None)
+    if found is None:
+        raise ValueError(f"{name!r} names no measurement")
+    return found
+
+
+def in_order(names: Iterable[Name]) -> list[Name]:
+    """Names of measurements by kind, torch's latency before that of runtimes."""
+    return sorted(names, key=lambda name: (KINDS.index(kind_of(name)), name))
 
 
 class CellKey(_Strict):
@@ -107,9 +123,17 @@ class Operations(_Strict):
 class LatencyRow(_Strict):
     """Latency of one execution form.
 
-    `exec`: fp32, fake-quant, int8-kernel:<runtime>, integer-only:<runtime> or xnor:<runtime>. A fake-quant row says
-    what an evaluation costs; it is never a speed-up. Samples are milliseconds a batch, measured in turn with the FP32
-    model's: sample i of every form is of the same round.
+    `exec`: fp32, fp32:<runtime>, bf16:<runtime>, fake-quant, int8-kernel:<runtime>, integer-only:<runtime> or
+    xnor:<runtime>. A fake-quant row says what an evaluation costs; it is never a speed-up. Samples are milliseconds a
+    batch, measured in turn with the FP32 model's: sample i of every form of one `session` is of the same round.
+
+    Attributes:
+        runtime, version: what computes, and its version.
+        reference: the form whose numbers this one was held to before it was timed; `difference` is the largest of the
+            outputs' differences over the largest output, `agreement` the percentage of equal first classes.
+        operators: how many run at which width, by kind, as the runtime's own executed graph says.
+        memory_mb: what a call takes above what is resident before it, 10^6 bytes; None where that cannot be told.
+        session: names the rounds; rows of two sessions were not timed in turn.
     """
 
     exec: str
@@ -119,6 +143,42 @@ class LatencyRow(_Strict):
     median_ms: Positive
     p90_ms: Positive
     samples_ms: list[Positive] = Field(min_length=1)
+    runtime: str = "torch"
+    version: str | None = None
+    reference: str | None = None
+    difference: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    agreement: Share | None = None
+    operators: dict[str, dict[str, int]] = Field(default_factory=dict)
+    memory_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    session: str = ""
+
+    @property
+    def place(self) -> tuple[str, int, int, str]:
+        """What rows must share to be divided by one another: the rounds, batch, threads and device."""
+        return (self.session, self.batch, self.threads, self.device)
+
+
+class LatencyAround(_Strict):
+    """What the machine did around a session of timing.
+
+    Attributes:
+        load_before: processes that wanted a core, the mean of the minute before; None where the system does not tell.
+        other_cores: cores that other work took during the session, what a hypervisor gave to others included.
+        switches: involuntary switches of this process during the session.
+        mhz_before, mhz_after: clock of the processor as the system tells it.
+        affinity: cores that the process was held to; None where it could not be.
+        instruction_sets: those that integer and binary kernels are chosen by, of the processor.
+        disturbed: whether so much other work was there that the times are not the model's alone.
+    """
+
+    load_before: float | None = None
+    other_cores: float | None = None
+    switches: int | None = None
+    mhz_before: float | None = None
+    mhz_after: float | None = None
+    affinity: list[int] | None = None
+    instruction_sets: list[str] = Field(default_factory=list)
+    disturbed: bool = False
 
 
 class ModelFile(_Strict):
@@ -167,6 +227,7 @@ class Record(_Strict):
         key: sha256 of `identity`; a record whose key does not fit is refused when it is read.
         cell: the cell that asked first.
         outcomes: file of every sample's outcome, relative to the results folder (see `outcomes`).
+        latency_around: what the machine did meanwhile, by session.
         calibrated: calibration images that were read.
         details: what the method says of its work, in the method's own type; None where it says nothing.
         files: artifacts by name, relative to the results folder.
@@ -187,6 +248,7 @@ class Record(_Strict):
     size: Size | None = None
     operations: Operations | None = None
     latency: list[LatencyRow] = Field(default_factory=list)
+    latency_around: dict[str, LatencyAround] = Field(default_factory=dict)
     model_file: ModelFile | None = None
     calibrated: Calibrated | None = None
     details: SerializeAsAny[Details] | None = None
@@ -234,10 +296,16 @@ class Asked(_Strict):
     schema_version: Literal[2] = 2
     kind: Literal["cell"] = "cell"
     cell: CellKey
-    keys: dict[Kind, str]
+    keys: dict[Name, str]
     fp32_key: str | None = None
     paper_name: str | None = None
     provenance: Provenance
+
+    @model_validator(mode="after")
+    def _named(self) -> Asked:
+        for name in self.keys:
+            kind_of(name)
+        return self
 
 
 Line = Record | Asked

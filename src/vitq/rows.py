@@ -11,22 +11,25 @@ from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, model_validat
 
 from vitq.details import Details, with_details
 from vitq.record import (
-    KINDS,
     Asked,
     Calibrated,
     CellKey,
     Fidelity,
     Identity,
     Kind,
+    LatencyAround,
     LatencyRow,
     Line,
     Metric,
     ModelFile,
+    Name,
     Operations,
     Provenance,
     Record,
     Size,
     Status,
+    in_order,
+    kind_of,
 )
 
 
@@ -36,7 +39,10 @@ class Row(BaseModel):
     Attributes:
         keys: of the measurements that were asked for, by kind; `identity` likewise.
         fp32: the FP32 model's metrics on the same samples.
-        status: `done` where every measurement that was asked for is; else that of the first that is not.
+        status: `done` where every measurement that was asked for is; else that of the first that is not. A runtime that
+            has no form of the model changes it no more than an empty column would.
+        no_runtime: why the model was timed on no kernel of a runtime, by the runtime's name.
+        latency_around: what the machine did while latency was measured, by session.
         folder: results folder that `files` and outcomes are relative to; None where records were given without one.
         outcomes, fp32_outcomes: files of every sample's outcome, relative to `folder`.
         seconds: by phase, over all measurements; `peak_memory_mb` the largest.
@@ -44,8 +50,8 @@ class Row(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     cell: CellKey
-    keys: dict[Kind, str] = Field(default_factory=dict)
-    identity: dict[Kind, Identity] = Field(default_factory=dict)
+    keys: dict[Name, str] = Field(default_factory=dict)
+    identity: dict[Name, Identity] = Field(default_factory=dict)
     status: Status
     fidelity: Fidelity = "baseline"
     paper_name: str | None = None
@@ -57,6 +63,8 @@ class Row(BaseModel):
     size: Size | None = None
     operations: Operations | None = None
     latency: list[LatencyRow] = Field(default_factory=list)
+    latency_around: dict[str, LatencyAround] = Field(default_factory=dict)
+    no_runtime: dict[str, str] = Field(default_factory=dict)
     model_file: ModelFile | None = None
     calibrated: Calibrated | None = None
     details: SerializeAsAny[Details] | None = None
@@ -125,11 +133,14 @@ def join(lines: Iterable[Line], folder: Path | None = None) -> list[Row]:
 
 def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | None) -> Row | None:
     """None for a cell of which nothing is known yet."""
-    own = {kind: records[kind, key] for kind in KINDS if (key := asked.keys.get(kind)) and (kind, key) in records}
+    found = {name: (kind_of(name), asked.keys[name]) for name in in_order(asked.keys)}
+    own = {name: records[key] for name, key in found.items() if key in records}
     if not own:
         return None
     fp32 = records.get(("accuracy", asked.fp32_key or ""))
-    bad = next((r for r in own.values() if r.status != "done"), None)
+    no_form = {name for name, r in own.items() if name.startswith("latency:") and r.status == "unsupported"}
+    bad = next((r for name, r in own.items() if r.status != "done" and name not in no_form), None)
+    timed = [record for record in own.values() if record.kind == "latency"]
     main = own.get("accuracy") or own.get("model") or next(iter(own.values()))
     fields: dict[str, Any] = {}
     for record in own.values():
@@ -149,7 +160,9 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         output_sha256=own["accuracy"].output_sha256 if "accuracy" in own else None,
         size=own["counts"].size if "counts" in own else None,
         operations=own["counts"].operations if "counts" in own else None,
-        latency=own["latency"].latency if "latency" in own else [],
+        latency=_each_once(row for record in timed for row in record.latency),
+        latency_around={name: around for record in timed for name, around in record.latency_around.items()},
+        no_runtime={name.partition(":")[2]: own[name].error or "" for name in in_order(no_form)},
         model_file=own["model"].model_file if "model" in own else None,
         details=own["model"].details if "model" in own else None,
         calibrated=own["model"].calibrated if "model" in own else None,
@@ -157,10 +170,15 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         error=bad.error if bad else None,
         warnings=list(dict.fromkeys(text for r in own.values() for text in r.warnings)),
         provenance=main.provenance,
-        latency_provenance=own["latency"].provenance if "latency" in own else None,
+        latency_provenance=timed[0].provenance if timed else None,
         folder=folder,
         **fields,
     )
+
+
+def _each_once(rows: Iterable[LatencyRow]) -> list[LatencyRow]:
+    """Rows without those that several records of one session share."""
+    return list({(row.exec, *row.place): row for row in rows}.values())
 
 
 def by_cell(rows: Iterable[Row]) -> dict[str, Row]:

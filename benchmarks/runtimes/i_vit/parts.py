@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS
+from vitq.errors import UnsupportedError
+from vitq.methods.i_vit.forms import RESIDUAL_BITS
 from vitq.methods.i_vit.grids import Requantize
 from vitq.methods.i_vit.layernorm import IntegerLayerNorm
 from vitq.methods.i_vit.linear import IntegerLinear
+from vitq.methods.i_vit.sums import IntegerAdd
 
 Array = NDArray[Any]
 
@@ -90,30 +93,131 @@ def scale_of(number: Requantize, channels: int) -> Scale:
     return Scale(multiplier, half, shift, half32, shift32, high, -top, top - 1)
 
 
+def aligned(shape: int | tuple[int, int], kind: Any) -> Array:
+    """Zeros that begin at a cache line, as does every row whose length is a multiple of 64 bytes; rows are made so."""
+    lines = shape if isinstance(shape, tuple) else (1, shape)
+    size = np.dtype(kind).itemsize
+    width = padded(lines[1] * size, LINE) // size
+    raw = np.zeros(lines[0] * width * size + LINE, np.uint8)
+    begin = -raw.ctypes.data % LINE
+    whole: Array = raw[begin : begin + lines[0] * width * size].view(kind)
+    return whole.reshape(lines[0], width) if isinstance(shape, tuple) else whole[:shape]
+
+
+LINE = 64
+"""Bytes of a cache line."""
+LIMIT = 2**31
+STREAM = 2 ** (RESIDUAL_BITS - 1)
+"""The largest magnitude of the residual stream."""
+
+
+def join_of(node: IntegerAdd, product: Product, node_of: IntegerLinear) -> Join:
+    """The sum of a linear layer's accumulators with the stream, in 32 bits where that is exact."""
+    left, right = scale_of(node.left, product.columns), scale_of(node.right, 1)
+    top = 2 ** (node.bits - 1) - 1
+    up, right_up = np.maximum(33 - left.shift, 0), max(33 - int(right.shift[0]), 0)
+    reach = np.zeros(len(left.shift), np.float64)
+    reach[: product.columns] = _reach(node_of)
+    fits = _fits(reach, left, up) and _fits(np.full(1, float(STREAM)), right, np.full(1, right_up))
+    narrow = fits and node.bits <= RESIDUAL_BITS
+    up = np.where(narrow, up, 0)
+    right_up = right_up if narrow else 0
+    shift, right_shift = left.shift + up, int(right.shift[0]) + right_up
+    half, right_half = (h << u >> 32 for h, u in ((left.half, up), (int(right.half[0]), right_up)))
+    arrays = (x.astype(np.int32) for x in (half, shift - 32, up))
+    return Join(left, right, top, narrow, *arrays, right_half, right_shift - 32, right_up)
+
+
+def _reach(node: IntegerLinear) -> Array:
+    """The largest magnitude of each channel's accumulators: of codes down to -128."""
+    found: Array = 128.0 * node.weight.flatten(1).cpu().double().abs().sum(1).numpy()
+    return found if node.bias is None else found + np.abs(flat(node.bias).astype(np.float64))
+
+
+def _fits(reach: Array, scale: Scale, up: Array) -> bool:
+    """Whether codes of these magnitudes stay in 32 bits when shifted, and below the clamp when rescaled."""
+    count = len(reach)
+    ratio = np.abs(scale.multiplier[:count].astype(np.float64)) / 2.0 ** scale.shift[:count]
+    shifts = scale.shift[:count] + up[:count]
+    return bool(
+        (reach * 2.0 ** up[:count] < LIMIT).all() and (reach * ratio + 2 < scale.top).all() and (shifts <= 62).all()
+    )
+
+
+def stream_scale(node: IntegerLinear) -> Scale:
+    """A linear layer's requantization to codes of the residual stream; UnsupportedError for another width."""
+    if node.out is None or node.out.bits != RESIDUAL_BITS:
+        raise UnsupportedError(f"the engine serves a residual stream of {RESIDUAL_BITS} bits")
+    return scale_of(node.out, node.weight.shape[0])
+
+
 def norm_of(node: IntegerLayerNorm) -> Norm:
     """A LayerNorm's integers."""
     shift = int(node.shift)
     half = (1 << shift) >> 1 if node.rounding == "nearest" else 0
-    multiplier, bias = (_flat(x) for x in (node.multiplier, node.bias))
+    multiplier, bias = (flat(x) for x in (node.multiplier, node.bias))
     return Norm(multiplier.astype(np.int32), bias.astype(np.int64) + half, shift, len(multiplier))
 
 
-def _flat(tensor: Tensor) -> Array:
-    flat: Array = tensor.cpu().numpy().reshape(-1)
-    return flat
+def flat(tensor: Tensor) -> Array:
+    """A tensor as an array of one dimension."""
+    found: Array = tensor.cpu().numpy().reshape(-1)
+    return found
 
 
 class Softmax(NamedTuple):
-    """Shiftmax: I_0, what divides by it in 32 bits, whether that holds, and exponentials of 0, -1, ... -255."""
+    """Shiftmax to `bits` bits: I_0, what divides by it in 32 bits, whether that holds, and the exponentials.
+
+    `table` has those of distances 0, 1, ... to the largest logit. `apart` is how far a masked token lies below its own
+    logit; 0 where its exponential is 0 in any case.
+    """
 
     one: int
     magic: int
     narrow: bool
+    bits: int
+    apart: int
     table: Array
 
 
+class Join(NamedTuple):
+    """The sum of a branch's accumulators with the stream, clamped to `top`.
+
+    `narrow`: in 32 bits. Both operands can be shifted left (`up`) without overflow until their shifts are 33 or more,
+    see `Scale`, and neither reaches the clamp of an operand; both by the largest magnitude that weights, biases and the
+    stream's clamp allow.
+    """
+
+    left: Scale
+    right: Scale
+    top: int
+    narrow: bool
+    half: Array
+    shift: Array
+    up: Array
+    right_half: int
+    right_shift: int
+    right_up: int
+
+
+class Attention(NamedTuple):
+    """What lies between queries, keys and values and what is mixed of them.
+
+    `bias` are int8 codes [heads, rows, panels, 64] where `biased`, rows being whole tiles.
+    """
+
+    qk: Scale
+    softmax: Softmax
+    av: Scale
+    biased: bool
+    bias: Array
+
+
 class Work(NamedTuple):
-    """What a thread needs for an attention head; with all threads' in one array each, a row a thread."""
+    """What a thread needs for an attention head; with all threads' in one array each, a row a thread.
+
+    `middle` is 128 everywhere, the code of zero, and so is `gathered` past the last token.
+    """
 
     keys: Array
     keys4: Array
@@ -125,6 +229,12 @@ class Work(NamedTuple):
     logits: Array
     powers: Array
     shares: Array
+    shares16: Array
+    wide: Array
+    mixed: Array
+    queries: Array
+    gathered: Array
+    middle: Array
 
 
 class Block(NamedTuple):
@@ -133,18 +243,12 @@ class Block(NamedTuple):
     norm1: Norm
     qkv: Product
     qkv_scale: Scale
-    qk: Scale
-    softmax: Softmax
-    av: Scale
+    attention: Attention
     proj: Product
-    left1: Scale
-    right1: Scale
-    top1: int
+    add1: Join
     norm2: Norm
     fc1: Product
     fc1_scale: Scale
     gelu: Array
     fc2: Product
-    left2: Scale
-    right2: Scale
-    top2: int
+    add2: Join

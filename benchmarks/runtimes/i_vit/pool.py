@@ -10,9 +10,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
-from vitq.benchmarks.runtimes.i_vit.parts import Array, Block, Norm, Product, Scale, Softmax
+from vitq.benchmarks.runtimes.i_vit.parts import LINE, Array, Attention, Join, Norm, Product, Scale, Softmax, aligned
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 
 class Constants(NamedTuple):
@@ -24,12 +24,8 @@ class Constants(NamedTuple):
     int64: Array
 
 
-ALIGNMENT = 64
-"""Bytes at whose multiples every constant begins, so that no vector of it straddles two cache lines."""
-
-
 class Pool:
-    """Collects constants, then gives them as arrays."""
+    """Collects constants, each of which begins at a cache line, then gives them as arrays."""
 
     def __init__(self) -> None:
         self.kept: dict[str, list[Array]] = {name: [] for name in Constants._fields}
@@ -45,7 +41,7 @@ class Pool:
         return self._keep(value) if isinstance(value, np.ndarray) else [int(value)]
 
     def _keep(self, array: Array) -> list[int]:
-        name, step = array.dtype.name, ALIGNMENT // array.itemsize
+        name, step = array.dtype.name, LINE // array.itemsize
         at = self.sizes[name]
         extra = -array.size % step
         self.kept[name].append(np.concatenate([array.reshape(-1), np.zeros(extra, array.dtype)]))
@@ -57,28 +53,26 @@ class Pool:
         return Constants(*(_aligned(self.kept[name], name) for name in Constants._fields))
 
 
-def _aligned(parts: list[Array], name: str) -> Array:
-    size = sum(part.size for part in parts)
-    raw = np.zeros(size * np.dtype(name).itemsize + ALIGNMENT, np.uint8)
-    begin = -raw.ctypes.data % ALIGNMENT
-    out: Array = raw[begin : begin + size * np.dtype(name).itemsize].view(name)
-    if parts:
-        np.concatenate(parts, out=out)
+def _aligned(kept: list[Array], name: str) -> Array:
+    out = aligned(sum(part.size for part in kept), np.dtype(name))
+    if kept:
+        np.concatenate(kept, out=out)
     return out
 
 
-PRODUCT, SCALE, NORM, SOFTMAX = 7, 13, 6, 5
+PRODUCT, SCALE, NORM, SOFTMAX, JOIN = 7, 13, 6, 7, 37
 """Numbers in a row of each."""
+ATTENTION = 2 * SCALE + SOFTMAX + 3
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def product_at(row, k, i8, i32):
     """A Product whose row begins at k."""
     weight, start = i8[row[k] : row[k] + row[k + 1]], i32[row[k + 2] : row[k + 2] + row[k + 3]]
     return Product(weight, start, row[k + 4], row[k + 5], row[k + 6])
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def scale_at(row, k, i32, i64):
     """A Scale whose row begins at k."""
     return Scale(
@@ -88,50 +82,48 @@ def scale_at(row, k, i32, i64):
     )  # fmt: skip
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def norm_at(row, k, i32, i64):
     """A Norm whose row begins at k."""
     return Norm(i32[row[k] : row[k] + row[k + 1]], i64[row[k + 2] : row[k + 2] + row[k + 3]], row[k + 4], row[k + 5])
 
 
-@njit(cache=True)
-def block_at(row, i8, u8, i32, i64):
-    """A Block."""
-    k = 0
-    norm1 = norm_at(row, k, i32, i64)
-    k += NORM
-    qkv = product_at(row, k, i8, i32)
-    k += PRODUCT
-    qkv_scale = scale_at(row, k, i32, i64)
-    k += SCALE
-    qk = scale_at(row, k, i32, i64)
-    k += SCALE
-    softmax = Softmax(row[k], row[k + 1], row[k + 2], i64[row[k + 3] : row[k + 3] + row[k + 4]])
-    k += SOFTMAX
-    av = scale_at(row, k, i32, i64)
-    k += SCALE
-    proj = product_at(row, k, i8, i32)
-    k += PRODUCT
-    left1 = scale_at(row, k, i32, i64)
-    k += SCALE
-    right1 = scale_at(row, k, i32, i64)
-    k += SCALE
-    top1 = row[k]
-    k += 1
-    norm2 = norm_at(row, k, i32, i64)
-    k += NORM
-    fc1 = product_at(row, k, i8, i32)
-    k += PRODUCT
-    fc1_scale = scale_at(row, k, i32, i64)
-    k += SCALE
-    gelu = u8[row[k] : row[k] + row[k + 1]]
-    k += 2
-    fc2 = product_at(row, k, i8, i32)
-    k += PRODUCT
-    left2 = scale_at(row, k, i32, i64)
-    k += SCALE
-    right2 = scale_at(row, k, i32, i64)
-    return Block(
-        norm1, qkv, qkv_scale, qk, softmax, av, proj, left1, right1, top1, norm2, fc1, fc1_scale, gelu, fc2, left2,
-        right2, row[k + SCALE],
+@kernel(counts=True)
+def join_at(row, k, i32, i64):
+    """A Join whose row begins at k."""
+    left, right = scale_at(row, k, i32, i64), scale_at(row, k + SCALE, i32, i64)
+    k += 2 * SCALE
+    return Join(
+        left, right, row[k], row[k + 1], i32[row[k + 2] : row[k + 2] + row[k + 3]],
+        i32[row[k + 4] : row[k + 4] + row[k + 5]], i32[row[k + 6] : row[k + 6] + row[k + 7]],
+        row[k + 8], row[k + 9], row[k + 10],
     )  # fmt: skip
+
+
+@kernel(counts=True)
+def attention_at(row, k, i8, i32, i64):
+    """An Attention whose row begins at k."""
+    n = k + SCALE
+    softmax = Softmax(
+        row[n], row[n + 1], row[n + 2], row[n + 3], row[n + 4], i64[row[n + 5] : row[n + 5] + row[n + 6]]
+    )  # fmt: skip
+    n += SOFTMAX
+    m = n + SCALE
+    return Attention(
+        scale_at(row, k, i32, i64), softmax, scale_at(row, n, i32, i64), row[m],
+        i8[row[m + 1] : row[m + 1] + row[m + 2]],
+    )  # fmt: skip
+
+
+QKV = NORM
+"""Where a block's fields begin in its row."""
+QKV_SCALE = QKV + PRODUCT
+MIX = QKV_SCALE + SCALE
+PROJ = MIX + ATTENTION
+ADD1 = PROJ + PRODUCT
+NORM2 = ADD1 + JOIN
+FC1 = NORM2 + NORM
+FC1_SCALE = FC1 + PRODUCT
+GELU = FC1_SCALE + SCALE
+FC2 = GELU + 2
+ADD2 = FC2 + PRODUCT

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
+import os
 import statistics
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +15,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vitq.benchmarks.measure import latency
-from vitq.benchmarks.measure.latency import time_in_turn
+from vitq.benchmarks.measure import timing
+from vitq.benchmarks.measure.around import watched
+from vitq.benchmarks.measure.timing import time_in_turn
 
 EXAMPLE = torch.zeros(2, 3)
 
 
-def recorder(calls: list[str], name: str) -> latency.Form:
+def recorder(calls: list[str], name: str) -> timing.Form:
     return lambda _: calls.append(name)
 
 
 def test_forms_run_in_turn_after_the_warm_up_and_take_turns_to_start() -> None:
     calls: list[str] = []
     forms = {name: recorder(calls, name) for name in ("fp32", "fake-quant", "int8-kernel:torch")}
-    time_in_turn(forms, EXAMPLE, batch=2, runs=4, warmup=2)
-    warm, timed = calls[:6], calls[6:]
-    assert warm == [name for name in forms for _ in range(2)]
+    time_in_turn(forms, EXAMPLE, batch=2, runs=4, warmup=2, more=0)
+    warm, timed = calls[:6], calls[-12:]
+    assert warm == 2 * list(forms)
     rounds = [timed[i : i + 3] for i in range(0, 12, 3)]
     assert all(set(r) == set(forms) for r in rounds)
     assert [r[0] for r in rounds] == ["fp32", "fake-quant", "int8-kernel:torch", "fp32"]
@@ -54,7 +58,7 @@ def test_forms_run_without_gradients_on_the_threads_asked_for_and_both_are_resto
 
     before = torch.get_num_threads()
     time_in_turn({"fp32": form}, EXAMPLE, batch=2, runs=2, warmup=1, threads=before + 1)
-    assert seen == {(before + 1, False, False): 3}
+    assert set(seen) == {(before + 1, False, False)}
     assert (torch.get_num_threads(), torch.is_grad_enabled(), gc.isenabled()) == (before, True, True)
 
 
@@ -69,11 +73,55 @@ def test_threads_are_restored_when_a_form_fails() -> None:
     assert gc.isenabled()
 
 
-def test_a_gpu_is_waited_for_before_and_after_each_timed_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_s_time_is_that_between_its_own_events(monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []
+
+    class Event:
+        def __init__(self, enable_timing: bool) -> None:
+            assert enable_timing
+
+        def record(self) -> None:
+            events.append("event")
+
+        def elapsed_time(self, other: Event) -> float:
+            assert other is not self
+            return 2.5
+
     monkeypatch.setattr(torch.cuda, "synchronize", lambda device: events.append(f"wait {device}"))
-    latency._once(recorder(events, "call"), EXAMPLE, torch.device("cuda", 1))
-    assert events == ["wait cuda:1", "call", "wait cuda:1"]
+    monkeypatch.setattr(torch.cuda, "device", lambda device: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    assert timing.once(recorder(events, "call"), EXAMPLE, torch.device("cuda", 1)) == 2.5
+    assert events == ["wait cuda:1", "event", "call", "event", "wait cuda:1"]
+
+
+def test_warming_up_goes_on_until_times_are_steady_and_ends_in_any_case(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([8.0, 4.0, 2.0, 1.0, 1.0, 1.0])
+    monkeypatch.setattr(timing, "once", lambda *_: next(times))
+    assert timing.warm_up({"fp32": lambda _: None}, EXAMPLE, torch.device("cpu"), 1, 10) == 5
+    falling = (1 / n for n in range(1, 100))
+    monkeypatch.setattr(timing, "once", lambda *_: next(falling) ** 3)
+    assert timing.warm_up({"fp32": lambda _: None}, EXAMPLE, torch.device("cpu"), 3, 4) == 7
+
+
+def test_what_a_call_takes_of_memory_is_in_its_row() -> None:
+    def form(_: Tensor) -> None:
+        torch.ones(8_000_000)
+
+    (row,) = time_in_turn({"fp32": form}, EXAMPLE, batch=2, runs=2, warmup=1, more=0)
+    assert row.memory_mb is None or 20 < row.memory_mb < 64
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system holds no process to cores")
+def test_while_times_are_taken_the_process_is_held_to_as_many_cores_as_threads() -> None:
+    allowed = os.sched_getaffinity(0)
+    with watched(1) as session:
+        held = {
+            thread: os.sched_getaffinity(thread)
+            for thread in (int(path.name) for path in Path("/proc/self/task").iterdir())
+        }
+    assert {len(cores) for cores in held.values()} == {1}
+    assert session.found.affinity == sorted(allowed)[:1]
+    assert os.sched_getaffinity(0) == allowed
 
 
 @pytest.mark.parametrize(
@@ -87,7 +135,7 @@ def test_a_gpu_is_waited_for_before_and_after_each_timed_call(monkeypatch: pytes
     ],
 )
 def test_what_cannot_be_measured_is_an_error(
-    forms: dict[str, latency.Form], example: Tensor, options: dict[str, Any]
+    forms: dict[str, timing.Form], example: Tensor, options: dict[str, Any]
 ) -> None:
     with pytest.raises(ValueError, match="latency needs"):
         time_in_turn(forms, example, batch=len(example), **options)

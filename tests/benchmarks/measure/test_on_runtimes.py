@@ -9,9 +9,10 @@ import torch
 from places import vitq
 from torch import Tensor, nn
 
-from vitq.benchmarks.measure.on_runtimes import forms_of, measure, table_rows
+from vitq.benchmarks.measure.on_runtimes import forms_of, measure, table_rows, told
 from vitq.benchmarks.runtimes.base import Executed
 from vitq.benchmarks.runtimes.torch_eager import runtime as eager
+from vitq.errors import UnsupportedError
 
 
 class Off:
@@ -55,7 +56,7 @@ def found(runtime: Off) -> tuple[set[str], dict[str, str]]:
     torch.manual_seed(0)
     fp32, quantized, images = nn.Linear(4, 3), nn.Linear(4, 3), torch.randn(2, 4)
     forms, left = forms_of(fp32, quantized, "fake-quant", images, {"torch": eager, "off": runtime}, 1)
-    return set(forms), left
+    return set(forms), {name: told(why) for name, why in left.items()}
 
 
 @pytest.mark.parametrize("runtime", [Off(0, True), Off(1e-5, False)])
@@ -74,11 +75,19 @@ def test_what_a_runtime_does_not_serve_is_said() -> None:
     assert found(Off(0, True, of="xnor:torch"))[1] == {"off": "it has no form of that"}
 
 
+def test_a_runtime_that_fails_is_told_and_the_others_go_on() -> None:
+    class Broken(Off):
+        def compile(self, model: nn.Module, example: Tensor, *, threads: int, device: torch.device) -> Compiledly:
+            raise RuntimeError("no\nkernel")
+
+    assert found(Broken(0, True)) == ({"fp32", "fake-quant"}, {"off": "failed: RuntimeError: no kernel"})
+
+
 def test_speeds_are_stated_against_the_strongest_fp32_and_eager_torch() -> None:
     torch.manual_seed(0)
     fp32, quantized, images = nn.Linear(4, 3), nn.Linear(4, 3), torch.randn(2, 4)
     forms, left = forms_of(fp32, quantized, "fake-quant", images, {"off": Off(0, True)}, 1)
-    timed = measure(forms, left | {"other": "it is not here"}, images, threads=1, runs=3, warmup=1)
+    timed = measure(forms, left | {"other": UnsupportedError("it is not here")}, images, threads=1, runs=3, warmup=1)
     rows = {row["exec"]: row for row in table_rows(timed)}
     assert timed.strongest().exec == timed.eager().exec == "fp32"
     assert rows["fp32"]["x best fp32"] == rows["fp32"]["x eager fp32"] == "1.00"

@@ -41,22 +41,22 @@ def start(folder: Path, names: list[str]) -> subprocess.Popen:
         folder = Path({str(folder)!r})
         if __name__ == "__main__":
             orders = [t.order(n, folder) for n in {names!r}]
-            run(orders, Store(folder), LocalExecutor(2, work=t.work, preload="json"), t.Quiet())
+            run(orders, Store(folder), LocalExecutor(2, work=t.work, preload=["json"]), t.Quiet())
     """
     return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], start_new_session=True)
 
 
 def test_every_cell_runs_once_and_running_again_runs_none(tmp_path):
     orders = [order(f"c{i}", tmp_path) for i in range(5)]
-    first = run(orders, Store(tmp_path), LocalExecutor(2, work=work, preload="json"), Quiet())
-    again = run(orders, Store(tmp_path), LocalExecutor(2, work=work, preload="json"), Quiet())
+    first = run(orders, Store(tmp_path), LocalExecutor(2, work=work, preload=["json"]), Quiet())
+    again = run(orders, Store(tmp_path), LocalExecutor(2, work=work, preload=["json"]), Quiet())
     assert (first.statuses["done"], again.statuses["done"], again.resumed) == (5, 0, 5)
     assert first.exit_code == again.exit_code == 0
 
 
 def test_a_worker_that_dies_is_a_failed_record_and_the_others_go_on(tmp_path):
     orders = [order(n, tmp_path) for n in ("a", "die", "b")]
-    summary = run(orders, Store(tmp_path), LocalExecutor(1, work=work, preload="json"), Quiet())
+    summary = run(orders, Store(tmp_path), LocalExecutor(1, work=work, preload=["json"]), Quiet())
     status = {r.cell.id: r for r in records(tmp_path)}
     assert [status[n].status for n in ("a", "die", "b")] == ["done", "failed", "done"]
     assert "signal 9" in status["die"].error
@@ -65,7 +65,7 @@ def test_a_worker_that_dies_is_a_failed_record_and_the_others_go_on(tmp_path):
 
 def test_bad_input_met_by_a_cell_is_told_and_the_others_go_on(tmp_path):
     orders = [order(n, tmp_path) for n in ("bad1", "bad2", "good")]
-    summary = run(orders, Store(tmp_path), LocalExecutor(1, work=work, preload="json"), Quiet())
+    summary = run(orders, Store(tmp_path), LocalExecutor(1, work=work, preload=["json"]), Quiet())
     assert summary.bad_inputs == ["image x.jpg is truncated"]
     assert summary.exit_code == 2
     assert summary.statuses["done"] == 1
@@ -123,7 +123,7 @@ def test_kills_lose_no_finished_record_and_repeat_none(tmp_path, times):
 
 def test_a_killed_server_of_processes_costs_at_most_its_cells(tmp_path):
     """`kill -9` of the process that others are forked from: the run goes on, and what was lost is a failed record."""
-    executor = LocalExecutor(1, work=work, preload="json")
+    executor = LocalExecutor(1, work=work, preload=["json"])
     assert run([order("a", tmp_path)], Store(tmp_path), executor, Quiet()).exit_code == 0
     from multiprocessing import forkserver
 
@@ -139,7 +139,7 @@ def test_a_results_folder_deleted_under_the_run_ends_it_with_a_line(tmp_path):
     store = Store(folder)
     (folder / "records.jsonl").touch()
     shutil.rmtree(folder)
-    summary = run([order("a", folder)], store, LocalExecutor(1, work=work, preload="json"), Quiet())
+    summary = run([order("a", folder)], store, LocalExecutor(1, work=work, preload=["json"]), Quiet())
     assert "was deleted during the run" in summary.gone
     assert summary.exit_code == 3
 
@@ -147,7 +147,7 @@ def test_a_results_folder_deleted_under_the_run_ends_it_with_a_line(tmp_path):
 def test_cells_that_ask_for_the_same_share_it_and_each_has_a_row(tmp_path):
     one = order("a", tmp_path)
     twin = replace(one, cell=one.cell.model_copy(update={"id": "b", "variant": "b"}))
-    summary = run([one, twin], Store(tmp_path), LocalExecutor(2, work=work, preload="json"), Quiet())
+    summary = run([one, twin], Store(tmp_path), LocalExecutor(2, work=work, preload=["json"]), Quiet())
     assert summary.exit_code == 0
     assert (tmp_path / "started").read_text().split() == ["a"]
     assert [(row.cell.id, row.size.params) for row in Store(tmp_path).rows()] == [("a", 1), ("b", 1)]
