@@ -23,6 +23,8 @@ RUNTIMES: Registry[Runtime] = Registry(
         "tvm": "vitq.benchmarks.runtimes.tvm_models:runtime",
         "tvm-integer": "vitq.benchmarks.runtimes.tvm_models:integer_runtime",
         "onnxruntime-integer": "vitq.benchmarks.runtimes.onnxruntime_integer:runtime",
+        "triton": "vitq.benchmarks.runtimes.triton_integer:runtime",
+        "triton-xnor": "vitq.benchmarks.runtimes.triton_xnor:runtime",
     },
     group="vitq.runtimes",
 )
@@ -32,6 +34,7 @@ PACKAGES = {
     "openvino": ("openvino", "onnx"), "onnxruntime": ("onnxruntime", "onnx"), "tvm": ("apache-tvm",),
     "numba": ("numba",), "numba-xnor": ("numba",), "numba-int8": ("numba",),
     "onnxruntime-integer": ("onnxruntime", "onnx"), "tvm-integer": ("apache-tvm", "onnx"),
+    "triton": ("triton", "torch"), "triton-xnor": ("triton", "torch"),
 }  # fmt: skip
 """Distributions that compute in our runtimes: their versions are part of what decides a latency row."""
 

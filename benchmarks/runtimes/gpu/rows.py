@@ -1,0 +1,89 @@
+# mypy: disable-error-code="no-untyped-def,untyped-decorator"
+"""What is done row by row, in Triton: the image to codes of patches, I-LayerNorm, and ShiftGELU by a table."""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+from vitq.benchmarks.runtimes.gpu.products import held
+
+ROUND = tl.constexpr(12582912.0)
+"""1.5 * 2^23: adding and subtracting it rounds a float32 below 2^22 to the nearest even integer."""
+MEANS = tl.constexpr(1 << 25)
+"""More than any mean of codes of 24 bits: keeps a numerator positive, since Triton's division rounds towards 0."""
+
+
+@triton.jit
+def patches(
+    images, scale, out, channels: tl.constexpr, height, width, down, across, ph: tl.constexpr, pw: tl.constexpr,
+    block: tl.constexpr,
+):  # fmt: skip
+    """clamp(round(x / S)) of float32 images [B, C, H, W] as int8, a row of C*ph*pw for each patch."""
+    patch, size = tl.program_id(0), channels * ph * pw
+    k = tl.arange(0, block)
+    column, row, channel = k % pw, (k // pw) % ph, k // (pw * ph)
+    image, y, x = patch // (down * across), (patch // across) % down, patch % across
+    at = ((image * channels + channel) * height + y * ph + row) * width + x * pw + column
+    codes = tl.div_rn(tl.load(images + at, k < size, 0.0), tl.load(scale))
+    codes = tl.minimum(tl.maximum(codes, -128.0), 127.0)
+    tl.store(out + patch * size + k, ((codes + ROUND) - ROUND).to(tl.int8), k < size)
+
+
+@triton.jit
+def root_of(value):
+    """What ten Newton steps O = (O + floor(V/O)) >> 1 make of V >= 0: its root rounded down, at least 1.
+
+    The root is found bit by bit, without a division. The steps stay at it but where V + 1 is a square, between whose
+    root and one less they go back and forth: there they are taken themselves.
+    """
+    left, root = value, value * 0
+    for i in tl.static_range(31, -1, -1):
+        bit = (value * 0 + 1) << (2 * i)
+        more = left >= root + bit
+        left = tl.where(more, left - (root + bit), left)
+        root = (root >> 1) + tl.where(more, bit, 0)
+    root = tl.maximum(root, 1)
+    if (root + 1) * (root + 1) == value + 1:
+        root = newton(value)
+    return root
+
+
+@triton.jit
+def newton(value):
+    """Ten Newton steps from 2^floor(bits(V)/2), at least 1 each."""
+    bits, rest = value * 0, value
+    for i in tl.static_range(6):
+        above = (rest >> (32 >> i)) > 0
+        bits = tl.where(above, bits + (32 >> i), bits)
+        rest = tl.where(above, rest >> (32 >> i), rest)
+    root = (value * 0 + 1) << ((bits + rest) >> 1)
+    for _ in range(10):
+        root = tl.maximum((root + value // root) >> 1, 1)
+    return root
+
+
+@triton.jit(do_not_specialize=["step"])
+def layer_norm(stream, step, multiplier, bias, shift, out, channels: tl.constexpr, block: tl.constexpr):
+    """I-LayerNorm to int8 of rows of the int32 stream that lie `step` apart; `bias` includes what rounds to nearest."""
+    row, j = tl.program_id(0), tl.arange(0, block)
+    inside = j < channels
+    codes = tl.load(stream + row * step + j, inside, 0)
+    total = tl.sum(codes.to(tl.int64), 0)
+    mean = (2 * total + channels + 2 * channels * MEANS) // (2 * channels) - MEANS
+    difference = tl.where(inside, codes - mean.to(tl.int32), 0)
+    root = root_of(tl.sum(difference.to(tl.int64) * difference.to(tl.int64), 0))
+    factor = ((root * 0 + 1) << 60) // root
+    normal = (difference.to(tl.int64) * factor) >> 36
+    affine = normal * tl.load(multiplier + j, inside, 0).to(tl.int64) + tl.load(bias + j, inside, 0)
+    tl.store(out + row * channels + j, held(affine >> tl.load(shift).to(tl.int64), 8).to(tl.int8), inside)
+
+
+@triton.jit
+def gelu(codes, table, columns: tl.constexpr, block: tl.constexpr):
+    """The GELU with its requantization, in place on int8 rows: table[row's largest + 128, code + 128]."""
+    row, j = tl.program_id(0), tl.arange(0, block)
+    inside = j < columns
+    x = tl.load(codes + row * columns + j, inside, -128).to(tl.int32)
+    top = tl.max(x, 0)
+    tl.store(codes + row * columns + j, tl.load(table + (top + 128) * 256 + x + 128), inside)
