@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import tvm
 from torch import Tensor
+from torch.utils.dlpack import from_dlpack
 from tvm import relax, tirx
 from tvm.relax import dpl
 
@@ -19,6 +20,8 @@ from vitq.errors import UnsupportedError
 
 WIDTHS = {"float32": "fp32", "uint8": "int8"}
 """TVM's names of types, and ours; others are called alike."""
+ALIGNMENT = 64
+"""Bytes at whose multiples TVM wants a tensor to begin; torch's own do, a part of one or of numpy's may not."""
 
 
 def target_of(device: torch.device, threads: int) -> Any:
@@ -62,9 +65,12 @@ class Machine:
 
     def __call__(self, images: Tensor) -> Tensor:
         """The output on the CPU, or on the GPU without a copy."""
-        found = self.runner["main"](tvm.runtime.from_dlpack(images.contiguous()))
+        images = images.contiguous()
+        if images.data_ptr() % ALIGNMENT:
+            images = images.clone()
+        found = self.runner["main"](tvm.runtime.from_dlpack(images))
         found = found if hasattr(found, "shape") else found[0]
-        return torch.from_dlpack(found)
+        return from_dlpack(found)
 
 
 def calls(module: Any) -> dict[str, Counter[str]]:
@@ -83,9 +89,9 @@ def lowered(module: Any, kind: str) -> Any:
     """Operators to fused loops; on the CPU scheduled by `schedule`, on a GPU by TVM's own default rules (dlight)."""
     passes = relax.transform
     module = tvm.transform.Sequential(
-        [_elementwise_ends, passes.DecomposeOpsForInference(), passes.LegalizeOps(), passes.AnnotateTIROpPattern(),
+        [passes.DecomposeOpsForInference(), passes.LegalizeOps(), passes.AnnotateTIROpPattern(),
          passes.FoldConstant(), passes.FuseOps(), passes.FuseTIR(), passes.DeadCodeElimination()]
-    )(module)  # fmt: skip
+    )(_elementwise_ends(module))  # fmt: skip
     if kind == "cuda":
         from tvm.s_tir import dlight
 
@@ -104,8 +110,7 @@ def lowered(module: Any, kind: str) -> Any:
     return module
 
 
-@tvm.transform.module_pass(opt_level=0, name="ElementwiseEnds")
-def _elementwise_ends(module: Any, _: Any) -> Any:
+def _elementwise_ends(module: Any) -> Any:
     """The larger or smaller of two tensors, where the ONNX frontend stacks them and reduces, which fuses with none."""
     for reduce, elementwise in (("relax.max", relax.op.maximum), ("relax.min", relax.op.minimum)):
         for wide in ((True, True), (True, False), (False, True), (False, False)):  # whether an operand is broadcast
