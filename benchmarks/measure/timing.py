@@ -22,6 +22,8 @@ Form = Callable[[Batch], Any]
 BASELINE = "fp32"
 STEADY, MORE_ROUNDS, PATIENCE_SECONDS = 0.05, 12, 2.0
 """Warm-up goes on until no form was more than 5 % faster than in the round before, at most 12 rounds or 2 seconds."""
+SETTLE_SECONDS = 0.01
+"""Longer than idle threads of GNU's OpenMP, which torch uses, still spin: 300,000 turns of some nanoseconds."""
 
 
 def time_in_turn(
@@ -57,6 +59,7 @@ def time_in_turn(
         for run in range(runs):
             first = run % len(names)
             for name in names[first:] + names[:first]:
+                settle(len(names), where)
                 samples[name].append(once(forms[name], example, where))
     return [_row(name, times, batch, threads, where, session, memory[name]) for name, times in samples.items()]
 
@@ -75,6 +78,12 @@ def warm_up(forms: Mapping[str, Form], example: Batch, device: torch.device, war
         if done + 1 >= warmup and (steady or late):
             return done + 1
     return warmup + more
+
+
+def settle(forms: int, device: torch.device) -> None:
+    """Let the threads of the form before go to sleep: OpenMP's wait for more work in a loop, on cores of the next."""
+    if forms > 1 and device.type == "cpu":
+        time.sleep(SETTLE_SECONDS)
 
 
 def once(form: Form, example: Batch, device: torch.device) -> float:

@@ -81,7 +81,7 @@ def openvino_forms(full: nn.Module, images: Tensor) -> dict[str, Callable[[], An
         warnings.simplefilter("ignore")
         forms = {"openvino fp32": open_vino.runtime.compile(full, images, threads=THREADS, device=CPU)}
         if importlib.util.find_spec("nncf"):
-            forms["openvino int8"] = open_vino.OpenVinoModel(_by_nncf(full, images))
+            forms["openvino int8"] = open_vino.OpenVinoModel(_by_nncf(full, images), quantized=True)
     return {name: partial(form, images) for name, form in forms.items()}
 
 

@@ -43,7 +43,7 @@ def in_pieces(x: Tensor, work: Work, out: Tensor | None = None) -> Tensor:
     out = torch.empty_like(x) if out is None else out
     target = in_memory_order(out)
     assert target is not None
-    for piece, result in zip(source.split(size), target.split(size), strict=True):
+    for piece, result in zip(torch.split(source, size), torch.split(target, size), strict=True):
         work(piece, result)
     return out
 
@@ -52,7 +52,7 @@ def _runs_here(x: Tensor) -> bool:
     """Whether x is a tensor on the CPU that is computed with now, and not only traced."""
     if type(x) is not Tensor or x.device.type != "cpu":
         return False
-    return not torch.compiler.is_compiling() and not torch.jit.is_tracing()
+    return not torch.compiler.is_compiling() and not torch._C._get_tracing_state()
 
 
 class _Kept(threading.local):

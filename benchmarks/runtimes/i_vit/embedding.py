@@ -80,8 +80,8 @@ class Embedding:
     def before(self, pool: Pool) -> tuple[Any, ...]:
         """The region's arguments before the constants."""
         if self.is_map:
-            row = (self.product, self.number, self.norm) if self.normed else (self.product, self.number)
-            return self.patches, self.ldp, self.count, pool.row(row)
+            parts_of = (self.product, self.number, self.norm) if self.normed else (self.product, self.number)
+            return self.patches, self.ldp, self.count, pool.row(parts_of)
         row = pool.row((self.product, self.number, self.left))
         return self.patches, self.ldp, self.count, self.patches_each, self.each, self.extra, row
 

@@ -128,7 +128,11 @@ class Engine:
             padding = (outside[0].to(torch.int32) + 128).to(torch.uint8).numpy()
             row_of = s.qkv.reshape(-1, s.ldq)[s.beyond, : 3 * s.channels]
             self._plan(np.copyto, (), row_of, padding, of=(), after=())
-        operators = (MATMUL, ("Softmax", f"int{bits}"), MATMUL if bits == 8 else ("MatMul", "int16"))
+        operators: tuple[tuple[str, str], ...] = (
+            MATMUL,
+            ("Softmax", f"int{bits}"),
+            MATMUL if bits == 8 else ("MatMul", "int16"),
+        )
         if made.attention.biased:
             operators += (("Add", "int8"),)
         self._plan(

@@ -55,7 +55,7 @@ def _largest(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return largest_of(builder, found)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def largest(_: Any, codes: Any, c0: Any, count: Any, keep: Any, k0: Any) -> Any:  # noqa: ARG001
     """The largest of `count` uint8 that are kept."""
     i = types.int64
@@ -72,7 +72,7 @@ def _largest_byte(context: Any, builder: Any, signature: Any, arguments: Any) ->
     return largest_of(builder, loop(builder, count, 64, [every(kind, 0)], step, "largest")[0])
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def largest_byte(_: Any, codes: Any, c0: Any, count: Any) -> Any:  # noqa: ARG001
     """The largest of uint8 in steps of 64: what lies up to 63 past `count` is looked at too."""
     return types.uint8(codes, types.int64, types.int64), _largest_byte
@@ -102,7 +102,7 @@ def _exponentials(context: Any, builder: Any, signature: Any, arguments: Any) ->
     return builder.zext(sum_of(builder, found), I64)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def exponentials(
     _: Any, codes: Any, c0: Any, count: Any, top: Any, one: Any, magic: Any, keep: Any, k0: Any, powers: Any  # noqa: ARG001
 ) -> Any:  # fmt: skip
@@ -138,7 +138,7 @@ def _probabilities(bits: int) -> Callable[..., Any]:
     return code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def probabilities8(_: Any, powers: Any, count: Any, factor: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
     """min(factor * e >> 55, 127) as uint8, for e < 2^31 with factor * e <= 2^62.
 
@@ -148,7 +148,7 @@ def probabilities8(_: Any, powers: Any, count: Any, factor: Any, out: Any, o0: A
     return types.void(powers, i, i, out, i), _probabilities(8)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def probabilities16(_: Any, powers: Any, count: Any, factor: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
     """min(factor * e >> 47, 32767) as int16; see `probabilities8`."""
     i = types.int64
@@ -179,14 +179,14 @@ def _interleaved(together: int) -> Callable[..., Any]:
     return code
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def interleave4(_: Any, rows: Any, r0: Any, ld: Any, count: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
     """Four rows of code + 128 to words of four int8 codes, column by column."""
     i = types.int64
     return types.void(rows, i, i, i, out, i), _interleaved(4)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def interleave2(_: Any, rows: Any, r0: Any, ld: Any, count: Any, out: Any, o0: Any) -> Any:  # noqa: ARG001
     """Two rows of code + 128 to words of two int16 codes, column by column."""
     i = types.int64
@@ -206,7 +206,7 @@ def _sums(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return sum_of(builder, builder.add(*wide))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def total(_: Any, stream: Any, s0: Any, count: Any) -> Any:  # noqa: ARG001
     """The sum of int32, a multiple of 16 of them, whose sixteenths fit int32."""
     return types.int64(stream, types.int64, types.int64), _sums
@@ -227,7 +227,7 @@ def _squares(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return sum_of(builder, builder.add(even, odd))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def squares(_: Any, stream: Any, s0: Any, count: Any, mean: Any) -> Any:  # noqa: ARG001
     """The sum of (x - mean)^2 in int64 of a multiple of 16 int32 that differ from the mean by less than 2^31."""
     return types.int64(stream, types.int64, types.int64, types.int64), _squares
@@ -257,7 +257,7 @@ def _affine(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     return context.get_dummy_value()
 
 
-@intrinsic  # type: ignore[untyped-decorator]
+@intrinsic
 def affine(
     _: Any, stream: Any, s0: Any, count: Any, mean: Any, factor: Any, multiplier: Any, bias: Any, shift: Any, out: Any, o0: Any  # noqa: ARG001, E501
 ) -> Any:  # fmt: skip

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, I32, I64, ROWS, VECTORS, address_of, load, store
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 F32 = ir.FloatType()
 W16 = ir.VectorType(F32, 16)
@@ -58,7 +58,7 @@ def _tile(typing_context: Any, a: Any, lda: Any, b: Any, b0: Any, c: Any, steps:
     return types.void(a, i, b, i, c, i), _code
 
 
-@numba.njit(cache=True)
+@kernel(counts=True)
 def float_tile(a, lda, b, b0, c, steps):  # type: ignore[no-untyped-def]
     """c[6, 64] = a[6, steps] @ b[steps, 64] of float32; b from `b0` on, rows of a `lda` long."""
     _tile(a, lda, b, b0, c, steps)

@@ -12,13 +12,14 @@ The bracket's constant is what a tile starts from; the last term is a row's sum 
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, get_thread_id, int32, int64, njit, prange, uint8, uint32
+from numba import float32, get_thread_id, int32, int64, prange, uint8, uint32
 
 from vitq.benchmarks.runtimes.int4.rows import halves_row, log_codes_row
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS, tile
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def quantize_row(x, x0, count, grid, out, o0):
     """out = clamp(round(x / D) + z) of a row as uint8; returns the sum. `grid` is D, lo - z, hi - z, z."""
     row, codes = x[x0 : x0 + count], out[o0 : o0 + count]
@@ -32,7 +33,7 @@ def quantize_row(x, x0, count, grid, out, o0):
     return int32(total)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def scale_rows(acc, sums, s0, rows, zero, factor, bias, p0, width, out, o0, ldo):
     """out = (acc - z_w * a row's sum) * D_a D_w + bias of a tile's first `rows` rows and `width` columns."""
     z, f, b = zero[p0 : p0 + width], factor[p0 : p0 + width], bias[p0 : p0 + width]
@@ -44,7 +45,7 @@ def scale_rows(acc, sums, s0, rows, zero, factor, bias, p0, width, out, o0, ldo)
             y[j] = float32(int32(x[j] - int32(total * z[j]))) * f[j] + b[j]
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def linear(
     x, rows, k, grid, weight, nibbles, groups, start, zero, factor, bias, columns, out, chunk, parts, codes, sums, accs,
     plain,
@@ -68,7 +69,7 @@ def linear(
                 scale_rows(acc, total, i, min(ROWS, count - i), zero, factor, bias, p0, width, out, at, columns)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def pack_keys(x, x0, ldx, m, d, grid, left_zero, keys4, row, row4, start):
     """Rows [m, d] as the columns of panels, codes - 128, and where their tiles start."""
     groups = (d + GROUP - 1) // GROUP
@@ -82,7 +83,7 @@ def pack_keys(x, x0, ldx, m, d, grid, left_zero, keys4, row, row4, start):
         start[i] = int32(left_zero * (d * zero - total))
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def pack_values(x, x0, ldx, m, d, grid, left_zero, values4, row, start):
     """Rows [m, d] as the rows of panels, codes - 128, and where their tiles start."""
     groups = (m + GROUP - 1) // GROUP
@@ -105,7 +106,7 @@ def pack_values(x, x0, ldx, m, d, grid, left_zero, values4, row, start):
         start[j] = int32(left_zero * (m * zero - int64(start[j])))
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def query_key(q, k, heads, n, m, d, left, right, factor, out, codes, row, row4, keys, keys4, starts, accs, plain):
     """Q K^T of every head, [heads, n, d] by [heads, m, d], to float32 [heads, n, m]."""
     groups = (d + GROUP - 1) // GROUP
@@ -128,7 +129,7 @@ def query_key(q, k, heads, n, m, d, left, right, factor, out, codes, row, row4, 
                         y[j] = float32(int32(x[j] - less)) * factor
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def attention_value(
     p, v, heads, n, m, d, log, left, right, factors, out, ones, others, bits, row, values, values4, starts, accs, adds,
     plain,

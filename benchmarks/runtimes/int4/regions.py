@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import float32, get_thread_id, int32, int64, njit, prange
+from numba import float32, get_thread_id, int32, int64, prange
 
 from vitq.benchmarks.runtimes.int4.float_tile import float_tile
 from vitq.benchmarks.runtimes.int4.kernels import pack_keys, pack_values, quantize_row, scale_rows
@@ -23,6 +23,7 @@ from vitq.benchmarks.runtimes.int4.rows import (
     softmax_row,
 )
 from vitq.benchmarks.runtimes.int4.tile import COLUMNS, GROUP, ROWS, tile
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 
 class Product(NamedTuple):
@@ -88,7 +89,7 @@ class Room(NamedTuple):
     bits: Array
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def panel_of(a, i, p, panel, acc, plain):
     """A tile of six rows of codes from row i on, and a panel."""
     lda = p.groups * GROUP
@@ -96,7 +97,7 @@ def panel_of(a, i, p, panel, acc, plain):
     tile(a, i * lda, lda, p.weight, panel * size, p.start, panel * COLUMNS, acc, p.groups, p.nibbles != 0, plain)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def project(a, sums, count, p, out, o0, acc, plain):
     """Rows of codes by a layer's weights, to float32 rows."""
     for panel in range((p.columns + COLUMNS - 1) // COLUMNS):
@@ -108,7 +109,7 @@ def project(a, sums, count, p, out, o0, acc, plain):
             scale_rows(acc, sums, i, min(ROWS, count - i), p.zero, p.factor, p.bias, p0, width, out, at, p.columns)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def project_add(a, sums, count, p, x, out, o0, acc, reals, plain):
     """As `project`, and the rows of x are added."""
     for panel in range((p.columns + COLUMNS - 1) // COLUMNS):
@@ -125,7 +126,7 @@ def project_add(a, sums, count, p, x, out, o0, acc, reals, plain):
                     found[j] = given[j] + more[j]
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def project_gelu(a, sums, count, p, following, codes, totals, acc, reals, plain):
     """As `project`, by GELU and onto the next layer's grid: codes and their sums."""
     ld = following.groups * GROUP
@@ -142,7 +143,7 @@ def project_gelu(a, sums, count, p, following, codes, totals, acc, reals, plain)
                 totals[i + r] += quantize_row(reals, r * COLUMNS, width, following.grid, codes, (i + r) * ld + p0)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def norm_codes(x, x0, count, norm, p, normal, codes, sums):
     """LayerNorm of rows, onto a layer's grid."""
     for i in range(count):
@@ -150,7 +151,7 @@ def norm_codes(x, x0, count, norm, p, normal, codes, sums):
         sums[i] = quantize_row(normal, 0, p.k, p.grid, codes, i * p.groups * GROUP)
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def enter(x, rows, chunk, norm, qkv, out, normals, codes, sums, accs, plain):
     """LayerNorm, and queries, keys and values, of rows [rows, C] to [rows, 3C]."""
     for task in prange((rows + chunk - 1) // chunk):
@@ -160,7 +161,7 @@ def enter(x, rows, chunk, norm, qkv, out, normals, codes, sums, accs, plain):
         project(codes[t], sums[t], count, qkv, out, r * qkv.columns, accs[t], plain)
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def leave(x, mixed, rows, chunk, proj, norm, fc1, fc2, out, normals, codes, hidden, sums, totals, accs, reals, plain):
     """Projection and residual sum, LayerNorm, MLP and residual sum, a chunk of rows at a time."""
     for task in prange((rows + chunk - 1) // chunk):
@@ -175,7 +176,7 @@ def leave(x, mixed, rows, chunk, proj, norm, fc1, fc2, out, normals, codes, hidd
         project_add(hidden[t], totals[t], count, fc2, out, out, at, acc, real, plain)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def logits_of(qkv, q0, ld, count, tokens, k, w, plain):
     """Softmax of up to six queries' logits, into `w.logits`, rows of whole panels."""
     lda, wide = (k.d + GROUP - 1) // GROUP * GROUP, (tokens + COLUMNS - 1) // COLUMNS * COLUMNS
@@ -193,7 +194,7 @@ def logits_of(qkv, q0, ld, count, tokens, k, w, plain):
         softmax_row(w.logits[r * wide :], tokens, w.bits)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def mix_int8(count, tokens, k, w, values_start, out, o0, ld, plain):
     """Attention of up to six queries by V, in integers."""
     lda, wide = (tokens + GROUP - 1) // GROUP * GROUP, (tokens + COLUMNS - 1) // COLUMNS * COLUMNS
@@ -220,7 +221,7 @@ def mix_int8(count, tokens, k, w, values_start, out, o0, ld, plain):
                     y[j] += float32(int32(z[j] - more)) * k.factors[1]
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def mix_float(count, tokens, k, w, out, o0, ld):
     """Attention of up to six queries, on a logarithmic grid, by V on its grid, in float32."""
     wide = (tokens + COLUMNS - 1) // COLUMNS * COLUMNS
@@ -236,7 +237,7 @@ def mix_float(count, tokens, k, w, out, o0, ld):
             out[o0 + r * ld + c : o0 + r * ld + c + width] = reals[r * COLUMNS : r * COLUMNS + width]
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def fake_values(x, x0, ldx, m, k, row, floats):
     """Rows [m, d] on the grid of V as float32 [panels, m, 64]."""
     zero, step = int32(k.v[3]), k.v[0]
@@ -249,7 +250,7 @@ def fake_values(x, x0, ldx, m, k, row, floats):
                 out[j] = float32(int32(codes[j]) - zero) * step
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def attention(
     qkv, images, tokens, parts, k, out, codes, others, row, row4, keys, keys4, values, values4, floats, starts, opens,
     begins, accs, adds, logits, bits, plain,

@@ -8,13 +8,15 @@ polynomials.
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, int32, njit, uint8
+from numba import float32, int32, uint8
+
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 SUMS = {"reassoc", "nsz"}
 """What lets a sum be taken in the order of vectors."""
 
 
-@njit(cache=True, fastmath=SUMS)
+@kernel(counts=True, fastmath=SUMS)
 def _sum(x):
     total = float32(0)
     for j in range(len(x)):
@@ -22,7 +24,7 @@ def _sum(x):
     return total
 
 
-@njit(cache=True, fastmath=SUMS)
+@kernel(counts=True, fastmath=SUMS)
 def _squares(x, mean):
     total = float32(0)
     for j in range(len(x)):
@@ -30,7 +32,7 @@ def _squares(x, mean):
     return total
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def _largest(x):
     """The largest number, by integers of the same order, whose maximum is taken in vectors."""
     words = x.view(np.int32)
@@ -43,7 +45,7 @@ def _largest(x):
     return one.view(np.float32)[0]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def norm_row(x, x0, count, weight, bias, epsilon, out):
     """LayerNorm of a row."""
     row = x[x0 : x0 + count]
@@ -53,7 +55,7 @@ def norm_row(x, x0, count, weight, bias, epsilon, out):
         out[j] = (row[j] - mean) * factor * weight[j] + bias[j]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def gelu_row(x, x0, count):
     """x (1 + erf(x / sqrt 2)) / 2 in place; erf as a quotient of polynomials (Eigen's), to 4e-7."""
     row = x[x0 : x0 + count]
@@ -74,7 +76,7 @@ def gelu_row(x, x0, count):
         row[j] = float32(0.5) * v * (float32(1) + z * p / q)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def softmax_row(x, count, bits):
     """Softmax in place; exp by powers of two and a polynomial of degree 6, to 2e-7. `bits` is int32 [count]."""
     row, powers = x[:count], bits[:count]
@@ -98,7 +100,7 @@ def softmax_row(x, count, bits):
         row[j] *= total
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def log_codes_row(x, x0, count, scale, last, root, codes):
     """clamp(round(-k log2(x / s))), k = 2 where `root`, else 1, of positive numbers; int32.
 
@@ -121,7 +123,7 @@ def log_codes_row(x, x0, count, scale, last, root, codes):
             row[j] = code if power > int32(-127) else last
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def halves_row(codes, count, root, one, other, o0):
     """Codes 0..15 as 128 >> h in two halves, 16 as 0; the sums of both.
 
@@ -141,7 +143,7 @@ def halves_row(codes, count, root, one, other, o0):
     return int32(total), int32(further)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def powers_row(codes, count, scale, last, root, zero, out, o0):
     """s * 2^(-code / k) as float32, and 0 for the code `last` where `zero`."""
     row, values = codes[:count], out[o0 : o0 + count]

@@ -11,11 +11,12 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding as llvm
-import numba
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
+
+from vitq.benchmarks.runtimes.numba_cache import kernel
 
 ROWS = 6
 """Rows of a tile: with 4 vectors of columns they fill 24 of AVX-512's 32 registers."""
@@ -129,7 +130,7 @@ def _vnni_nibbles(typing_context: Any, a: Any, a0: Any, lda: Any, b: Any, b0: An
     return _signature(a, b, start, c), _code(nibbles=True)
 
 
-@numba.njit(cache=True)
+@kernel(counts=True)
 def _plain_step(left, k, right, out, high, nibbles):  # type: ignore[no-untyped-def]
     """out[64] += left[k : k + 4] @ the first or second four of a group."""
     for i in range(4):
@@ -140,7 +141,7 @@ def _plain_step(left, k, right, out, high, nibbles):  # type: ignore[no-untyped-
             out[j] = np.int32(out[j] + x * code)
 
 
-@numba.njit(cache=True)
+@kernel(counts=True)
 def plain_tile(a, a0, lda, b, b0, start, s0, c, groups, nibbles):  # type: ignore[no-untyped-def]
     """As `tile`, in plain loops."""
     size = 4 * COLUMNS if nibbles else 8 * COLUMNS
@@ -156,7 +157,7 @@ def plain_tile(a, a0, lda, b, b0, start, s0, c, groups, nibbles):  # type: ignor
 
 if VNNI:
 
-    @numba.njit(cache=True)
+    @kernel(counts=True)
     def tile(a, a0, lda, b, b0, start, s0, c, groups, nibbles, plain):  # type: ignore[no-untyped-def]
         """c[6, 64] = start[64] + a[6, 8*groups] @ b, modulo 2^32; all arrays flat, each from its offset.
 
@@ -171,7 +172,7 @@ if VNNI:
 
 else:
 
-    @numba.njit(cache=True)
+    @kernel(counts=True)
     def tile(a, a0, lda, b, b0, start, s0, c, groups, nibbles, plain):  # type: ignore[no-untyped-def]  # noqa: ARG001
         """As above, in plain loops alone."""
         plain_tile(a, a0, lda, b, b0, start, s0, c, groups, nibbles)
