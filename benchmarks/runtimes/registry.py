@@ -31,8 +31,8 @@ RUNTIMES: Registry[Runtime] = Registry(
 PACKAGES = {
     "torch": ("torch",), "torch-compile": ("torch",), "torch-bf16": ("torch",), "openvino": ("openvino",),
     "numba": ("numba",), "numba-xnor": ("numba",), "numba-int8": ("numba",), "tvm": ("apache-tvm",),
-    "tvm-integer": ("apache-tvm", "onnx"), "onnxruntime-integer": ("onnxruntime", "onnx"), "triton": ("triton", "torch"),
-    "triton-xnor": ("triton", "torch"),
+    "tvm-integer": ("apache-tvm", "onnx"), "onnxruntime-integer": ("onnxruntime", "onnx"),
+    "triton": ("triton", "torch"), "triton-xnor": ("triton", "torch"),
 }  # fmt: skip
 """Distributions that compute in our runtimes: their versions are part of what decides a latency row."""
 
