@@ -24,6 +24,13 @@ def where_kernels_run(test: Any) -> Any:
     return pytest.mark.cuda(skip(test))
 
 
+def first_tile_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the first tile of every kernel, as the interpreter does: each one that is compiled takes a second."""
+    from vitq.benchmarks.runtimes.gpu import tiles
+
+    monkeypatch.setattr(tiles.Tiles, "_fastest", lambda _, choices, launch: choices[0])
+
+
 def run_interpreted(path: str, least: int) -> None:
     """Run the tests of a file that are marked `cuda` in the interpreter; at least so many must pass, none may fail."""
     words = [sys.executable, "-m", "pytest", "-q", "-m", "cuda", "-p", "no:cacheprovider", path]

@@ -19,15 +19,24 @@ def powers(down, one, magic):
     return (line << 15) >> tl.minimum(quotient, 31)
 
 
+@triton.jit
+def shares_of(exponential, factor):
+    """min((factor * e) >> 55, 127) of 0 <= e < 2^31 where factor * e <= 2^62: the upper halves of two products."""
+    low, high = factor.to(tl.uint32), (factor >> 32).to(tl.uint32)
+    e = exponential.to(tl.uint32)
+    return tl.minimum((tl.umulhi(e, low[:, None]) + e * high[:, None]) >> 23, 127).to(tl.int8)
+
+
 @triton.jit(do_not_specialize=["tokens"])
 def attention(
-    qkv, tokens, qk_multiplier, qk_shift, qk_high: tl.constexpr, one, magic, table, narrow: tl.constexpr, av_multiplier,
-    av_shift, av_high: tl.constexpr, nearest: tl.constexpr, out, heads: tl.constexpr, d: tl.constexpr,
-    wide: tl.constexpr, queries: tl.constexpr, keys: tl.constexpr,
+    qkv, tokens, qk_multiplier, qk_shift, qk_high: tl.constexpr, one, magic, table, narrow: tl.constexpr,
+    short: tl.constexpr, av_multiplier, av_shift, av_high: tl.constexpr, nearest: tl.constexpr, out,
+    heads: tl.constexpr, d: tl.constexpr, wide: tl.constexpr, queries: tl.constexpr, keys: tl.constexpr,
 ):  # fmt: skip
     """int8 [B*N, 3*C] of queries, keys and values to int8 [B*N, C]; a program has `queries` queries and all keys.
 
-    `wide` and `keys` are d and N, padded. What is padded counts for nothing: its exponentials are 0.
+    `narrow`: exponentials are below 2^31; `short`: so is their sum. `wide` and `keys` are d and N, padded. What is
+    padded counts for nothing: its exponentials are 0.
     """
     image, head = tl.program_id(0) // heads, tl.program_id(0) % heads
     row, key, channel = tl.program_id(1) * queries + tl.arange(0, queries), tl.arange(0, keys), tl.arange(0, wide)
@@ -48,9 +57,16 @@ def attention(
     else:
         exponential = tl.load(table - down)
     exponential = tl.where(real_key[None, :], exponential, 0)
-    total = tl.maximum(tl.sum(exponential.to(tl.int64), 1), 1)
+    if short:  # noqa: SIM108
+        total = tl.sum(exponential, 1).to(tl.int64)
+    else:
+        total = tl.sum(exponential.to(tl.int64), 1)
+    total = tl.maximum(total, 1)
     factor = ((total * 0 + 1) << 62) // total
-    shares = tl.minimum((factor[:, None] * exponential) >> 55, 127).to(tl.int8)
+    if narrow:
+        shares = shares_of(exponential, factor)
+    else:
+        shares = tl.minimum((factor[:, None] * exponential) >> 55, 127).to(tl.int8)
     v = tl.load(at + 2 * heads * d, over_keys, 0)
     mixed = tl.dot(shares, v, out_dtype=tl.int32)
     mixed = held(dyadic(mixed, tl.load(av_multiplier), tl.load(av_shift), nearest, av_high), 8).to(tl.int8)

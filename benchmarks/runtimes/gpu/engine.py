@@ -89,6 +89,9 @@ class Engine:
         wide = max([3 * self.channels, *(len(block.fc1.weight) for block in self.blocks)])
         if self.tokens > MAX_KEYS or self.rows * wide >= MAX_CODES:
             raise UnsupportedError(f"the engine serves {MAX_KEYS} tokens an image and 2^31 codes an activation at most")
+        sums = [at.bits, *(add.bits for block in self.blocks for add in (block.add1, block.add2))]
+        if max(sums) > rows.STREAM_BITS or self.channels > rows.MAX_CHANNELS:
+            raise UnsupportedError(f"the engine serves residual streams of 24 bits and {rows.MAX_CHANNELS} channels")
 
         def codes(*shape: int) -> Tensor:
             return torch.zeros(shape, dtype=torch.int8, device=self.device)
@@ -133,7 +136,7 @@ class Engine:
                 count, out, k, tile.rows, tile.columns, depth, num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
 
-        launch(self.tiles.of((kernel, count, out, k), tiles.PRODUCTS, launch))
+        launch(self.tiles.of((kernel, count, out, k), tiles.products(count, out), launch))
 
     def _rows(self, kernel: Any, count: int, channels: int, *arguments: Any) -> None:
         def launch(tile: tiles.Tile) -> None:
@@ -157,7 +160,7 @@ class Engine:
     def _add(self, a: Tensor, product: integers.Product, add: integers.Sum) -> None:
         self._product(
             products.linear_add, a, product, add.branch, add.branch.bits, add.stream.multiplier, add.stream.shift,
-            add.stream.bits, add.bits, self.stream,
+            add.stream.high, add.stream.bits, add.bits, self.stream,
         )  # fmt: skip
 
     def _normalize(self, stream: Tensor, step: int, norm: integers.Norm, out: Tensor) -> None:
@@ -169,17 +172,18 @@ class Engine:
     def _attend(self, block: integers.BlockNumbers) -> None:
         heads, soft = block.heads, block.softmax
         d = self.channels // heads
+        short = soft.narrow and soft.largest * self.tokens < MAX_CODES
         wide, keys = (max(32, triton.next_power_of_2(size)) for size in (d, self.tokens))
 
         def launch(tile: tiles.Tile) -> None:
             attention.attention[(self.shape[0] * heads, triton.cdiv(self.tokens, tile.rows))](
                 self.qkv, self.tokens, block.qk.multiplier, block.qk.shift, block.qk.high, soft.one, soft.magic,
-                soft.table, soft.narrow, block.av.multiplier, block.av.shift, block.av.high, block.qk.nearest,
+                soft.table, soft.narrow, short, block.av.multiplier, block.av.shift, block.av.high, block.qk.nearest,
                 self.mixed, heads, d, wide, tile.rows, keys, num_warps=tile.warps,
             )  # fmt: skip
 
         choices = [tile for tile in tiles.ATTENTION if tile.rows * keys <= 16 * MAX_KEYS]
-        launch(self.tiles.of((heads, d, soft.narrow, block.qk.high, block.av.high), choices, launch))
+        launch(self.tiles.of((heads, d, soft.narrow, short, block.qk.high, block.av.high), choices, launch))
 
     def _classify(self) -> Tensor:
         number = self.head_scale

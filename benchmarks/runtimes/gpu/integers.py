@@ -45,20 +45,28 @@ class Product(NamedTuple):
 
 
 class Norm(NamedTuple):
-    """I-LayerNorm's integers: int32 [C], int64 [C] that includes what rounds to nearest, and the shift, int32 [1]."""
+    """I-LayerNorm's integers: int32 [C], int64 [C] that includes what rounds to nearest, and the shift, int32 [1].
+
+    `high`: the shift is at least 33, so that the upper half decides.
+    """
 
     multiplier: Tensor
     bias: Tensor
     shift: Tensor
+    high: bool
 
 
 class Softmax(NamedTuple):
-    """Shiftmax: I_0 and what divides by it, int32 [1], whether that holds, and exponentials of 0 to -255, int64."""
+    """Shiftmax: I_0 and what divides by it, int32 [1], whether that holds, and exponentials of 0 to -255, int64.
+
+    `largest` is the largest exponential.
+    """
 
     one: Tensor
     magic: Tensor
     narrow: bool
     table: Tensor
+    largest: int
 
 
 class Sum(NamedTuple):
@@ -126,7 +134,7 @@ def norm(node: IntegerLayerNorm, device: torch.device) -> Norm:
     shift = int(node.shift)
     half = (1 << shift) >> 1 if node.rounding == "nearest" else 0
     one = torch.full((1,), shift, dtype=torch.int32, device=device)
-    return Norm(node.multiplier.to(device), (node.bias + half).to(device), one)
+    return Norm(node.multiplier.to(device), (node.bias + half).to(device), one, shift >= 33)
 
 
 def softmax(node: IntegerSoftmax, device: torch.device) -> Softmax:
@@ -148,7 +156,7 @@ def softmax(node: IntegerSoftmax, device: torch.device) -> Softmax:
     else:
         raise UnsupportedError("the engine serves Shiftmax and the polynomial softmax")
     numbers = [torch.full((1,), x, dtype=torch.int32, device=device) for x in (one, magic)]
-    return Softmax(numbers[0], numbers[1], narrow, table.to(device))
+    return Softmax(numbers[0], numbers[1], narrow, table.to(device), int(table.max()))
 
 
 def gelu(node: IntegerGelu, device: torch.device) -> Tensor:

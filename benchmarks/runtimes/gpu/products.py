@@ -85,7 +85,7 @@ def linear8(
 @triton.jit(do_not_specialize=["size_m"])
 def linear_add(
     a, lda, w, bias, multiplier, shift, nearest: tl.constexpr, high: tl.constexpr, left_bits: tl.constexpr,
-    own_multiplier, own_shift, right_bits: tl.constexpr, bits: tl.constexpr, stream, size_m,
+    own_multiplier, own_shift, own_high: tl.constexpr, right_bits: tl.constexpr, bits: tl.constexpr, stream, size_m,
     size_n: tl.constexpr, k: tl.constexpr, bm: tl.constexpr, bn: tl.constexpr, bk: tl.constexpr,
 ):  # fmt: skip
     """A linear layer whose accumulators join the residual stream [M, N], in place."""
@@ -97,7 +97,7 @@ def linear_add(
     at = stream + rows[:, None] * size_n + columns[None, :]
     stored = (rows < size_m)[:, None] & inside[None, :]
     before = tl.load(at, stored, 0)
-    kept = held(dyadic(before, tl.load(own_multiplier), tl.load(own_shift), nearest, False), right_bits)
+    kept = held(dyadic(before, tl.load(own_multiplier), tl.load(own_shift), nearest, own_high), right_bits)
     tl.store(at, held(branch + kept, bits).to(tl.int32), stored)
 
 

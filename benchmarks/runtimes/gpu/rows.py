@@ -12,6 +12,8 @@ ROUND = tl.constexpr(12582912.0)
 """1.5 * 2^23: adding and subtracting it rounds a float32 below 2^22 to the nearest even integer."""
 MEANS = tl.constexpr(1 << 25)
 """More than any mean of codes of 24 bits: keeps a numerator positive, since Triton's division rounds towards 0."""
+STREAM_BITS, MAX_CHANNELS = 24, 4096
+"""Codes of so many bits differ from their mean by less than 2^24, and so many squares sum to less than 2^60."""
 
 
 @triton.jit
@@ -31,18 +33,33 @@ def patches(
 
 
 @triton.jit
-def root_of(value):
-    """What ten Newton steps O = (O + floor(V/O)) >> 1 make of V >= 0: its root rounded down, at least 1.
+def digits(value, first: tl.constexpr):
+    """The root of 0 <= V < 4^(first+1) <= 2^60, rounded down, as uint32: a bit at a time, the remainder in 32 bits.
 
-    The root is found bit by bit, without a division. The steps stay at it but where V + 1 is a square, between whose
-    root and one less they go back and forth: there they are taken themselves.
+    A remainder is at most twice the root so far, so that with V's next two bits it stays below 2^32.
     """
-    left, root = value, value * 0
-    for i in tl.static_range(31, -1, -1):
-        bit = (value * 0 + 1) << (2 * i)
-        more = left >= root + bit
-        left = tl.where(more, left - (root + bit), left)
-        root = (root >> 1) + tl.where(more, bit, 0)
+    remainder = (value * 0).to(tl.uint32)
+    root = remainder
+    for i in tl.static_range(first, -1, -1):
+        remainder = (remainder << 2) | ((value >> (2 * i)).to(tl.uint32) & 3)
+        trial = (root << 2) | 1
+        more = remainder >= trial
+        remainder = tl.where(more, remainder - trial, remainder)
+        root = (root << 1) | more.to(tl.uint32)
+    return root
+
+
+@triton.jit
+def root_of(value):
+    """What ten Newton steps O = (O + floor(V/O)) >> 1 make of 0 <= V < 2^60: its root rounded down, at least 1.
+
+    The root is found without a division. The steps stay at it but where V + 1 is a square, between whose root and one
+    less they go back and forth: there they are taken themselves.
+    """
+    if value < 1 << 42:  # noqa: SIM108
+        root = digits(value, 20).to(tl.int64)
+    else:
+        root = digits(value, 29).to(tl.int64)
     root = tl.maximum(root, 1)
     if (root + 1) * (root + 1) == value + 1:
         root = newton(value)
@@ -64,8 +81,14 @@ def newton(value):
 
 
 @triton.jit(do_not_specialize=["step"])
-def layer_norm(stream, step, multiplier, bias, shift, out, channels: tl.constexpr, block: tl.constexpr):
-    """I-LayerNorm to int8 of rows of the int32 stream that lie `step` apart; `bias` includes what rounds to nearest."""
+def layer_norm(
+    stream, step, multiplier, bias, shift, high: tl.constexpr, out, channels: tl.constexpr, block: tl.constexpr
+):  # fmt: skip
+    """I-LayerNorm to int8 of rows of the int32 stream that lie `step` apart; `bias` includes what rounds to nearest.
+
+    A difference is at most the root, so that what is normalized has 24 bits and a sign. `high`: the shift is at least
+    33, and an affine map's upper half decides.
+    """
     row, j = tl.program_id(0), tl.arange(0, block)
     inside = j < channels
     codes = tl.load(stream + row * step + j, inside, 0)
@@ -74,9 +97,13 @@ def layer_norm(stream, step, multiplier, bias, shift, out, channels: tl.constexp
     difference = tl.where(inside, codes - mean.to(tl.int32), 0)
     root = root_of(tl.sum(difference.to(tl.int64) * difference.to(tl.int64), 0))
     factor = ((root * 0 + 1) << 60) // root
-    normal = (difference.to(tl.int64) * factor) >> 36
-    affine = normal * tl.load(multiplier + j, inside, 0).to(tl.int64) + tl.load(bias + j, inside, 0)
-    tl.store(out + row * channels + j, held(affine >> tl.load(shift).to(tl.int64), 8).to(tl.int8), inside)
+    normal = ((difference.to(tl.int64) * factor) >> 36).to(tl.int32)
+    affine = normal.to(tl.int64) * tl.load(multiplier + j, inside, 0).to(tl.int64) + tl.load(bias + j, inside, 0)
+    if high:  # noqa: SIM108
+        codes = (affine >> 32).to(tl.int32) >> (tl.load(shift) - 32)
+    else:
+        codes = affine >> tl.load(shift).to(tl.int64)
+    tl.store(out + row * channels + j, held(codes, 8).to(tl.int8), inside)
 
 
 @triton.jit

@@ -22,21 +22,24 @@ class Tile(NamedTuple):
     stages: int
 
 
-PRODUCTS = (
-    Tile(64, 64, 128, 4, 3),
-    Tile(16, 64, 128, 4, 4),
-    Tile(32, 32, 128, 4, 4),
-    Tile(64, 32, 128, 4, 4),
-    Tile(64, 128, 128, 4, 3),
-    Tile(128, 128, 128, 8, 3),
-    Tile(128, 128, 64, 4, 4),
-    Tile(128, 256, 64, 8, 4),
-)
-"""The first is what the interpreter takes, which has no speed to measure."""
-ATTENTION = (Tile(64, 0, 0, 4, 1), Tile(16, 0, 0, 2, 1), Tile(16, 0, 0, 4, 1), Tile(32, 0, 0, 4, 1), Tile(64, 0, 0, 8, 1))  # fmt: skip # noqa: E501
-ROWS = (Tile(1, 0, 0, 1, 1), Tile(1, 0, 0, 2, 1), Tile(1, 0, 0, 4, 1), Tile(1, 0, 0, 8, 1))
+FEW = (Tile(64, 32, 128, 4, 4), Tile(16, 64, 128, 4, 4), Tile(32, 32, 128, 4, 4))
+SOME = (Tile(64, 64, 128, 4, 3), Tile(64, 128, 128, 4, 3), Tile(64, 32, 128, 4, 4))
+MANY = (Tile(64, 128, 128, 4, 3), Tile(128, 128, 64, 4, 4))
+"""Tiles of products with few outputs, more, and many: a tile that is compiled takes a user seconds."""
+FILLED, CROWDED = 2**18, 2**21
+"""Outputs from which tiles of 64 by 64 occupy half of 132 multiprocessors, and those of 128 by 128 nearly all."""
+ATTENTION = (Tile(64, 0, 0, 8, 1), Tile(32, 0, 0, 4, 1), Tile(16, 0, 0, 2, 1))
+ROWS = (Tile(1, 0, 0, 1, 1), Tile(1, 0, 0, 2, 1), Tile(1, 0, 0, 4, 1))
 LAUNCHES, REPLAYS = 30, 5
 """A tile is measured by a graph of so many launches, replayed so often; the fastest replay counts."""
+
+
+def products(rows: int, columns: int) -> tuple[Tile, ...]:
+    """The tiles worth measuring for a product of so many outputs; the interpreter takes the first."""
+    outputs = rows * columns
+    if outputs < FILLED:
+        return FEW
+    return SOME if outputs < CROWDED else MANY
 
 
 class Tiles:

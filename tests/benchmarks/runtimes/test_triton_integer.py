@@ -6,7 +6,7 @@ import pytest
 import torch
 from i_vit_models import SIZE, batches, calibrated, swin, vit
 from torch import Tensor
-from triton_places import DEVICE, run_interpreted, where_kernels_run
+from triton_places import DEVICE, first_tile_alone, run_interpreted, where_kernels_run
 
 pytest.importorskip("triton", reason="triton is not installed: pip install triton")
 
@@ -20,6 +20,12 @@ from vitq.methods.i_vit.network import Network
 
 ODD = {"embed_dim": 48, "num_heads": 3, "num_classes": 70, "depth": 1}
 EXTREMES = [-(2**31), -(2**31) + 1, -12345678, -129, -1, 0, 1, 127, 2**30, 2**31 - 1]
+
+
+@pytest.fixture(autouse=True)
+def _few_kernels(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if "whichever_tile" not in request.node.name:
+        first_tile_alone(monkeypatch)
 
 
 def network_of(forms: Forms, **words: int) -> tuple[Network, Tensor]:
@@ -38,6 +44,12 @@ def test_the_engine_gives_the_integer_forms_logits(words, batch, rounding):
     engine = runtime.compile(network, images, threads=1, device=DEVICE)
     for given in (images, 40 * images):
         assert torch.equal(engine(given), network(given))
+
+
+@where_kernels_run
+def test_logits_are_the_same_whichever_tile_is_fastest():
+    network, images = network_of(Forms(), depth=1)
+    assert torch.equal(runtime.compile(network, images[:2], threads=1, device=DEVICE)(images[:2]), network(images[:2]))
 
 
 @where_kernels_run
@@ -110,10 +122,10 @@ def test_a_norm_is_exact_where_newton_s_steps_do_not_settle():
     codes = torch.cat([torch.tensor(around), torch.randint(-(2**23), 2**23, (4, 8))]).to(torch.int32)
     codes = torch.cat([codes, torch.randint(-9, 10, (12, 8)).to(torch.int32)])
     multiplier, bias = torch.full((8,), 2**30, dtype=torch.int32), torch.zeros(8, dtype=torch.int64)
-    for shift in (44, 52):
+    for shift, high in ((44, True), (52, True), (52, False), (30, False)):
         out = torch.zeros(len(codes), 8, dtype=torch.int8, device=DEVICE)
         numbers = [x.to(DEVICE) for x in (multiplier, bias, torch.tensor([shift], dtype=torch.int32))]
-        rows.layer_norm[(len(codes),)](codes.to(DEVICE), 8, *numbers, out, 8, 8)
+        rows.layer_norm[(len(codes),)](codes.to(DEVICE), 8, *numbers, high, out, 8, 8)
         normal = operators_paper.normalize(codes.long())
         assert torch.equal(out.cpu().long(), ((normal << 30) >> shift).clamp(-128, 127))
 
