@@ -11,7 +11,7 @@ import io
 import logging
 import warnings
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import onnx
 import torch
@@ -41,7 +41,7 @@ class _Node(torch.autograd.Function):
     """The identity, as one node of the graph."""
 
     @staticmethod
-    def forward(_: Any, x: Tensor, name: str, key: int) -> Tensor:  # type: ignore[override]  # noqa: ARG004
+    def forward(_: Any, x: Tensor, name: str, key: int) -> Tensor:  # noqa: ARG004
         return x.clone()
 
     @staticmethod
@@ -71,8 +71,8 @@ def trace(model: nn.Module, example: Any) -> Traced:
     try:
         with torch.inference_mode(False), torch.no_grad(), _silence():
             torch.onnx.export(
-                marked, (example,), written, dynamo=False, opset_version=TRACED_OPSET, input_names=["images"],
-                custom_opsets={DOMAIN: 1},
+                marked, (example,), cast(Any, written), dynamo=False, opset_version=TRACED_OPSET,
+                input_names=["images"], custom_opsets={DOMAIN: 1},
             )  # fmt: skip
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
