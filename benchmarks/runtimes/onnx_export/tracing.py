@@ -7,11 +7,12 @@ node `vitq::Grid` into the graph, and each quantized weight by a node `vitq::Wei
 from __future__ import annotations
 
 import copy
-import io
 import logging
+import tempfile
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, cast
+from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
@@ -67,17 +68,17 @@ def trace(model: nn.Module, example: Any) -> Traced:
     found = Traced(onnx.ModelProto())
     marked = _marked(model, found)
     _check(found)
-    written = io.BytesIO()
     try:
-        with torch.inference_mode(False), torch.no_grad(), _silence():
+        with tempfile.TemporaryDirectory() as folder, torch.inference_mode(False), torch.no_grad(), _silence():
+            written = str(Path(folder) / "traced.onnx")
             torch.onnx.export(
-                marked, (example,), cast(Any, written), dynamo=False, opset_version=TRACED_OPSET,
-                input_names=["images"], custom_opsets={DOMAIN: 1},
+                marked, (example,), written, dynamo=False, opset_version=TRACED_OPSET, input_names=["images"],
+                custom_opsets={DOMAIN: 1},
             )  # fmt: skip
+            found.graph = onnx.load(written)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UnsupportedError(f"torch's exporter has no ONNX form of this model: {reason}") from error
-    found.graph = onnx.load_model_from_string(written.getvalue())
     return found
 
 
