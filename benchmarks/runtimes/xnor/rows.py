@@ -78,7 +78,7 @@ def _join(n_add, m_add, v_add, n, m, v):
 
 @njit(cache=True, error_model="numpy")
 def moments(x, x0, width, work):
-    """Mean and variance of a row of a multiple of 8 numbers; `work` float32 [2, 8, 8], levels beyond the chunk's own."""
+    """Mean and variance of a row of a multiple of 8 numbers; `work` float32 [2, 8, 8]."""
     groups = width // LANES
     chunks = (groups + CHUNK - 1) // CHUNK
     depth = 0
