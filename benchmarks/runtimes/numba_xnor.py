@@ -30,13 +30,13 @@ class NumbaXnor:
         """Why it has no form of this model, before it is compiled."""
         return None if exec.startswith("xnor:") else f"the engine runs binary models, not {exec}"
 
-    def compile(self, model: nn.Module, example: Tensor, *, threads: int, device: torch.device) -> Compiled:  # noqa: ARG002
+    def compile(self, model: nn.Module, example: Tensor, *, threads: int, device: torch.device) -> Compiled:
         """The model with its binary products on kernels; UnsupportedError where it has none, or on another device."""
         if device.type != "cpu":
             raise UnsupportedError(f"the engine runs on the CPU, not on {device.type}")
         from vitq.benchmarks.runtimes.xnor.engine import Engine
 
-        return Engine(model, threads)
+        return Engine(model, example, threads)
 
 
 runtime = NumbaXnor()

@@ -1,4 +1,4 @@
-"""The engine: a packed BinaryViT whose binary products are numba's kernels, the rest torch's own operators."""
+"""The engine: a packed BinaryViT with fused blocks where they are served, single binary products elsewhere."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from vitq.benchmarks.runtimes.base import Executed
 from vitq.benchmarks.runtimes.numba_threads import use_threads
-from vitq.benchmarks.runtimes.xnor import kernels
+from vitq.benchmarks.runtimes.xnor import kernels, probe
+from vitq.benchmarks.runtimes.xnor.blocks import FusedBlocks, flat, panels_of, unserved
 from vitq.benchmarks.runtimes.xnor.words import COLUMNS, ROWS
 from vitq.errors import UnsupportedError
 from vitq.methods.binary_vit.binarize import Binarizer, ProbabilityBinarizer, SignBinarizer
-from vitq.methods.binary_vit.packed import PackedLinear, PackedMatMul, wide
+from vitq.methods.binary_vit.packed import PackedLinear, PackedMatMul
 from vitq.methods.toolkit.modules import replace_modules
 
 Array = np.ndarray[Any, Any]
@@ -38,22 +39,13 @@ def shift_of(binarizer: Binarizer, x: Tensor) -> Tensor:
     return (binarizer.shift + binarizer.adapt * x.mean(dim=tokens, keepdim=True)).expand(shape)
 
 
-def flat(x: Tensor) -> Array:
-    """The numbers of a tensor in the order of its dimensions, as kernels take them."""
-    numbers: Array = x.detach().contiguous().view(-1).numpy()
-    return numbers
-
-
 class XnorLinear(nn.Module):
     """PackedLinear by `kernels.linear`."""
 
     def __init__(self, layer: PackedLinear, threads: int) -> None:
         super().__init__()
         self.input, self.k, self.columns = layer.input, layer.in_features, layer.out_features
-        rows = wide(layer.words).numpy().view(np.uint64)
-        self.words = rows.shape[1]
-        self.panels = np.zeros(padded(self.columns, COLUMNS) * self.words, np.uint64)
-        kernels.panels(np.ascontiguousarray(rows).reshape(-1), self.columns, self.words, self.panels)
+        self.words, self.panels = -(-self.k // 64), panels_of(layer)
         self.factor, self.biased = flat(layer.factor), layer.bias is not None
         self.bias = self.factor if layer.bias is None else flat(layer.bias)
         self.acc = np.zeros((threads, ROWS * COLUMNS), np.int64)
@@ -116,21 +108,33 @@ class Engine:
 
     exec = "xnor:numba"
 
-    def __init__(self, model: nn.Module, threads: int) -> None:
+    def __init__(self, model: nn.Module, example: Tensor, threads: int) -> None:
         self.threads, self.count = threads, Counter[str]()
-
-        def swap(_: str, module: nn.Module) -> nn.Module | None:
-            if isinstance(module, PackedLinear):
-                self.count["Linear"] += 1
-                return XnorLinear(module, threads)
-            if isinstance(module, PackedMatMul):
-                self.count["MatMul"] += 1
-                return XnorMatMul(module, threads)
-            return None
-
-        self.model = replace_modules(copy.deepcopy(model), swap).eval()
+        own = copy.deepcopy(model).eval()
+        for module in own.modules():
+            kind = {PackedLinear: "Linear", PackedMatMul: "MatMul"}.get(type(module))
+            if kind is not None:
+                self.count[kind] += 1
         if not self.count:
             raise UnsupportedError("the engine runs packed binary models: there is no binary product here")
+        use_threads(threads)
+        self.model = replace_modules(self._fused(own, example), self._single).eval()
+
+    def _fused(self, model: nn.Module, example: Tensor) -> nn.Module:
+        """The model with every sequence of blocks that has a fused form which gives this torch's numbers."""
+        fused: dict[str, nn.Module] = {}
+        for path, blocks in model.named_modules():
+            if unserved(blocks) is None:
+                found = FusedBlocks(blocks, self.threads)
+                if probe.difference(model, blocks, found, example) is None:
+                    fused[path] = found
+                    self.count["FusedBlock"] += len(found.blocks)
+        return replace_modules(model, lambda path, _: fused.get(path)) if fused else model
+
+    def _single(self, _: str, module: nn.Module) -> nn.Module | None:
+        if isinstance(module, PackedLinear):
+            return XnorLinear(module, self.threads)
+        return XnorMatMul(module, self.threads) if isinstance(module, PackedMatMul) else None
 
     def __call__(self, images: Tensor) -> Tensor:
         """The packed model's output, bit for bit."""
@@ -140,7 +144,11 @@ class Engine:
         return found
 
     def executed(self) -> Executed:
-        """Binary products at one bit; the layers that the method leaves in floating point beside them."""
+        """Binary products at one bit; the layers that the method leaves in floating point beside them.
+
+        `FusedBlock` counts the blocks that run as fused kernels; in others the binary products alone are the engine's
+        and the rest torch's operators, since the block is of another kind or its fused form gave another bit.
+        """
         found: dict[str, dict[str, int]] = {kind: {"1": n} for kind, n in self.count.items()}
         for module in self.model.modules():
             if isinstance(module, (nn.Linear, nn.Conv2d)):

@@ -66,8 +66,8 @@ def above64(typing_context: Any, x: Any, x0: Any, scale: Any) -> Any:  # noqa: A
     return types.uint64(x, types.int64, types.float32), generate
 
 
-def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both: bool) -> None:
-    """acc[ROWS, COLUMNS] = popcounts over `steps` words of a xor b (or of a and b), int64."""
+def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both: bool, narrow: bool = False) -> None:
+    """acc[ROWS, COLUMNS] = popcounts over `steps` words of a xor b (or of a and b), int64 or, narrow, int32."""
     acc, steps = arguments[4:]
     kinds = signature.args
     a_at, b_at = (_at(context, builder, kinds[i], arguments[i], arguments[i + 1]) for i in (0, 2))
@@ -103,7 +103,11 @@ def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both:
     for r in range(ROWS):
         for v in range(2):
             place = builder.gep(c_at, [I64(COLUMNS * r + 8 * v)])
-            builder.store(news[r][v], builder.bitcast(place, V8.as_pointer())).align = 8
+            if narrow:
+                few = builder.trunc(news[r][v], ir.VectorType(I32, 8))
+                builder.store(few, builder.bitcast(place, few.type.as_pointer())).align = 4
+            else:
+                builder.store(news[r][v], builder.bitcast(place, V8.as_pointer())).align = 8
 
 
 @intrinsic  # type: ignore[untyped-decorator]

@@ -8,14 +8,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 pytest.importorskip("numba", reason="numba is not installed: pip install vitq[runtimes]")
 
 from vitq.benchmarks.runtimes.numba_xnor import runtime
+from vitq.benchmarks.runtimes.xnor import probe, rows
+from vitq.benchmarks.runtimes.xnor.blocks import least_probability
 from vitq.benchmarks.runtimes.xnor.engine import XnorLinear, XnorMatMul
 from vitq.errors import UnsupportedError
 from vitq.methods.binary_vit import method as binary_vit
+from vitq.methods.binary_vit.binarize import ProbabilityBinarizer
 from vitq.methods.binary_vit.layers import BinaryLinear, BinaryMatMul
 from vitq.methods.binary_vit.packed import PackedLinear, PackedMatMul, pack, set_kernel
 from vitq.methods.bits import Bits
@@ -80,6 +84,58 @@ def test_a_whole_model(name: str, batch: int) -> None:
     told = compiled.executed()
     assert told["MatMul"] == {"1": 8}
     assert told["Linear"]["1"] >= 16
+
+
+def vit(seed: int, channels: int = 128, bias: bool = True) -> nn.Module:
+    """A packed ViT of two blocks on 17 tokens, its heads 64 channels wide."""
+    torch.manual_seed(seed)
+    model = VisionTransformer(
+        img_size=32, patch_size=8, embed_dim=channels, depth=2, num_heads=channels // 64, mlp_ratio=2, num_classes=7,
+        qkv_bias=bias,
+    )  # fmt: skip
+    binary = randomize(binary_vit.prepare(model.eval(), Bits.parse("W1A1"), binary_vit.Options()), seed)
+    return pack(binary.eval())
+
+
+@pytest.mark.parametrize(("batch", "bias"), [(1, True), (3, False)])
+def test_fused_blocks(batch: int, bias: bool) -> None:
+    packed, images = vit(1, bias=bias), torch.randn(batch, 3, 32, 32)
+    compiled = runtime.compile(packed, images, threads=2, device=torch.device("cpu"))
+    with torch.inference_mode():
+        for each in (images, torch.randn(batch, 3, 32, 32), torch.randn(batch + 1, 3, 32, 32)):
+            assert torch.equal(compiled(each), packed(each))
+    told = compiled.executed()
+    assert told["Linear"]["1"] == 8
+    if torch.backends.cpu.get_cpu_capability() == "AVX512":
+        assert told["FusedBlock"] == {"1": 2}
+
+
+@pytest.mark.parametrize("part", ["_norms", "_means", "_softmax"])
+def test_blocks_stay_torch_s_where_its_numbers_are_others(part: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, part, lambda *_: False)
+    packed, images = vit(2), torch.randn(2, 3, 32, 32)
+    compiled = runtime.compile(packed, images, threads=1, device=torch.device("cpu"))
+    with torch.inference_mode():
+        assert torch.equal(compiled(images), packed(images))
+    assert "FusedBlock" not in compiled.executed()
+
+
+def test_sixty_four_words_turned() -> None:
+    bits = torch.randint(0, 2, (64, 64), generator=torch.Generator().manual_seed(0))
+    words = (bits << torch.arange(64)).sum(1).numpy().view("uint64").copy()
+    rows.transpose64(words)
+    assert torch.equal((torch.from_numpy(words.view("int64"))[:, None] >> torch.arange(64)) & 1, bits.T)
+
+
+@given(scale=st.floats(1e-4, 100))
+def test_the_least_probability_is_where_the_bit_begins(scale: float) -> None:
+    binarizer = ProbabilityBinarizer()
+    with torch.no_grad():
+        binarizer.log_scale.fill_(scale).log_()
+        least = torch.tensor([float(least_probability(binarizer))])
+        below = torch.nextafter(least, torch.zeros(1))
+        assert binarizer.bits(least).item()
+        assert not binarizer.bits(below).item()
 
 
 def test_a_model_without_a_binary_product_is_refused() -> None:
