@@ -123,9 +123,11 @@ def join_of(node: IntegerAdd, product: Product, node_of: IntegerLinear) -> Join:
     up = np.where(narrow, up, 0)
     right_up = right_up if narrow else 0
     shift, right_shift = left.shift + up, int(right.shift[0]) + right_up
-    right_half = int(right.half[0]) << right_up >> 32
-    half, shift, up = (x.astype(np.int32) for x in (left.half << up >> 32, shift - 32, up))
-    return Join(left, right, top, narrow, half, shift, up, right_half, right_shift - 32, right_up)
+    half, right_half = left.half << up >> 32, int(right.half[0]) << right_up >> 32
+    numbers = half.astype(np.int32), (shift - 32).astype(np.int32), up.astype(np.int32)
+    return Join(
+        left, right, top, narrow, numbers[0], numbers[1], numbers[2], right_half, right_shift - 32, right_up
+    )  # fmt: skip
 
 
 def _reach(node: IntegerLinear) -> Array:
