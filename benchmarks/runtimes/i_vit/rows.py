@@ -1,3 +1,4 @@
+# mypy: disable-error-code="untyped-decorator"
 """What runs along a row in vectors of 16: the largest byte, the steps of Shiftmax and of I-LayerNorm.
 
 A row is read and written to the end of its last vector. `keep` is 255 for a token that counts and 0 for one that is

@@ -8,14 +8,15 @@ Factors and biases are applied as torch applies them to the exact integers, prod
 from __future__ import annotations
 
 import numpy as np
-from numba import float32, int64, njit, prange, uint64
+from numba import float32, int64, prange, uint64
 
+from vitq.benchmarks.runtimes.numba_cache import kernel
 from vitq.benchmarks.runtimes.xnor.words import COLUMNS, ROWS, above64, common, differing, popcount, signs64
 
 ONE = np.uint64(1)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def _signs_row(x, x0, s, s0, k, out, o0):
     """The words of one row of k values."""
     full = k // 64
@@ -29,14 +30,14 @@ def _signs_row(x, x0, s, s0, k, out, o0):
         out[o0 + full] = word
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def pack_signs(x, s, rows, each, k, words, out):
     """out[row] = signs of x[row] + s[row // each], which are float32 [rows, k] and [rows / each, k]."""
     for row in prange(rows):
         _signs_row(x, row * k, s, (row // each) * k, k, out, row * words)
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def _panel_of_rows(rows_of, r0, rows, words, out, o0):
     """Rows of words as panels of 16 columns; what is missing of the last is left as it is."""
     for row in range(rows):
@@ -45,13 +46,13 @@ def _panel_of_rows(rows_of, r0, rows, words, out, o0):
             out[at + w * COLUMNS] = rows_of[r0 + row * words + w]
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def panels(rows_of, rows, words, out):
     """Rows of words [rows, words] as panels [panel, word, 16]."""
     _panel_of_rows(rows_of, 0, rows, words, out, 0)
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def linear(a, rows, words, k, b, columns, factor, bias, biased, out, acc):
     """out[rows, columns] = float32(k - 2 differing) * factor + bias.
 
@@ -82,7 +83,7 @@ def linear(a, rows, words, k, b, columns, factor, bias, biased, out, acc):
                             y[j] = float32(k - 2 * own[r * COLUMNS + j]) * f[j]
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def query_key(q, q_shift, k, k_shift, heads, n, m, d, factor, out, acc, left, right):
     """out[head, n, m] = float32(d - 2 differing(sign(q + shift), sign(k + shift))) * factor for every image's head.
 
@@ -111,7 +112,7 @@ def query_key(q, q_shift, k, k_shift, heads, n, m, d, factor, out, acc, left, ri
                             y[j] = float32(d - 2 * own[r * COLUMNS + j]) * factor
 
 
-@njit(cache=True, parallel=True)
+@kernel(counts=True, parallel=True)
 def attend(p, scale, v, v_shift, heads, n, m, d, factor, out, acc, left, right):
     """out[head, n, d] = float32(2 common(p / scale > 1/2, sign(v + shift)) - count of p's) * factor.
 
@@ -148,7 +149,7 @@ def attend(p, scale, v, v_shift, heads, n, m, d, factor, out, acc, left, right):
                             y[j] = float32(2 * own[r * COLUMNS + j] - count) * factor
 
 
-@njit(cache=True)
+@kernel(counts=True)
 def _above_row(p, p0, scale, m, out, o0):
     """The words of one row of m probabilities; returns how many bits are set."""
     full, count = m // 64, int64(0)

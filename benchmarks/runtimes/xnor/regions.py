@@ -8,8 +8,9 @@ rows more; weights are panels of 16 columns; everything is flat.
 
 from __future__ import annotations
 
-from numba import float32, njit, prange, uint64
+from numba import float32, prange, uint64
 
+from vitq.benchmarks.runtimes.numba_cache import kernel
 from vitq.benchmarks.runtimes.xnor.rows import WORD, norm_row, pack_columns, softmax_bits, transpose64
 from vitq.benchmarks.runtimes.xnor.vector import common32, differing32
 from vitq.benchmarks.runtimes.xnor.words import COLUMNS, ROWS
@@ -17,7 +18,7 @@ from vitq.benchmarks.runtimes.xnor.words import COLUMNS, ROWS
 PANELS = WORD // COLUMNS
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def _linear64(a, a0, rows, words, k, b, panel, factor, bias, acc, out):
     """out[rows, 64] = float32(k - 2 differing) * factor + bias for the 64 columns of four panels."""
     whole = float32(k)
@@ -34,7 +35,7 @@ def _linear64(a, a0, rows, words, k, b, panel, factor, bias, acc, out):
                     y[j] = (whole - float32(2) * float32(n[j])) * f[j] + c[j]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def _table64(a, a0, rows, words, k, b, panel, table, acc, out):
     """out[rows, 64] = table[column, differing] for the 64 columns of four panels."""
     for block in range((rows + ROWS - 1) // ROWS):
@@ -48,7 +49,7 @@ def _table64(a, a0, rows, words, k, b, panel, table, acc, out):
                     out[at + j] = table[first + j * (k + 1) + acc[r * COLUMNS + j]]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def _value_panels(words_of, tokens, words, turned, out):
     """Signs of 64 channels a token -> panels [4, words, 16] of bits over tokens; `turned` is room for 64 words."""
     for w in range(words):
@@ -60,7 +61,7 @@ def _value_panels(words_of, tokens, words, turned, out):
             out[((j // COLUMNS) * words + w) * COLUMNS + j % COLUMNS] = turned[j]
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def _attend64(p, ones, rows, words, v, factor, acc, out):
     """out[rows, 64] = float32(2 common(p, v) - ones of the row) * factor."""
     for block in range((rows + ROWS - 1) // ROWS):
@@ -75,7 +76,7 @@ def _attend64(p, ones, rows, words, v, factor, acc, out):
                     y[j] = (float32(2) * float32(n[j]) - less) * factor
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@kernel(counts=True, parallel=True, error_model="numpy")
 def attention(
     a, images, tokens, words, heads, power, weight, factor, bias, shifts, adapts, score_factor, scale, least,
     value_factor, out_shift, out_adapt, out, acc, levels, mean, floats, signs, bits, panels, counts, e,
@@ -113,7 +114,7 @@ def attention(
             )  # fmt: skip
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@kernel(counts=True, parallel=True, error_model="numpy")
 def hidden(a, images, tokens, words, power, weight, table, shift, adapt, groups, out, acc, levels, mean, floats):
     """From the words that enter fc1 to those that enter fc2, 64 channels of an image a unit.
 
@@ -133,7 +134,7 @@ def hidden(a, images, tokens, words, power, weight, table, shift, adapt, groups,
             )  # fmt: skip
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@kernel(counts=True, parallel=True, error_model="numpy")
 def project(a, rows, words, weight, columns, factor, bias, x, gamma, beta, eps, y, acc, work):
     """x += float32(k - 2 differing) * factor + bias, and y = LayerNorm(x), eight rows a unit."""
     parts, blocks, whole = acc.shape[0], (rows + ROWS - 1) // ROWS, float32(words * WORD)
@@ -155,7 +156,7 @@ def project(a, rows, words, weight, columns, factor, bias, x, gamma, beta, eps, 
                 norm_row(x, at, columns, gamma, beta, eps, work[part], y, at)
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@kernel(counts=True, parallel=True, error_model="numpy")
 def norm(x, rows, columns, gamma, beta, eps, y, work):
     """y = LayerNorm(x), rows of a multiple of 64 numbers."""
     parts = work.shape[0]
@@ -164,7 +165,7 @@ def norm(x, rows, columns, gamma, beta, eps, y, work):
             norm_row(x, row * columns, columns, gamma, beta, eps, work[part], y, row * columns)
 
 
-@njit(cache=True, parallel=True, error_model="numpy")
+@kernel(counts=True, parallel=True, error_model="numpy")
 def pack(y, images, tokens, columns, power, shift, adapt, out, levels, mean):
     """The words of y's signs after its shift over tokens, 64 channels of an image a unit."""
     parts, words = levels.shape[0], columns // WORD

@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import float32, int64, njit, uint64
+from numba import float32, int64, uint64
 
+from vitq.benchmarks.runtimes.numba_cache import kernel
 from vitq.benchmarks.runtimes.xnor.vector import add_rows64, fma, lanes_sum, nearest, power_of_two, times_at_least64
 from vitq.benchmarks.runtimes.xnor.words import popcount, signs64
 
@@ -26,7 +27,7 @@ def cascade_power(rows: int) -> int:
     return max(4, math.ceil(math.log2(rows)) // 4) if rows > 1 else 4
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def column_mean(x, x0, stride, rows, power, levels, mean):
     """mean[64] of the columns x[x0 + stride * row + j], row by row in a cascade of four levels [4, 64]."""
     levels[:] = float32(0)
@@ -53,7 +54,7 @@ def column_mean(x, x0, stride, rows, power, levels, mean):
         mean[j] = (((one[j] + two[j]) + three[j]) + four[j]) / count
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def pack_columns(x, x0, stride, rows, power, levels, mean, shift, adapt, c0, out, o0, out_stride):
     """out[o0 + out_stride * row] = the signs of 64 columns, each after shift + adapt * its mean over the rows."""
     column_mean(x, x0, stride, rows, power, levels, mean)
@@ -63,7 +64,7 @@ def pack_columns(x, x0, stride, rows, power, levels, mean, shift, adapt, c0, out
         out[o0 + out_stride * row] = signs64(x, x0 + stride * row, mean, 0)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def _join(n_add, m_add, v_add, n, m, v):
     """Moments of n and n_add numbers a lane, joined into m and v; returns the count."""
     count = n + n_add
@@ -76,7 +77,7 @@ def _join(n_add, m_add, v_add, n, m, v):
     return count
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def moments(x, x0, width, work):
     """Mean and variance of a row of a multiple of 8 numbers; `work` float32 [2, 8, 8]."""
     groups = width // LANES
@@ -123,7 +124,7 @@ def moments(x, x0, width, work):
     return mean, second / float32(width)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def norm_row(x, x0, width, gamma, beta, eps, work, out, o0):
     """LayerNorm of one row of a multiple of 8 numbers."""
     mean, variance = moments(x, x0, width, work)
@@ -133,7 +134,7 @@ def norm_row(x, x0, width, gamma, beta, eps, work, out, o0):
         found[j] = fma((line[j] - mean) * scale, gamma[j], beta[j])
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def exponential(d):
     """e^d for d <= 0, Sleef's of 1 ulp; 0 below -104."""
     q = nearest(d * float32(1.442695040888963407))
@@ -151,7 +152,7 @@ def exponential(d):
     return float32(0) if d < float32(-104) else u
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def softmax_row(query, keys, n, width, factor, scale, counts, e):
     """e[:n] and what each is multiplied by to be a probability; n >= 16, `counts` int32 [n].
 
@@ -169,7 +170,7 @@ def softmax_row(query, keys, n, width, factor, scale, counts, e):
     return float32(1) / lanes_sum(e, n // 16, n % 16)
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def softmax_bits(query, keys, n, width, factor, scale, least, counts, e, out, o0, words):
     """Bits of a row's probabilities that are at least `least` > 0; returns how many. `e` is [64 words], 0 from n on."""
     by, ones = softmax_row(query, keys, n, width, factor, scale, counts, e), int64(0)
@@ -180,7 +181,7 @@ def softmax_bits(query, keys, n, width, factor, scale, least, counts, e, out, o0
     return ones
 
 
-@njit(cache=True, error_model="numpy")
+@kernel(counts=True, error_model="numpy")
 def transpose64(w):
     """Turn 64 words of 64 bits in place: bit i of word j becomes bit j of word i."""
     step, mask = 32, uint64(0x00000000FFFFFFFF)
