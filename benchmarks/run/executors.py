@@ -116,14 +116,16 @@ def imports_of(orders: Sequence[Order]) -> list[str]:
     """Modules of ours that the cells of a run import, and those libraries that take seconds to import.
 
     Importing them once in the server saves each cell's process that time. What another package offers is left to the
-    process of its cell, which may fail alone.
+    process of its cell, which may fail alone; so are mmdet and mmsegmentation on a GPU, since importing them starts
+    CUDA, which no forked process can use.
     """
     tasks = sorted({order.cell.task for order in orders})
     methods = sorted({order.cell.method for order in orders} | {"fp32"})
     ours = [TASKS.offer(name).module for name in tasks]
     offers = [METHODS.offer(name) for name in methods]
     ours += [f"{offer.module}.method" for offer in offers if offer.distribution == OURS]
-    dense = ["vitq.tasks.mm_registered"] if set(tasks) - {"classification"} else []
+    on_gpu = any(order.device != "cpu" for order in orders)
+    dense = ["vitq.tasks.mm_registered"] if set(tasks) - {"classification"} and not on_gpu else []
     return [WORKER, "torch._inductor.config", "timm", *ours, *dense]
 
 

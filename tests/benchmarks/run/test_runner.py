@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from fake_cells import Quiet, order, work
 
-from vitq.benchmarks.run.executors import LocalExecutor
+from vitq.benchmarks.run.executors import LocalExecutor, imports_of
 from vitq.benchmarks.run.runner import run
 from vitq.benchmarks.run.store import Store, read_lines
 from vitq.record import Record
@@ -151,3 +151,15 @@ def test_cells_that_ask_for_the_same_share_it_and_each_has_a_row(tmp_path):
     assert summary.exit_code == 0
     assert (tmp_path / "started").read_text().split() == ["a"]
     assert [(row.cell.id, row.size.params) for row in Store(tmp_path).rows()] == [("a", 1), ("b", 1)]
+
+
+def test_the_server_imports_what_cells_do_but_no_library_that_starts_cuda_where_cells_run_on_a_gpu(tmp_path):
+    orders = [order("a", tmp_path)]
+    scenes = [replace(o, cell=o.cell.model_copy(update={"task": "detection", "method": "repq_vit"})) for o in orders]
+    on_cpu = imports_of([replace(o, device="cpu") for o in scenes])
+    on_gpu = imports_of([replace(o, device="cuda:0") for o in scenes])
+    assert [name for name in on_cpu if name not in on_gpu] == ["vitq.tasks.mm_registered"]
+    assert {"vitq.benchmarks.run.worker", "vitq.tasks.detection", "vitq.methods.repq_vit.method"} <= set(on_gpu)
+    code = f"import sys; [__import__(n) for n in {on_gpu!r}]; print({{'mmcv', 'mmdet', 'mmseg'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
