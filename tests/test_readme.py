@@ -13,7 +13,7 @@ from places import make_machine, vitq
 
 pytestmark = pytest.mark.slow
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text(encoding="utf-8")
-CELLS = "digits_vit and (fp32/ or repq_vit/ and W4A4 or i_vit[post-training])"
+CELLS = "digits_vit and (fp32/ or repq_vit/ and W4A4 or minmax/ and W8A8 or i_vit[post-training])"
 """What is run of the smoke suite: as the text has it, but for the time it takes."""
 
 

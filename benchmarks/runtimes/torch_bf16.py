@@ -52,7 +52,7 @@ class TorchBf16:
 
         UnsupportedError for a GPU without bfloat16.
         """
-        if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        if device.type == "cuda" and torch.cuda.get_device_capability(device) < (8, 0):
             raise UnsupportedError(f"{torch.cuda.get_device_name(device)} has no bfloat16")
         return HalfWidth(model, device)
 
