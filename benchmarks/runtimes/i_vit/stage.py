@@ -13,8 +13,8 @@ from vitq.benchmarks.runtimes.i_vit.vector import COLUMNS, ROWS
 from vitq.methods.architectures.roles import Windows
 
 CHUNK = 396
-"""Most rows that go through a block together: their hidden activations stay in a second cache of 1 MB, and threads wait for
-each other less often than with fewer (of 102 to 792 rows, on DeiT-S at batch 8, 396 took least, 8 % less than 102)."""
+"""Most rows that go through a block together: their hidden activations stay in a second cache of 1 MB, and threads wait
+for each other less often than with fewer (of 102 to 792 rows, 396 took least on DeiT-S at batch 8)."""
 
 
 class Reach(NamedTuple):
