@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from vitq.benchmarks.runtimes.xnor.words import F32, F64, I32, I64, _at, _load, _splat, _tile_code
+from vitq.benchmarks.runtimes.xnor.words import F32, F64, I32, I64, address_of, load, splat, tile_code
 
 F16 = ir.VectorType(F32, 16)
 
@@ -51,8 +51,8 @@ def times_at_least64(typing_context: Any, x: Any, x0: Any, by: Any, least: Any) 
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         xs, x_at, by_, least_ = arguments
-        left = _load(builder, _at(context, builder, signature.args[0], xs, x_at), F64)
-        bits = builder.fcmp_ordered(">=", builder.fmul(left, _splat(builder, by_, F64)), _splat(builder, least_, F64))
+        left = load(builder, address_of(context, builder, signature.args[0], xs, x_at), F64)
+        bits = builder.fcmp_ordered(">=", builder.fmul(left, splat(builder, by_, F64)), splat(builder, least_, F64))
         return builder.bitcast(bits, I64)
 
     return types.uint64(x, types.int64, types.float32, types.float32), generate
@@ -67,8 +67,8 @@ def lanes_sum(typing_context: Any, x: Any, groups: Any, rest: Any) -> Any:  # no
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         xs, groups_, rest_ = arguments
-        start = _at(context, builder, signature.args[0], xs, I64(0))
-        first = _load(builder, start, F16)
+        start = address_of(context, builder, signature.args[0], xs, I64(0))
+        first = load(builder, start, F16)
         before = builder.block
         check, body, done = (builder.append_basic_block(f"lanes.{name}") for name in ("check", "body", "done"))
         builder.branch(check)
@@ -78,14 +78,14 @@ def lanes_sum(typing_context: Any, x: Any, groups: Any, rest: Any) -> Any:  # no
         total.add_incoming(first, before)
         builder.cbranch(builder.icmp_signed("<", group, groups_), body, done)
         builder.position_at_end(body)
-        more = builder.fadd(total, _load(builder, builder.gep(start, [builder.mul(group, I64(16))]), F16))
+        more = builder.fadd(total, load(builder, builder.gep(start, [builder.mul(group, I64(16))]), F16))
         group.add_incoming(builder.add(group, I64(1)), body)
         total.add_incoming(more, body)
         builder.branch(check)
         builder.position_at_end(done)
-        last = _load(builder, builder.gep(start, [builder.mul(groups_, I64(16))]), F16)
+        last = load(builder, builder.gep(start, [builder.mul(groups_, I64(16))]), F16)
         places = ir.Constant(ir.VectorType(I32, 16), list(range(16)))
-        left = _splat(builder, builder.trunc(rest_, I32), ir.VectorType(I32, 16))
+        left = splat(builder, builder.trunc(rest_, I32), ir.VectorType(I32, 16))
         total = builder.select(builder.icmp_signed("<", places, left), builder.fadd(total, last), total)
         for half in (8, 4, 2, 1):
             swapped = ir.Constant(ir.VectorType(I32, 16), [i ^ half for i in range(16)])
@@ -101,8 +101,8 @@ def add_rows64(typing_context: Any, x: Any, x0: Any, stride: Any, count: Any, to
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         xs, x_at, stride_, count_, totals = arguments
-        start = _at(context, builder, signature.args[0], xs, x_at)
-        place = builder.bitcast(_at(context, builder, signature.args[4], totals, I64(0)), F64.as_pointer())
+        start = address_of(context, builder, signature.args[0], xs, x_at)
+        place = builder.bitcast(address_of(context, builder, signature.args[4], totals, I64(0)), F64.as_pointer())
         before = builder.block
         first = builder.load(place)
         first.align = 4
@@ -114,7 +114,7 @@ def add_rows64(typing_context: Any, x: Any, x0: Any, stride: Any, count: Any, to
         sums.add_incoming(first, before)
         builder.cbranch(builder.icmp_signed("<", row, count_), body, done)
         builder.position_at_end(body)
-        more = builder.fadd(sums, _load(builder, builder.gep(start, [builder.mul(row, stride_)]), F64))
+        more = builder.fadd(sums, load(builder, builder.gep(start, [builder.mul(row, stride_)]), F64))
         row.add_incoming(builder.add(row, I64(1)), body)
         sums.add_incoming(more, body)
         builder.branch(check)
@@ -131,7 +131,7 @@ def differing32(typing_context: Any, a: Any, a0: Any, b: Any, b0: Any, acc: Any,
     """As `words.differing`, into int32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile_code(context, builder, signature, arguments, both=False, narrow=True)
+        tile_code(context, builder, signature, arguments, both=False, narrow=True)
         return context.get_dummy_value()
 
     i = types.int64
@@ -143,7 +143,7 @@ def common32(typing_context: Any, a: Any, a0: Any, b: Any, b0: Any, acc: Any, st
     """As `words.common`, into int32."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile_code(context, builder, signature, arguments, both=True, narrow=True)
+        tile_code(context, builder, signature, arguments, both=True, narrow=True)
         return context.get_dummy_value()
 
     i = types.int64

@@ -22,18 +22,21 @@ V8 = ir.VectorType(I64, 8)
 F8 = ir.VectorType(F32, 8)
 
 
-def _at(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+def address_of(context: Any, builder: Any, kind: Any, array: Any, offset: Any) -> Any:
+    """The address of an array's element `offset`."""
     data = context.make_array(kind)(context, builder, array).data
     return builder.gep(data, [offset])
 
 
-def _load(builder: Any, address: Any, kind: Any) -> Any:
+def load(builder: Any, address: Any, kind: Any) -> Any:
+    """A value of `kind` at an address, of any alignment that int32 has."""
     loaded = builder.load(builder.bitcast(address, kind.as_pointer()))
     loaded.align = 4
     return loaded
 
 
-def _splat(builder: Any, value: Any, kind: Any) -> Any:
+def splat(builder: Any, value: Any, kind: Any) -> Any:
+    """A vector that holds `value` everywhere."""
     empty = ir.Constant(kind, ir.Undefined)
     first = builder.insert_element(empty, value, I32(0))
     return builder.shuffle_vector(first, empty, ir.Constant(ir.VectorType(I32, kind.count), [0] * kind.count))
@@ -45,8 +48,8 @@ def signs64(typing_context: Any, x: Any, x0: Any, s: Any, s0: Any) -> Any:  # no
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         xs, x_at, ss, s_at = arguments
-        left = _load(builder, _at(context, builder, signature.args[0], xs, x_at), F64)
-        right = _load(builder, _at(context, builder, signature.args[2], ss, s_at), F64)
+        left = load(builder, address_of(context, builder, signature.args[0], xs, x_at), F64)
+        right = load(builder, address_of(context, builder, signature.args[2], ss, s_at), F64)
         bits = builder.fcmp_ordered(">=", builder.fadd(left, right), ir.Constant(F64, [0.0] * 64))
         return builder.bitcast(bits, I64)
 
@@ -59,19 +62,19 @@ def above64(typing_context: Any, x: Any, x0: Any, scale: Any) -> Any:  # noqa: A
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         xs, x_at, by = arguments
-        left = _load(builder, _at(context, builder, signature.args[0], xs, x_at), F64)
-        bits = builder.fcmp_ordered(">", builder.fdiv(left, _splat(builder, by, F64)), ir.Constant(F64, [0.5] * 64))
+        left = load(builder, address_of(context, builder, signature.args[0], xs, x_at), F64)
+        bits = builder.fcmp_ordered(">", builder.fdiv(left, splat(builder, by, F64)), ir.Constant(F64, [0.5] * 64))
         return builder.bitcast(bits, I64)
 
     return types.uint64(x, types.int64, types.float32), generate
 
 
-def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both: bool, narrow: bool = False) -> None:
+def tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both: bool, narrow: bool = False) -> None:
     """acc[ROWS, COLUMNS] = popcounts over `steps` words of a xor b (or of a and b), int64 or, narrow, int32."""
     acc, steps = arguments[4:]
     kinds = signature.args
-    a_at, b_at = (_at(context, builder, kinds[i], arguments[i], arguments[i + 1]) for i in (0, 2))
-    c_at = _at(context, builder, kinds[4], acc, I64(0))
+    a_at, b_at = (address_of(context, builder, kinds[i], arguments[i], arguments[i + 1]) for i in (0, 2))
+    c_at = address_of(context, builder, kinds[4], acc, I64(0))
     count = builder.module.declare_intrinsic("llvm.ctpop.v8i64", (), ir.FunctionType(V8, [V8]))
     zero, none = I64(0), ir.Constant(V8, [0] * 8)
     rows = [builder.mul(I64(r), steps) for r in range(ROWS)]
@@ -86,10 +89,10 @@ def _tile_code(context: Any, builder: Any, signature: Any, arguments: Any, both:
         for phi in row:
             phi.add_incoming(none, before)
     at = builder.mul(step, I64(COLUMNS))
-    right = [_load(builder, builder.gep(b_at, [builder.add(at, I64(8 * v))]), V8) for v in range(2)]
+    right = [load(builder, builder.gep(b_at, [builder.add(at, I64(8 * v))]), V8) for v in range(2)]
     news = []
     for r in range(ROWS):
-        left = _splat(builder, builder.load(builder.gep(a_at, [builder.add(rows[r], step)])), V8)
+        left = splat(builder, builder.load(builder.gep(a_at, [builder.add(rows[r], step)])), V8)
         joined = [builder.and_(left, w) if both else builder.xor(left, w) for w in right]
         news.append([builder.add(sums[r][v], builder.call(count, [joined[v]])) for v in range(2)])
     following = builder.add(step, I64(1))
@@ -115,7 +118,7 @@ def differing(typing_context: Any, a: Any, a0: Any, b: Any, b0: Any, acc: Any, s
     """acc[8, 16] = popcount(a xor b) over `steps` words: a has 8 rows of so many, b a panel [steps, 16]; all flat."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile_code(context, builder, signature, arguments, both=False)
+        tile_code(context, builder, signature, arguments, both=False)
         return context.get_dummy_value()
 
     i = types.int64
@@ -127,7 +130,7 @@ def common(typing_context: Any, a: Any, a0: Any, b: Any, b0: Any, acc: Any, step
     """As `differing`, of a and b."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _tile_code(context, builder, signature, arguments, both=True)
+        tile_code(context, builder, signature, arguments, both=True)
         return context.get_dummy_value()
 
     i = types.int64
