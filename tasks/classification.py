@@ -9,10 +9,10 @@ import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -24,7 +24,9 @@ from torch.nn import functional as F
 
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.registry import DATASETS
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
+from vitq.errors import UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
@@ -79,6 +81,25 @@ class Classification(Opening):
         where = f"weights file {path}"
         weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
+
+    def open_data(
+        self,
+        dataset: str,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `Opening.open_data`; BadInputError too where the model has fewer classes than the data set."""
+        wanted, has = DATASETS.load(dataset).classes, getattr(loaded.model, "num_classes", None)
+        if isinstance(has, int) and has < wanted:
+            raise BadInputError(
+                f"model {loaded.name} has {has or 'no'} classes, and data set {dataset} has {wanted}: give weights "
+                "with a classifier for it"
+            )
+        return super().open_data(dataset, loaded, places, limit=limit, seed=seed, calibration=calibration)
 
     def subject(
         self,
@@ -153,8 +174,10 @@ class Classification(Opening):
         return images
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
-        """These images [B, C, H, W] with labels drawn uniformly by the generator."""
+        """These images [B, C, H, W] with labels drawn uniformly by the generator; UnsupportedError without classes."""
         classes = int(loaded.model.num_classes)  # type: ignore[arg-type]
+        if not classes:
+            raise UnsupportedError(f"{loaded.name} has no classifier, and images of no class cannot be generated")
         labels = torch.randint(classes, (len(images),), generator=generator, device=generator.device)
         return images, labels.to(images.device)
 
