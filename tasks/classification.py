@@ -24,7 +24,6 @@ from torch.nn import functional as F
 
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
-from vitq.datasets.registry import DATASETS
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
@@ -92,12 +91,11 @@ class Classification(Opening):
         seed: int,
         calibration: Mapping[str, Any],
     ) -> Data:
-        """As `Opening.open_data`; BadInputError too where the model has fewer classes than the data set."""
-        wanted, has = DATASETS.load(dataset).classes, getattr(loaded.model, "num_classes", None)
-        if isinstance(has, int) and has < wanted:
+        """As `Opening.open_data`; BadInputError too where the model has no classifier."""
+        if getattr(loaded.model, "num_classes", None) == 0:
             raise BadInputError(
-                f"model {loaded.name} has {has or 'no'} classes, and data set {dataset} has {wanted}: give weights "
-                "with a classifier for it"
+                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {dataset}: give "
+                "weights with one"
             )
         return super().open_data(dataset, loaded, places, limit=limit, seed=seed, calibration=calibration)
 
@@ -112,13 +110,21 @@ class Classification(Opening):
         artifacts: Path = Path(),
         progress: Progress = silent,
     ) -> Subject:
-        """A copy of the model, with the data and these functions."""
+        """A copy of the model, with the data and these functions; without a classifier there is no loss of labels."""
+        classifies = self.classes(loaded) > 0
+
+        def no_loss(output: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+            raise UnsupportedError(
+                f"{loaded.name} has no classifier (0 classes), and the method needs a loss of labels"
+            )
+
         return Subject(
             model=copy.deepcopy(loaded.model),
             forward=self.forward,
             calibration=data.calibration,
             example=lambda: self.example(loaded.preprocessing, 1, device, seed),
-            loss=self.loss,
+            loss=self.loss if classifies else no_loss,
+            draws_labels=classifies,
             distance=self.distance,
             distill=self.distill,
             digest=self.digest,
@@ -174,12 +180,21 @@ class Classification(Opening):
         return images
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
-        """These images [B, C, H, W] with labels drawn uniformly by the generator; UnsupportedError without classes."""
-        classes = int(loaded.model.num_classes)  # type: ignore[arg-type]
-        if not classes:
-            raise UnsupportedError(f"{loaded.name} has no classifier, and images of no class cannot be generated")
-        labels = torch.randint(classes, (len(images),), generator=generator, device=generator.device)
+        """These images [B, C, H, W] with labels drawn uniformly by the generator, all 0 without classes."""
+        labels = torch.randint(
+            max(1, self.classes(loaded)), (len(images),), generator=generator, device=generator.device
+        )
         return images, labels.to(images.device)
+
+    def classes(self, loaded: LoadedModel) -> int:
+        """How many classes the model has, 0 without a classifier: as it says itself, or as many as it gives numbers."""
+        told = getattr(loaded.model, "num_classes", None)
+        if isinstance(told, int):
+            return told
+        device = _device(loaded.model)
+        with torch.no_grad():
+            logits = self.forward(loaded.model, self.example(loaded.preprocessing, 1, device))
+        return int(logits.shape[-1])
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """Top-1 and top-5 accuracy in percent, standard error sqrt(p (1 - p) / n), and every sample's outcome."""
@@ -188,7 +203,9 @@ class Classification(Opening):
         found, n = [], 0
         with torch.no_grad():
             for batch in data.validation():
-                found.append(hits(self.forward(model, batch), batch[1]))
+                logits = self.forward(model, batch)
+                _refuse_other_labels(batch[1], logits.shape[1])
+                found.append(hits(logits, batch[1]))
                 n += len(batch[1])
                 progress("evaluate", n, data.n_validation)
         model.train(was_training)
@@ -209,6 +226,14 @@ def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     finite = logits.isfinite().all(dim=1)
     found = torch.stack([top[:, 0] & finite, top.any(dim=1) & finite], dim=1)
     return cast("NDArray[np.bool_]", found.cpu().numpy())
+
+
+def _refuse_other_labels(labels: Tensor, classes: int) -> None:
+    if len(labels) and int(labels.max()) >= classes:
+        raise BadInputError(
+            f"an image of the data set is of class {int(labels.max())}, and the model has {classes}, from 0 on: "
+            "give a model for this data set"
+        )
 
 
 def accuracy(outcomes: NDArray[np.bool_]) -> Measured:
