@@ -52,7 +52,7 @@ def timm_entry(name: str, **args: Any) -> ModelEntry:
     entry = ModelEntry(
         name=name,
         preprocessing=how,
-        build=_checked(build, name, config) if build else None,
+        build=_checked(build, name) if build else None,
         hub=published and args.get("num_classes", config.num_classes) == config.num_classes,
         note="preprocessing is timm's own",
     )
@@ -140,15 +140,19 @@ def _preprocessing(config: PretrainedCfg, img_size: int | None) -> Preprocessing
         raise BadInputError(f"timm's configuration of images is none that vitq can read: {error}") from None
 
 
-def _checked(build: Timm, name: str, config: PretrainedCfg) -> Timm:
+def _checked(build: Timm, name: str) -> Timm:
     """The build without an image size that its class does not take; BadInputError where it cannot be built."""
-    args = dict(build.args)
-    if not config.fixed_input_size:
-        args.pop("img_size", None)  # such a network takes images of any size
-    kept = Timm(timm=build.timm, args=args)
+    sized = "img_size" in build.args
     with torch.device("meta"):
-        _created(kept, name)
-    return kept
+        try:
+            _created(build, name)
+        except BadInputError as error:
+            if not sized or "'img_size'" not in str(error).rpartition(": ")[2]:
+                raise
+            # the class takes images of any size, and no argument for it
+            build = Timm(timm=build.timm, args={key: value for key, value in build.args.items() if key != "img_size"})
+            _created(build, name)
+    return build
 
 
 def _unlike_papers(entry: ModelEntry, config: PretrainedCfg) -> str:
