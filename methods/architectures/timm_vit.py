@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from timm.layers import GluMlp, resample_abs_pos_embed
+from timm.layers import resample_abs_pos_embed
 from timm.layers.attention import Attention
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from vitq.methods.architectures import roles
 from vitq.methods.architectures.explicit import Add, MatMul, split_heads
-from vitq.methods.architectures.timm_vit_options import beside, refuse_unserved
+from vitq.methods.architectures.timm_vit_options import beside, mlp_role, refuse_unserved
 
 
 class ExplicitAttention(Attention):
@@ -159,13 +159,8 @@ def _blocks(part: nn.Module, class_tokens: int) -> Iterator[roles.Block]:
             at = f"{path}." if path else ""
             yield roles.Block(
                 path, path.rpartition(".")[0], f"{at}norm1", _attention(f"{at}attn", block.attn, class_tokens),
-                f"{at}norm2", _mlp(f"{at}mlp", block.mlp), (f"{at}add1", f"{at}add2"),
+                f"{at}norm2", mlp_role(f"{at}mlp", block.mlp), (f"{at}add1", f"{at}add2"),
             )  # fmt: skip
-
-
-def _mlp(path: str, mlp: nn.Module) -> roles.Mlp:
-    norm = None if isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity) else f"{path}.norm"
-    return roles.Mlp(f"{path}.fc1", f"{path}.act", f"{path}.fc2", norm, gated=isinstance(mlp, GluMlp))
 
 
 def _attention(path: str, attention: Any, class_tokens: int) -> roles.Attention:

@@ -11,6 +11,13 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
 from vitq.errors import UnsupportedError
+from vitq.methods.architectures import roles
+
+
+def mlp_role(path: str, mlp: nn.Module) -> roles.Mlp:
+    """The role of an MLP of timm's, plain or gated."""
+    norm = None if isinstance(getattr(mlp, "norm", nn.Identity()), nn.Identity) else f"{path}.norm"
+    return roles.Mlp(f"{path}.fc1", f"{path}.act", f"{path}.fc2", norm, gated=isinstance(mlp, GluMlp))
 
 
 def refuse_unserved(part: nn.Module, whole: nn.Module | None) -> None:
@@ -59,6 +66,7 @@ def beside(part: nn.Module) -> Iterator[str]:
 
 def _of_whole(whole: Any) -> dict[str, bool]:
     return {
+        f"a class of its own, {type(whole).__name__}": not hasattr(whole, "tokens"),
         "register tokens": whole.reg_token is not None,
         "a distillation token": getattr(whole, "dist_token", None) is not None,
         "no position embedding, or one without the class token": whole.pos_embed is None or whole.no_embed_class,

@@ -12,6 +12,7 @@ import torch
 from subjects import subject_of
 from timm.layers import GluMlp
 from timm.models.deit import VisionTransformerDistilled
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import nn
 
@@ -236,3 +237,23 @@ def test_a_class_of_ones_own_is_told_its_blocks_the_missing_roles_and_the_page()
         roles_of(nn.ModuleDict({"layers": nn.ModuleList([Mine(), Mine()])}))
     for words in ("its blocks are Mine)", "attention (qkv, softmax, proj)", "documentation: adding an adapter"):
         assert words in str(told.value)
+
+
+class OwnForward(VisionTransformer):
+    """A subclass that computes something else."""
+
+    def forward(self, x: torch.Tensor, *_: Any, **__: Any) -> torch.Tensor:
+        return -super().forward(x)
+
+
+class OwnSwin(SwinTransformer):
+    """A subclass that computes something else."""
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: OwnForward(**VIT), lambda: OwnSwin(img_size=56, patch_size=2, depths=(2, 2))]
+)
+def test_a_network_built_from_roles_is_not_built_of_a_subclass(build: Callable[[], nn.Module]) -> None:
+    reason = serves(build(), "i_vit", "W8A8")
+    assert reason is not None
+    assert reason.startswith("I-ViT does not serve a class of its own, Own")
