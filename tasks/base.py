@@ -5,7 +5,7 @@ A task knows models and data; it knows no method. It alone looks inside a batch 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,7 +24,17 @@ from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
 
-__all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Preprocessing", "Progress", "Task"]
+__all__ = [
+    "BadInputError",
+    "Compilable",
+    "Data",
+    "LoadedModel",
+    "Measured",
+    "Places",
+    "Preprocessing",
+    "Progress",
+    "Task",
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +65,20 @@ class Measured:
     n: int
     stderr: float | None
     outcomes: NDArray[np.bool_] | Outcome | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Compilable:
+    """What of a model a runtime compiles: a module that maps one tensor to one tensor.
+
+    `tensor` is what the module takes of the batch it was asked for; `whole` makes of a compiled form of the module what
+    computes the model's output of a batch. `part` is the path of what is compiled in the model, `model` for all of it.
+    """
+
+    part: str
+    module: nn.Module
+    tensor: Tensor
+    whole: Callable[[Callable[[Tensor], Tensor]], Callable[[Batch], Output]]
 
 
 class Task(Protocol):
@@ -118,11 +142,8 @@ class Task(Protocol):
     ) -> Batch:
         """A batch of `n` samples for counting, tracing and timing; on `meta` nothing is drawn."""
 
-    def tensor(self, batch: Batch) -> Tensor:
-        """What a model that maps one tensor to another takes of a batch, as runtimes compile it.
-
-        UnsupportedError where the task's models take more than a tensor.
-        """
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """What of a model a runtime compiles for a batch, the whole of it or its backbone."""
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""

@@ -28,7 +28,7 @@ from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
-from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
+from vitq.tasks.base import BadInputError, Compilable, Data, LoadedModel, Measured, Places
 from vitq.tasks.names import Build, Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
@@ -174,10 +174,9 @@ class Classification(Opening):
             return torch.empty(n, *size, device=device), labels
         return torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device), labels
 
-    def tensor(self, batch: Batch) -> Tensor:
-        """The images [B, 3, H, W]."""
-        images: Tensor = batch[0]
-        return images
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """The whole model, of the images [B, 3, H, W]."""
+        return Compilable(WHOLE, model, batch[0], lambda run: lambda each: run(each[0]))
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
         """These images [B, C, H, W] with labels drawn uniformly by the generator, all 0 without classes."""

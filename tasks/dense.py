@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from vitq import mm
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.datasets.scenes import Batch, Scene
-from vitq.errors import BadInputError, UnsupportedError
-from vitq.subject import WHOLE, Progress, Subject, silent
+from vitq.errors import BadInputError
+from vitq.subject import WHOLE, Output, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
-from vitq.tasks.base import Data, LoadedModel, Measured, Places
+from vitq.tasks.backbones import Features, with_backbone
+from vitq.tasks.base import Compilable, Data, LoadedModel, Measured, Places
 from vitq.tasks.checkpoints import WeightsWarning
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
@@ -32,6 +33,7 @@ class Dense(Opening):
 
     name: str
     evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]]
+    forward: Callable[[nn.Module, Batch], Output]
     version = 1
     """Rises when its metrics change for the same model."""
 
@@ -100,11 +102,27 @@ class Dense(Opening):
             return scenes_of(torch.empty(n, *size, device=device))
         return scenes_of(torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device))
 
-    def tensor(self, batch: Batch) -> Tensor:  # noqa: ARG002  (a runtime of scenes would read it)
-        """No runtime compiles a whole detector or segmenter: UnsupportedError."""
-        raise UnsupportedError(
-            "runtimes compile models of one tensor: a detector or segmenter takes scenes of any size"
-        )
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """The backbone, of what it is given first in a forward pass; neck and heads stay in torch."""
+        images = self._backbone_input(model, batch)
+        features = Features(cast(nn.Module, model.backbone), images)
+
+        def whole(run: Callable[[Tensor], Tensor]) -> Callable[[Batch], Output]:
+            other = with_backbone(model, features.maps_of(run))
+            return lambda each: self.forward(other, each)
+
+        return Compilable("backbone", features, images, whole)
+
+    def _backbone_input(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the backbone is given first: the images padded and stacked, or a window of them."""
+        seen: list[Tensor] = []
+        hook = cast(nn.Module, model.backbone).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            with torch.inference_mode():
+                self.forward(model, batch)
+        finally:
+            hook.remove()
+        return seen[0].clone()
 
 
 def _of_prediction(path: Path) -> dict[str, Tensor]:

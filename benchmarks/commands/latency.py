@@ -11,6 +11,7 @@ from vitq.benchmarks.plan.limits import within_cores
 from vitq.benchmarks.runtimes.registry import RUNTIMES, load
 
 if TYPE_CHECKING:
+    from vitq.benchmarks.measure.on_runtimes import Timed
     from vitq.benchmarks.runtimes.base import Runtime
 
 
@@ -38,26 +39,24 @@ def _print_tables(
 ) -> None:
     import torch
 
-    from vitq.benchmarks.measure import forms, on_runtimes
     from vitq.benchmarks.measure.around import instruction_sets
+    from vitq.benchmarks.measure.on_runtimes import stored
     from vitq.benchmarks.run.provenance import cpu_name
-    from vitq.reports.layout import render
-    from vitq.saved import load_quantized
-    from vitq.tasks.names import ModelEntry
-    from vitq.tasks.registry import load as load_task
 
-    loaded = load_quantized(path, device)
-    architecture = loaded.header["architecture"]
-    forms.example_of(loaded.header, 1)  # refuses another task's model before it is built
-    entry = ModelEntry.model_validate(architecture["model"])
-    fp32 = load_task(architecture["task"]).build_entry(entry).to(device).eval()
+    pair = stored(path, device)
     torch.set_num_threads(threads)
     print(f"{cpu_name()}; {' '.join(instruction_sets()) or 'instruction sets unknown'}; {threads} threads")
     print("FP32 is the same architecture with random weights; its time does not depend on them.")
     for batch in batches:
-        example = forms.example_of(loaded.header, batch).to(device)
-        found = forms.forms_of(fp32, loaded.model, loaded.exec, example, runtimes, threads, device)
-        timed = on_runtimes.measure(*found, example, threads=threads, runs=runs, warmup=3, device=device)
-        right = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
-        print(f"\n{render(on_runtimes.table_rows(timed), 'plain', right=right)}")
-        print(on_runtimes.around_text(timed.around))
+        for title, timed in pair.timed(runtimes, batch, threads=threads, runs=runs):
+            _print_table(title, timed)
+
+
+def _print_table(title: str, timed: Timed) -> None:
+    from vitq.benchmarks.measure import on_runtimes
+    from vitq.reports.layout import render
+
+    right = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
+    print(f"\n{title}" if title else "")
+    print(render(on_runtimes.table_rows(timed), "plain", right=right))
+    print(on_runtimes.around_text(timed.around))
