@@ -183,7 +183,8 @@ def model_entry(name: str) -> ModelEntry:
     """
     known = models()
     if name not in known.names():
-        return _timm_models().timm_entry(name)
+        found: ModelEntry = _timm_models().timm_entry(name)
+        return found
     if known.offer(name).distribution == OURS:
         return model_entries()[name]
     given = known.load(name)

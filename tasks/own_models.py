@@ -28,9 +28,10 @@ def is_timm(name: str) -> bool:
     if name.startswith(hub.PREFIX):
         return True
     try:
-        return bool(timm.is_model(name)) and timm.get_pretrained_cfg(name, allow_unregistered=True) is not False
+        timm.get_pretrained_cfg(name, allow_unregistered=True)
     except RuntimeError:  # timm's word for a tag that the architecture does not have
         return False
+    return bool(timm.is_model(name))
 
 
 @cache
@@ -128,7 +129,7 @@ def _no_such(name: str) -> str:
 
 
 def _preprocessing(config: PretrainedCfg, img_size: int | None) -> Preprocessing:
-    how = resolve_data_config(pretrained_cfg=config.to_dict())
+    how: Any = resolve_data_config(pretrained_cfg=config.to_dict())  # type: ignore[no-untyped-call]
     channels, height, width = how["input_size"]
     if img_size is not None:
         height = width = img_size

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
-from timm.layers import resample_abs_pos_embed
 from timm.layers.attention import Attention
+from timm.layers.pos_embed import resample_abs_pos_embed
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
@@ -98,7 +98,9 @@ class NamedEmbedding(nn.Module):
         if not me.dynamic_img_size:
             return positions
         prefix = 0 if me.no_embed_class else me.num_prefix_tokens
-        return resample_abs_pos_embed(positions, list(size), list(me.patch_embed.grid_size), num_prefix_tokens=prefix)
+        grid: list[int] = list(me.patch_embed.grid_size)
+        resampled: Tensor = resample_abs_pos_embed(positions, list(size), grid, num_prefix_tokens=prefix)
+        return resampled
 
     def pool(self, x: Tensor, pool_type: str | None = None) -> Tensor:
         """Tokens [B, N, C] to features [B, C]."""
