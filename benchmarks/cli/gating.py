@@ -7,7 +7,15 @@ from typing import Annotated
 
 import typer
 
-from vitq.benchmarks.cli.options import PickOption, ResultsOption, SiteOption, SuiteArgument, number_option, path_option
+from vitq.benchmarks.cli.options import (
+    FormatOption,
+    PickOption,
+    ResultsOption,
+    SiteOption,
+    SuiteArgument,
+    number_option,
+    path_option,
+)
 from vitq.benchmarks.plain import plain_errors
 from vitq.errors import BadInputError
 
@@ -15,7 +23,7 @@ from vitq.errors import BadInputError
 @plain_errors
 def gate_results(
     baseline: Annotated[Path, path_option("--baseline", "records.jsonl, or its folder, of an earlier run.")],
-    suite: SuiteArgument = "smoke",
+    suite: SuiteArgument = None,
     k: PickOption = None,
     results: ResultsOption = None,
     site: SiteOption = None,
@@ -28,14 +36,16 @@ def gate_results(
     summary: Annotated[
         Path | None, path_option("--summary", "Write Markdown here; default $GITHUB_STEP_SUMMARY.")
     ] = None,
+    fmt: FormatOption = "plain",
 ) -> int:
     """Compare with an earlier run: accuracy both ways, size and operations exactly, kernels by their ratio to FP32."""
+    from vitq.benchmarks.commands.printing import Printer
     from vitq.benchmarks.gate.command import run_gate
     from vitq.benchmarks.gate.policy import Policy, cells_asked
 
     if any(value != value for value in (tolerance, stderrs, slowdown)):
         raise BadInputError("--tolerance, --stderrs and --slowdown must be numbers, and nan is none")
     return run_gate(
-        suite, baseline, results=results, site=site, k=k, junit_file=junit, summary_file=summary,
+        suite, baseline, results=results, site=site, k=k, junit_file=junit, summary_file=summary, printer=Printer(fmt),
         policy=Policy(tolerance, stderrs, slowdown=slowdown, cost=cost, at_least=cells_asked(at_least)),
     )  # fmt: skip

@@ -7,6 +7,10 @@ from typing import Annotated, Any
 
 import typer
 
+from vitq.words import unknown
+
+FORMATS = ("plain", "md", "csv", "json")
+
 
 def to_path(word: str) -> Path:
     """A path as given, `~` expanded; a usage error for one that names nothing."""
@@ -30,7 +34,38 @@ def number_option(help: str, least: float, most: float) -> Any:
     return typer.Option(help=help, min=least, max=most)
 
 
-SuiteArgument = Annotated[str, typer.Argument(help="A suite that ships (vitq list suites) or a .yaml file.")]
+def to_format(word: str) -> str:
+    """A format's name; a usage error for any other word."""
+    if word not in FORMATS:
+        raise typer.BadParameter(unknown("format", word, FORMATS))
+    return word
+
+
+def complete_suites(start: str) -> list[str]:
+    """Suites that ship whose names start so, for a shell's completion."""
+    from vitq.benchmarks.plan.suite import shipped_suites
+
+    return [name for name in shipped_suites() if name.startswith(start)]
+
+
+def complete_whats(start: str) -> list[str]:
+    """What `vitq list` lists, for a shell's completion."""
+    from vitq.benchmarks.commands.names import WHATS
+
+    return [name for name in WHATS if name.startswith(start)]
+
+
+SuiteArgument = Annotated[
+    str | None,
+    typer.Argument(
+        help="A suite that ships (vitq list suites), a .yaml file, or own: what was run without a suite.",
+        autocompletion=complete_suites,
+    ),
+]
+RunArgument = Annotated[
+    str | None,
+    typer.Argument(help="A suite that ships (vitq list suites) or a .yaml file.", autocompletion=complete_suites),
+]
 SiteOption = Annotated[Path | None, path_option("--site", "Site file; default $VITQ_SITE, then ./vitq.toml.")]
 ResultsOption = Annotated[
     Path | None, path_option("--results", "-o", "Results folder; default a folder of the suite's name.")
@@ -38,9 +73,16 @@ ResultsOption = Annotated[
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Take PyTorch weights of unknown sha256, and hold later ones to it.")
 ]
-PickOption = Annotated[str | None, typer.Option("-k", help="Only cells whose id matches: 'repq and not swin'.")]
+PickOption = Annotated[
+    str | None, typer.Option("-k", help="Only cells whose id matches: 'repq* and not swin'.", metavar="EXPR")
+]
 ScopeOption = Annotated[
     str | None,
     typer.Option("--scope", metavar="PATH", help="Quantize this module of every model, as backbone; model: the whole."),
 ]
+FormatOption = Annotated[
+    str,
+    typer.Option("--format", parser=to_format, metavar="FORMAT", help="How tables are printed: plain, md, csv, json."),
+]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the table and errors alone.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]

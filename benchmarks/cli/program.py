@@ -6,6 +6,7 @@ Everything heavy is imported inside the command that needs it, so that `--help` 
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
@@ -17,7 +18,7 @@ app = typer.Typer(
     help="Reproducibility benchmark suite for quantized vision transformers.\n\n"
     "Exit codes: 0 good, 1 regression, 2 usage or bad input, 3 some cells failed, 4 nothing was compared.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -37,6 +38,23 @@ COMMANDS = {
 """In the order of `vitq --help`."""
 for _name, _command in COMMANDS.items():
     app.command(_name)(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from vitq import __version__
+
+        typer.echo(f"vitq {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def about(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options of the program itself."""
 
 
 def main() -> None:

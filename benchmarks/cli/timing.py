@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from vitq.benchmarks.cli.options import DeviceOption, ResultsOption, SiteOption, path_option
+from vitq.benchmarks.cli.options import DeviceOption, FormatOption, ResultsOption, SiteOption, path_option
 from vitq.benchmarks.plain import plain_errors
 
 
@@ -24,15 +24,17 @@ def time_runtimes(
     runs: Annotated[int, typer.Option(help="Rounds in which each form runs once.", min=1, max=100_000)] = 20,
     results: ResultsOption = None,
     site: SiteOption = None,
+    fmt: FormatOption = "plain",
 ) -> int:
     """Time a quantized model on every runtime that computes it, in turn with FP32, its output checked."""
     from vitq.benchmarks.commands.latency import latency
+    from vitq.benchmarks.commands.printing import Printer
     from vitq.benchmarks.plan.devices import check_device
 
     check_device(device)
     return latency(
         model, suite, runtimes=runtime or (), batches=batch or (8, 1), threads=threads, runs=runs, device=device,
-        results=results, site=site,
+        results=results, site=site, printer=Printer(fmt),
     )  # fmt: skip
 
 
@@ -40,15 +42,16 @@ def time_runtimes(
 def measure_peaks(
     threads: Annotated[int | None, typer.Option(help="Threads of every library; default one a core.")] = None,
     device: DeviceOption = "cpu",
-    fmt: Annotated[str, typer.Option("--format", help="plain or json.")] = "plain",
+    fmt: FormatOption = "plain",
     out: Annotated[
         Path | None, path_option("--out", "-o", "Keep them in this file, as JSON; reports read <results>/peaks.json.")
     ] = None,
 ) -> int:
     """Measure what this machine reaches: products in FP32, bf16, INT8 and one bit, and memory."""
     from vitq.benchmarks.commands.peaks import peaks
+    from vitq.benchmarks.commands.printing import Printer
 
-    return peaks(threads, device, fmt, out)
+    return peaks(threads, device, out, Printer(fmt))
 
 
 @plain_errors
