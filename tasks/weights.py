@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitq.errors import BadInputError
 from vitq.tasks.checkpoints import WeightsWarning, read
 
-__all__ = ["RECOMPUTED", "put", "read", "tensors_sha256"]
+__all__ = ["RECOMPUTED", "WeightsWarning", "put", "read", "tensors_sha256"]
 
 RECOMPUTED = ("relative_position_index", "attn_mask")
 """Buffers that older files hold and timm computes."""

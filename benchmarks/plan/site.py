@@ -12,9 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vitq.benchmarks.plan.limits import within_cores
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
-from vitq.tasks.names import model_names, near_miss
+from vitq.tasks.names import is_model, near_miss, nearest_models
 from vitq.tasks.places import Places
-from vitq.words import describe, nearest, unknown
+from vitq.words import describe, unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -149,8 +149,8 @@ def _absolute(site: Site, source: Path) -> Site:
 
 
 def _model_or_folder(source: Path, label: str, path: Path) -> None:
-    if path.is_file() and label not in model_names():
+    if path.is_file() and not is_model(label):
         raise BadInputError(
             f"site file {source}: weights.{label} is a file, but {label!r} is no model's name: name the model or "
-            f"give the file's folder; {nearest(label, model_names())}"
+            f"give the file's folder; {nearest_models(label)}"
         )

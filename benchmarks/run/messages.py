@@ -12,8 +12,10 @@ from pathlib import Path
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Latency
+from vitq.datasets.base import Dataset
 from vitq.record import Asked, CellKey, Name, Provenance, Record, key_of
 from vitq.subject import Progress
+from vitq.tasks.names import ModelEntry
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,7 @@ class Order:
 
     `wanted` have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
     is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
-    whether the file stays when the cell is done.
+    whether the file stays when the cell is done. `models` and `datasets` are those that the driver registered.
     """
 
     cell: CellKey
@@ -38,6 +40,8 @@ class Order:
     device: str = "cpu"
     keep_model: bool = True
     paper_name: str | None = None
+    models: tuple[ModelEntry, ...] = ()
+    datasets: tuple[Dataset, ...] = ()
 
     @property
     def name(self) -> str:
