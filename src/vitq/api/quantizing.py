@@ -79,4 +79,65 @@ def quantize(
         >>> small.size.ratio > 3
         True
     """
-    raise NotImplementedError
+    wishes = Wishes(preprocessing, architecture, num_classes, img_size, size_of(data) or size_of(train))
+    chosen = _chosen(method, bits, scope, options)
+    settings = as_mapping(calibration, "calibration") | _said(images=images, batch=batch)
+    with one_line():
+        given = given_model(model, wishes, device, site)
+        reading = Reading(settings, None if labels is None else Path(labels), batch=reading_batch(settings), seed=seed)
+        opened = _data(chosen, given, reading, data, train)
+        return _quantized(chosen, given, opened, reading, artifacts, progress or silent)
+
+
+def _said(**values: int | None) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def reading_batch(settings: Mapping[str, Any]) -> int:
+    """How many images a batch of a tensor holds where no data set says it."""
+    batch = settings.get("batch", 64)
+    return batch if isinstance(batch, int) and batch > 0 else 64
+
+
+def _chosen(method: str, bits: str, scope: str, options: Mapping[str, Any] | None) -> Chosen:
+    """The method with all its options; refused, before anything is loaded, where it cannot do this at all."""
+    from vitq.benchmarks.measure.chosen import Chosen
+    from vitq.methods.bits import Bits
+    from vitq.methods.cards import all_cards
+    from vitq.methods.registry import METHODS
+    from vitq.options import fault
+
+    METHODS.offer(method)
+    card, given = all_cards()[method], as_mapping(options, "options")
+    wrong = next(filter(None, (fault(card.options, name, value, method) for name, value in given.items())), None)
+    if wrong:
+        raise BadInputError(wrong)
+    recorded = {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
+    try:
+        Bits.parse(bits)
+    except (ValueError, TypeError) as error:
+        raise BadInputError(str(error)) from None
+    chosen = Chosen(method, {n: o.recorded for n, o in card.options.items()} | recorded, bits, scope)
+    with one_line():
+        reason = card.supports.refuses(chosen.widths) or chosen.refused()
+    if reason:
+        raise UnsupportedError(reason)
+    return chosen
+
+
+def _data(chosen: Chosen, given: Given, reading: Reading, data: Any, train: Any) -> Data:
+    """What the method reads; BadInputError where it reads what was not given."""
+    trains = chosen.reads("training")
+    if data is None and chosen.reads("calibration"):
+        raise BadInputError(f"{chosen.method} calibrates on images: give data=, {KINDS}")
+    opened = NO_DATA() if data is None else given_data(data, given, reading, "calibration", strict=False)
+    if train is not None:
+        opened = replace(opened, training=given_data(train, given, reading, "training").training)
+    elif trains and data is not None:
+        opened = replace(opened, training=given_data(data, given, reading, "training").training)
+    if trains and opened.training is None:
+        raise BadInputError(
+            f"{chosen.method} trains on labelled images under these options: give train=, (images, labels) or a folder "
+            "of a folder a class, or options={'epochs': 0}"
+        )
+    return opened
