@@ -191,8 +191,8 @@ def _within(logits: Tensor, labels: Tensor) -> Tensor:
         raise BadInputError(f"the model gives {list(logits.shape)} for {len(labels)} images: no logits of classes")
     if int(labels.max()) >= logits.shape[1]:
         raise BadInputError(
-            f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a model "
-            "of this data set's classes"
+            f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a "
+            "model of this data set's classes"
         )
     return logits
 
