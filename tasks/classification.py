@@ -173,7 +173,7 @@ class Classification(Opening):
         found, n = [], 0
         with torch.no_grad():
             for batch in data.validation():
-                found.append(hits(self.forward(model, batch), batch[1]))
+                found.append(hits(_within(self.forward(model, batch), batch[1]), batch[1]))
                 n += len(batch[1])
                 progress("evaluate", n, data.n_validation)
         model.train(was_training)
@@ -194,6 +194,18 @@ def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     finite = logits.isfinite().all(dim=1)
     found = torch.stack([top[:, 0] & finite, top.any(dim=1) & finite], dim=1)
     return cast("NDArray[np.bool_]", found.cpu().numpy())
+
+
+def _within(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits [B, classes] themselves; BadInputError where a label is none of their classes."""
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise BadInputError(f"the model gives {list(logits.shape)} for {len(labels)} images: no logits of classes")
+    if int(labels.max()) >= logits.shape[1]:
+        raise BadInputError(
+            f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a "
+            "model of this data set's classes"
+        )
+    return logits
 
 
 def accuracy(outcomes: NDArray[np.bool_]) -> Measured:

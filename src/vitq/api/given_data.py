@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,6 +55,34 @@ def given_data(data: Any, given: Given, how: Reading, use: Use, *, strict: bool 
         use="both" if use == "training" else use,
     )  # fmt: skip
     return opened if how.limit is None else _limited(opened, how.limit)
+
+
+def no_data() -> Data:
+    """The data of a caller who gives none."""
+    from vitq.datasets.base import Data
+
+    def none() -> Iterator[Any]:
+        raise BadInputError(f"the method reads images, and none were given: give data=, {KINDS}")
+
+    return Data(calibration=none, training=None, validation=none, n_validation=0, sha256="")
+
+
+def given_training(data: Any, given: Given, how: Reading) -> Callable[[int], Iterator[Any]] | None:
+    """The training batches of an epoch; None where the data has none."""
+    from vitq.datasets.in_memory import epochs
+    from vitq.datasets.preprocessing import Preprocessing
+
+    prepared = given.loaded.preprocessing
+    if isinstance(data, (str, Path)) or is_whole(data) or not isinstance(prepared, Preprocessing):
+        return given_data(data, given, how, "training").training
+    return epochs(data, prepared, given.classes)
+
+
+def is_whole(data: Any) -> bool:
+    """Whether data is one tensor, or one pair of images and labels."""
+    if isinstance(data, (tuple, list)) and len(data) == 2:
+        return all(hasattr(part, "ndim") for part in data) and data[0].ndim == 4 and data[1].ndim == 1
+    return hasattr(data, "ndim") and not isinstance(data, (tuple, list))
 
 
 def _named(data: str | Path, given: Given, how: Reading, use: Use, strict: bool) -> Data:

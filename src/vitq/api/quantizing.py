@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from vitq.api.errors import one_line
+from vitq.api.given_data import KINDS, Reading, Use, given_data, given_training, no_data
+from vitq.api.given_model import Given, Wishes, as_mapping, given_model, size_of
+from vitq.errors import BadInputError, UnsupportedError
+from vitq.subject import silent
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
     from vitq.api.quantized import QuantizedModel
+    from vitq.benchmarks.measure.chosen import Chosen
+    from vitq.datasets.base import Data
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.subject import Progress
+    from vitq.tasks.described import Architecture
 
 
 def quantize(
@@ -31,7 +43,7 @@ def quantize(
     calibration: Mapping[str, Any] | None = None,
     labels: str | Path | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
-    architecture: str | None = None,
+    architecture: Architecture | None = None,
     num_classes: int | None = None,
     img_size: int | None = None,
     artifacts: str | Path | None = None,
@@ -130,14 +142,74 @@ def _data(chosen: Chosen, given: Given, reading: Reading, data: Any, train: Any)
     trains = chosen.reads("training")
     if data is None and chosen.reads("calibration"):
         raise BadInputError(f"{chosen.method} calibrates on images: give data=, {KINDS}")
-    opened = NO_DATA() if data is None else given_data(data, given, reading, "calibration", strict=False)
+    use: Use = "training" if trains and train is None else "calibration"
+    opened = no_data() if data is None else given_data(data, given, reading, use, strict=use == "training")
     if train is not None:
-        opened = replace(opened, training=given_data(train, given, reading, "training").training)
-    elif trains and data is not None:
-        opened = replace(opened, training=given_data(data, given, reading, "training").training)
+        opened = replace(opened, training=given_training(train, given, reading))
     if trains and opened.training is None:
         raise BadInputError(
             f"{chosen.method} trains on labelled images under these options: give train=, (images, labels) or a folder "
             "of a folder a class, or options={'epochs': 0}"
         )
     return opened
+
+
+def _quantized(
+    chosen: Chosen, given: Given, data: Data, reading: Reading, artifacts: str | Path | None, progress: Progress
+) -> QuantizedModel:
+    """The work itself, as a cell of a suite does it: settings of floating-point arithmetic, seeds, subject, method."""
+    from vitq.api.quantized import Origin, QuantizedModel, on_meta
+    from vitq.benchmarks.measure.quantizing import Quantizing
+    from vitq.datasets.batches import seeded
+    from vitq.methods.toolkit import devices
+    from vitq.subject import part_of
+
+    part_of(given.loaded.model, chosen.scope)
+    fp = on_meta(given.loaded.model)
+    identity = _identity(chosen, given, data, reading.seed)
+    with _folder(artifacts) as folder, devices.deterministic(), seeded(reading.seed):
+        devices.use(given.device)
+        work = Quantizing(
+            given.task, chosen, given.loaded, data, reading.seed, given.device, folder, progress,
+            reading.calibration.get("batch"),
+        )  # fmt: skip
+        done = work.run()
+    made = done.model.to(given.device).eval()
+    origin = Origin(
+        chosen, given.task, lambda: fp, given.loaded.preprocessing, done.exec, given.entry, given.why, done.facts,
+        identity, done.details, {} if artifacts is None else done.files,
+    )  # fmt: skip
+    return QuantizedModel(made, origin)
+
+
+@contextmanager
+def _folder(artifacts: str | Path | None) -> Iterator[Path]:
+    """The folder that is named, made where it is not there; else one that is gone afterwards."""
+    if artifacts is None:
+        with tempfile.TemporaryDirectory() as name:
+            yield Path(name)
+        return
+    folder = Path(artifacts)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInputError(f"artifacts cannot be kept in {folder}: {error.strerror or error}") from error
+    yield folder
+
+
+def _identity(chosen: Chosen, given: Given, data: Data, seed: int) -> dict[str, str]:
+    """What decided the model, as far as a file can say it: weights, images, seed, versions."""
+    import hashlib
+
+    from vitq.benchmarks.plan.identity import version
+    from vitq.tasks.weights import tensors_sha256
+
+    images = "not read" if not chosen.reads("calibration") else hashlib.sha256(data.calibration_list.encode()).hexdigest()
+    return {
+        "made by": "vitq.quantize",
+        "method": chosen.method,
+        "weights": given.loaded.weights_sha256 or tensors_sha256(given.loaded.model),
+        "calibration": images,
+        "seed": str(seed),
+        "packages": ", ".join(f"{name} {version(name)}" for name in ("vitq", "torch", "timm", "numpy")),
+    }
