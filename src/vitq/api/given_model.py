@@ -68,7 +68,7 @@ class Given:
     entry: ModelEntry | None
     device: torch.device
     why: str = ""
-    places: Places = field(default_factory=lambda: _places(None))
+    places: Places = field(default_factory=lambda: places_of(None))
 
     @property
     def classes(self) -> int | None:
@@ -83,7 +83,7 @@ def given_model(
     """The model as the caller gives it, a copy in eval mode on its device; BadInputError for what is no model."""
     from torch import nn
 
-    places = _places(site)
+    places = places_of(site)
     if isinstance(model, nn.Module):
         return _of_module(model, wishes, device, places)
     if not isinstance(model, (str, Path)):
@@ -93,7 +93,8 @@ def given_model(
     return _of_name(str(model), wishes, device, places)
 
 
-def _places(site: str | Path | None) -> Places:
+def places_of(site: str | Path | None) -> Places:
+    """Where data sets and weights are, as the site file says it."""
     from vitq.benchmarks.plan.site import load_site
 
     return load_site(None if site is None else Path(site)).places()
@@ -132,7 +133,9 @@ def _copy(model: nn.Module) -> nn.Module:
         return copy.deepcopy(model).eval()
     except (RuntimeError, TypeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise BadInputError(f"the {type(model).__name__} cannot be copied, and a model is never changed: {reason}") from error
+        raise BadInputError(
+            f"the {type(model).__name__} cannot be copied, and a model is never changed: {reason}"
+        ) from error
 
 
 def _float(model: nn.Module, where: torch.device) -> nn.Module:

@@ -93,6 +93,7 @@ class QuantizedModel(nn.Module):
         self.model = model
         self._origin = origin
         self._account: Account | None = None
+        self.training = model.training
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives: logits [B, classes] of images [B, 3, H, W], normalized, for a classifier."""
@@ -207,8 +208,8 @@ class QuantizedModel(nn.Module):
 
         origin = self._origin
         if architecture == SKELETON:
-            module = origin.fp()
-            return {SKELETON: f"{type(module).__module__}.{type(module).__qualname__}", "preprocessing": asdict(origin.how)}  # type: ignore[call-overload]
+            of = type(origin.fp())
+            return {SKELETON: f"{of.__module__}.{of.__qualname__}", "preprocessing": asdict(origin.how)}
         entry = origin.entry
         if architecture is not None:
             from vitq.tasks.described import describe
@@ -268,7 +269,7 @@ class QuantizedModel(nn.Module):
         return f"{self.method} {self.bits}{scope}, {self.exec}"
 
 
-class on_cpu:  # noqa: N801 - read as a word: `with on_cpu(model)`
+class on_cpu:
     """Within, a model on the CPU in eval mode: itself where it is, else a copy."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -351,7 +352,5 @@ def on_meta(model: nn.Module) -> nn.Module:
     for tensor in [*model.parameters(), *model.buffers()]:  # no weight is copied on the way
         with torch.no_grad():
             empty = torch.empty_like(tensor, device="meta")
-        memo[id(tensor)] = (
-            nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
-        )
+        memo[id(tensor)] = nn.Parameter(empty, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else empty
     return copy.deepcopy(model, memo).eval()

@@ -204,12 +204,12 @@ def _identity(chosen: Chosen, given: Given, data: Data, seed: int) -> dict[str, 
     from vitq.benchmarks.plan.identity import version
     from vitq.tasks.weights import tensors_sha256
 
-    images = "not read" if not chosen.reads("calibration") else hashlib.sha256(data.calibration_list.encode()).hexdigest()
+    listed = hashlib.sha256(data.calibration_list.encode()).hexdigest()
     return {
         "made by": "vitq.quantize",
         "method": chosen.method,
         "weights": given.loaded.weights_sha256 or tensors_sha256(given.loaded.model),
-        "calibration": images,
+        "calibration": listed if chosen.reads("calibration") else "not read",
         "seed": str(seed),
         "packages": ", ".join(f"{name} {version(name)}" for name in ("vitq", "torch", "timm", "numpy")),
     }
