@@ -27,7 +27,7 @@ from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import MethodInputError
 from vitq.subject import WHOLE, Progress, Subject, silent
-from vitq.tasks import hub_pins, own_models, weight_files, weights
+from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
 from vitq.tasks.names import Build, Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
@@ -80,7 +80,8 @@ class Classification(Opening):
     def _from_file(self, entry: ModelEntry, path: Path, places: Places) -> tuple[nn.Module, str]:
         digest = weight_files.checked_sha256(path, entry, places)
         model = self.build_entry(entry)
-        weights.put(weights.read(path), model, f"weights file {path}", entry.name)
+        where = f"weights file {path}"
+        weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
 
     def subject(

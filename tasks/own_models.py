@@ -5,27 +5,27 @@ An entry says what is built and how images become its input; where its weights l
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import timm
 import torch
 from timm.data.config import resolve_data_config
-from timm.models import PretrainedCfg
+from timm.models import PretrainedCfg, load_model_config_from_hf
 from torch import nn
 
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError
+from vitq.tasks import checkpoints, hub, own_weights
 from vitq.tasks.names import ModelEntry, Timm, model_entries, unknown_model
 from vitq.words import nearest
-
-HUB = "hf-hub:"
-"""What stands before the name of a model on the Hugging Face hub, as timm has it."""
 
 
 def is_timm(name: str) -> bool:
     """Whether timm knows an architecture by this name, and its tag where one is given; true of every hub's name."""
-    if name.startswith(HUB):
+    if name.startswith(hub.PREFIX):
         return True
     try:
         return bool(timm.is_model(name)) and timm.get_pretrained_cfg(name, allow_unregistered=True) is not False
@@ -45,7 +45,7 @@ def timm_entry(name: str, **args: Any) -> ModelEntry:
     `args` are those of `timm.create_model` (`num_classes`, `img_size`, ...). A model with another number of classes has
     no published weights. BadInputError for a name that timm does not know, and for arguments that its class refuses.
     """
-    architecture, config, given = _hub_config(name) if name.startswith(HUB) else (name, _config(name), {})
+    architecture, config, given = _hub_config(name) if name.startswith(hub.PREFIX) else (name, _config(name), {})
     build = Timm(timm=architecture, args={**given, **args}) if given or args or architecture != name else None
     how = _preprocessing(config, args.get("img_size"))
     published = bool(config.url or config.hf_hub_id or config.file)
@@ -65,17 +65,25 @@ def own_entry(
     *,
     num_classes: int | None = None,
     img_size: int | None = None,
+    weights: Path | None = None,
     args: dict[str, Any] | None = None,
 ) -> ModelEntry:
     """An entry of a checkpoint of one's own: `architecture` is timm's name, from whose configuration images are read.
 
-    `num_classes` and `img_size` are the architecture's own where they are None. The file is `Places.weights[name]`.
+    Where `weights`, the checkpoint's file, is given, what is None is taken from the shapes of its tensors, as far as
+    they tell it; else it is the architecture's own. The file itself is not kept: it is `Places.weights[name]`.
+    BadInputError for an architecture that timm does not know or cannot build so, and a file that cannot be read.
     """
-    given = {"num_classes": num_classes, "img_size": img_size}
+    given: dict[str, Any] = {"num_classes": num_classes, "img_size": img_size}
+    if weights is not None and None in given.values():
+        with torch.device("meta"):
+            usual = build(timm_entry(architecture, **(args or {})))
+        told = own_weights.told_by(checkpoints.read(weights), usual)
+        given = {key: told.get(key) if value is None else value for key, value in given.items()}
     made = timm_entry(architecture, **{key: value for key, value in given.items() if value is not None}, **(args or {}))
-    build = made.build if isinstance(made.build, Timm) else Timm(timm=architecture)
+    whole = made.build if isinstance(made.build, Timm) else Timm(timm=architecture)
     note = f"a checkpoint of one's own; preprocessing is that of {architecture}"
-    return made.model_copy(update={"name": name, "build": build, "hub": False, "note": note, "not_papers": ""})
+    return made.model_copy(update={"name": name, "build": whole, "hub": False, "note": note, "not_papers": ""})
 
 
 def build(entry: ModelEntry) -> nn.Module:
@@ -86,10 +94,12 @@ def build(entry: ModelEntry) -> nn.Module:
 
 def from_hub(entry: ModelEntry) -> nn.Module:
     """The model with the weights that are published under its name; whatever the hub's client raises."""
-    changed = isinstance(entry.build, Timm) and not entry.name.startswith(HUB)
-    args = entry.build.args if changed and isinstance(entry.build, Timm) else {}
-    name = entry.build.timm if changed and isinstance(entry.build, Timm) else entry.name
-    model: nn.Module = timm.create_model(name, pretrained=True, **args)
+    of_hub = entry.name.startswith(hub.PREFIX)
+    made = entry.build if isinstance(entry.build, Timm) and not of_hub else Timm(timm=entry.name)
+    repository = entry.name.removeprefix(hub.PREFIX) if of_hub else _config(made.timm).hf_hub_id
+    if repository:
+        hub.reach(str(repository), "model.safetensors", "open_clip_model.safetensors", "pytorch_model.bin")
+    model: nn.Module = timm.create_model(made.timm, pretrained=True, **made.args)
     return model
 
 
@@ -154,11 +164,15 @@ def _unlike_papers(entry: ModelEntry, config: PretrainedCfg) -> str:
 
 def _hub_config(name: str) -> tuple[str, PretrainedCfg, dict[str, Any]]:
     """Architecture, configuration and arguments of a model on the hub; BadInputError where it cannot be asked."""
-    from timm.models import load_model_config_from_hf
-
+    hub.refuse_unless_allowed(name)
     try:
-        config, architecture, args = load_model_config_from_hf(name.removeprefix(HUB))
+        hub.reach(name.removeprefix(hub.PREFIX), "config.json")
+        config, architecture, args = load_model_config_from_hf(name.removeprefix(hub.PREFIX))
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise BadInputError(f"{name} could not be read from the hub ({type(error).__name__}: {reason})") from None
-    return architecture, PretrainedCfg(**config), {**(args or {}), "num_classes": config["num_classes"]}
+    if not timm.is_model(architecture):
+        raise BadInputError(f"{name} is of the architecture {architecture!r}, which the installed timm does not know")
+    fields = {field.name for field in dataclasses.fields(PretrainedCfg)}
+    known = PretrainedCfg(**{key: value for key, value in config.items() if key in fields})
+    return architecture, known, {**(args or {}), "num_classes": known.num_classes}

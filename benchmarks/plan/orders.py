@@ -14,11 +14,10 @@ from vitq.benchmarks.plan.suite import Suite
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.provenance import collect
 from vitq.benchmarks.run.runner import wanted
-from vitq.datasets.registry import registered_datasets
 from vitq.errors import BadInputError
 from vitq.record import CellKey, Identity, Line, Name, in_order, kind_of
 from vitq.rows import latest
-from vitq.tasks.names import paper_name, registered_models
+from vitq.tasks.names import paper_name
 
 
 def plan(
@@ -51,7 +50,6 @@ def plan(
             cell=cell, identities=identity.identify(cell, around), site=site, folder=folder, provenance=provenance,
             latency=timed, latency_threads=timed_threads, threads=threads, device=device,
             keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
-            models=registered_models(), datasets=registered_datasets(),
         )  # fmt: skip
 
     if unready is None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vitq.benchmarks.plan import yaml_text
+from vitq import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
 from vitq.benchmarks.plan.scopes import PATH
