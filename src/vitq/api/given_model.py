@@ -161,23 +161,13 @@ def _of_checkpoint(path: Path, wishes: Wishes, device: Any, places: Places) -> G
         )
     if isinstance(wishes.architecture, str):
         entry = own_entry(
-            path.stem, wishes.architecture, num_classes=wishes.num_classes or _classes_in(path),
-            img_size=wishes.img_size,
+            path.stem, wishes.architecture, num_classes=wishes.num_classes, img_size=wishes.img_size, weights=path
         )  # fmt: skip
     else:
         from vitq.tasks.described import named_entry
 
         entry = named_entry(wishes.architecture, wishes.num_classes).model_copy(update={"name": path.stem})
     return _loaded(entry, wishes, device, replace(places, weights={**places.weights, entry.name: path}))
-
-
-def _classes_in(path: Path) -> int | None:
-    """How many classes a checkpoint's head tells apart, where it has one of timm's names."""
-    from vitq.tasks.weights import read
-
-    state = read(path)
-    head = next((state[name] for name in ("head.weight", "head.fc.weight") if name in state), None)
-    return None if head is None else len(head)
 
 
 def _of_name(name: str, wishes: Wishes, device: Any, places: Places) -> Given:
