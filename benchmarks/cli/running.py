@@ -91,10 +91,11 @@ def run_suite(
     printer = Printer(fmt)
     if suite is None:
         return ask_what_to_run(site, device, printer)
+    here = load_site(site).trusting(trust)  # before the suite, which may name its models
     asked = load_suite(suite)
     methods = list(dict.fromkeys(entry.method for entry in asked.methods))
     return run(
         with_settings(asked, read_settings(settings or (), methods)), k=k, limit=limit, scope=scope,
         runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=at_once,
-        results=results, site=load_site(site).trusting(trust), command=command_line(), quiet=quiet, printer=printer,
+        results=results, site=here, command=command_line(), quiet=quiet, printer=printer,
     )  # fmt: skip

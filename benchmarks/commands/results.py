@@ -23,8 +23,9 @@ def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:
 
 def folder_of(suite_name: str, results: Path | None, site: Path | None) -> Path:
     """The results folder of a suite by name, `--results` and `--site`; BadInputError for an unknown or broken suite."""
+    here = load_site(site)  # before the suite, which may name its models
     name = title_of(suite_name)
-    return results or load_site(site).results / name
+    return results or here.results / name
 
 
 def title_of(suite_name: str | None) -> str:
