@@ -72,7 +72,10 @@ def own_suite(wish: Wish, site: Site) -> tuple[Suite, Site]:
             name=OWN,
             description="what was run without a suite",
             tasks=[TaskEntry(task=task, dataset=dataset, models=models)],
-            methods=[MethodEntry(method=FP, bits=["FP32"]), *(MethodEntry(method=m) for m in methods if m != FP)],
+            methods=[
+                MethodEntry(method=FP, bits=["FP32"], seeds=[0]),
+                *(MethodEntry(method=m) for m in methods if m != FP),
+            ],
             bits=widths or ["FP32"],
             seeds=list(dict.fromkeys(wish.seeds)),
             calibration=_calibration(wish.images),
@@ -217,5 +220,6 @@ def _dataset(name: str | None, models: Sequence[str], task: str) -> str:
         return DATA_OF_CARDS[task]
     fitting = [each for each in known if datasets.load(each).task == task]
     raise BadInputError(
-        f"say what {models[0]} is evaluated on: --data FOLDER with a folder a class, or --dataset NAME of {', '.join(fitting)}"
+        f"say what {models[0]} is evaluated on: --data FOLDER with a folder a class, or --dataset NAME of "
+        f"{', '.join(fitting)}"
     )
