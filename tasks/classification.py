@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
+import warnings
 from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import cast
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from timm.models.swin_transformer import SwinTransformer
@@ -26,9 +26,9 @@ from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.subject import WHOLE, Progress, Subject, silent
-from vitq.tasks import hub_pins, weight_files, weights
+from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
-from vitq.tasks.names import Configured, ModelEntry, model_entry
+from vitq.tasks.names import Build, Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -55,9 +55,9 @@ class Classification(Opening):
         """The architecture that an entry describes, with random weights, in eval mode."""
         if isinstance(entry.build, Configured):
             raise BadInputError(f"model {entry.name} is a detector or segmenter: its task is not classification")
-        if entry.build is not None:
+        if isinstance(entry.build, Build):
             return BUILDERS[entry.build.cls](**entry.build.args).eval()
-        return timm.create_model(entry.name, pretrained=False).eval()
+        return own_models.build(entry).eval()
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights: from a file (site file, or packaged), else from the hub by its pinned tag."""
@@ -69,12 +69,15 @@ class Classification(Opening):
             model, digest = _from_hub(entry)
         else:
             raise weight_files.missing(entry, places)
+        if entry.not_papers:
+            warnings.warn(entry.not_papers, weights.WeightsWarning, stacklevel=2)
         return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def _from_file(self, entry: ModelEntry, path: Path, places: Places) -> tuple[nn.Module, str]:
         digest = weight_files.checked_sha256(path, entry, places)
-        model = self.build_model(entry.name)
-        weights.put(weights.read(path), model, f"weights file {path}", entry.name)
+        model = self.build_entry(entry)
+        where = f"weights file {path}"
+        weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
 
     def subject(
@@ -211,7 +214,7 @@ def _device(model: nn.Module) -> torch.device:
 
 def _from_hub(entry: ModelEntry) -> tuple[nn.Module, str]:
     try:
-        model = timm.create_model(entry.name, pretrained=True).eval()
+        model = own_models.from_hub(entry).eval()
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise BadInputError(
