@@ -48,6 +48,10 @@ class Origin:
     details: Details | None = None
     files: dict[str, Path] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        """Itself: copies of a model come from the same place."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exported:
