@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import length_hint
 from typing import Any, Literal
 
 import torch
@@ -246,3 +247,22 @@ def _training(whole: tuple[Tensor, Tensor | None], how: Preprocessing, spec: Cal
         return Counted((check((images[part], labels[part])) for part in parts), len(parts))
 
     return training
+
+
+def epochs(data: Iterable[Any], how: Preprocessing, classes: int | None = None) -> Callable[[int], Iterator[Batch]]:
+    """Training batches of a loader of (images, labels), iterated anew each epoch; shuffled and augmented as it does it.
+
+    BadInputError for what can be read but once, and in training for a batch without labels or of another shape.
+    """
+    if isinstance(data, Iterator) or not isinstance(data, Iterable):
+        raise BadInputError(f"training data is a {type(data).__name__}: give a loader that can be iterated every epoch")
+    check = _Check(how, classes)
+
+    def epoch(_: int) -> Iterator[Batch]:
+        for given in data:
+            batch = check(given)
+            if int(batch[1].min()) == NO_LABEL:
+                raise BadInputError("training data has no labels: give batches of (images, labels)")
+            yield batch
+
+    return lambda number: Counted(epoch(number), length_hint(data))

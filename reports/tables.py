@@ -8,7 +8,7 @@ from typing import Any
 from vitq.metrics import main_metrics
 from vitq.paired import against_fp32
 from vitq.record import Metric
-from vitq.reports.layout import Format, render
+from vitq.reports.layout import FOR_MACHINES, Format, render
 from vitq.reports.measured import FAKE_QUANT, FLOATS
 from vitq.rows import Row, by_cell
 
@@ -35,19 +35,21 @@ def order(records: Iterable[Row]) -> list[Row]:
     )
 
 
-def results_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
+def results_table(records: Iterable[Row], fmt: Format = "markdown", width: int | None = None) -> str:
     """One row a cell: accuracy with its standard error and drop, size, operations, latency by execution form, status.
 
-    CSV holds plain numbers in columns of their own; the others are for reading. Empty cells were not measured.
+    CSV and JSON hold plain numbers in columns of their own; the others are for reading, a plain one within `width`
+    characters. Empty cells were not measured.
     """
     rows = order(records)
-    if fmt == "csv":
+    if fmt in FOR_MACHINES:
         return render([_flat(r) for r in rows], fmt)
     heading = "top-1 % ± se" if all(r.cell.task == "classification" for r in rows) else "accuracy % ± se"
     table = render(
         [_readable(r, heading) for r in rows],
         fmt,
         right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G"),
+        width=width,
     )
     return _with_footnotes(table, rows)
 

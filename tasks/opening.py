@@ -32,9 +32,24 @@ class Opening:
 
         Raises BadInputError for a data set of another task, or one whose folder is missing or unreadable.
         """
-        given = _fitting(DATASETS.load(dataset), loaded)
+        return self.open_dataset(
+            DATASETS.load(dataset), loaded, places, limit=limit, seed=seed, calibration=calibration
+        )
+
+    def open_dataset(
+        self,
+        given: Dataset,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `open_data`, of a data set that need not be known by its name."""
+        given = _fitting(given, loaded)
         if given.task != self.name:
-            raise BadInputError(f"data set {dataset} is for {given.task}, not for {self.name}: give one of its own")
+            raise BadInputError(f"data set {given.name} is for {given.task}, not for {self.name}: give one of its own")
         check_limit(limit)
         spec = Calibration.parse(calibration)
         return given.open(loaded.preprocessing, spec, places.datasets, limit=limit, seed=seed, workers=places.workers)
