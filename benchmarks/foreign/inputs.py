@@ -9,12 +9,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from vitq.benchmarks.measure.exporting import PREPROCESSING
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError
 from vitq.tasks.names import model_entry
-
-KEY = "vitq.preprocessing"
-"""The entry of an ONNX file's metadata where vitq says how images become its input."""
 
 
 @dataclass(frozen=True)
@@ -59,10 +57,10 @@ class Wanted:
             if not isinstance(how, Preprocessing):
                 raise BadInputError(f"--like {self.like} is no classifier: name one")
             return as_fields(how)
-        if KEY not in written:
+        if PREPROCESSING not in written:
             return {}
         try:
-            return as_fields(TypeAdapter(Preprocessing).validate_json(written[KEY]))
+            return as_fields(TypeAdapter(Preprocessing).validate_json(written[PREPROCESSING]))
         except ValidationError:
             raise BadInputError(
                 f"{name} holds a preprocessing that this vitq cannot read: give --like TIMM_MODEL"
