@@ -48,6 +48,10 @@ class Origin:
     details: Details | None = None
     files: dict[str, Path] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        """Itself: copies of a model come from the same place."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -255,7 +259,7 @@ class QuantizedModel(nn.Module):
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads)
+            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads, self._origin.how)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(
