@@ -105,7 +105,7 @@ def run(
     with listener(console) as told:
         summary = run_matrix(orders, store, EXECUTORS[executor](jobs, imports_of(orders)), told)
     code = _told(summary, store, orders, refused, printer)
-    if estimate.cells and not summary.gone:
+    if estimate.cells and not code:
         printer.note(estimate.error(time.monotonic() - started))
     return code
 
