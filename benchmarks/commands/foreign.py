@@ -76,11 +76,11 @@ def evaluate_file(
     places, name = site.places(), str(data)
     if isinstance(data, Path):
         from vitq.datasets import registry
-        from vitq.datasets.own import own_dataset
+        from vitq.datasets.own import own_data
 
-        own = own_dataset(data, labels)
+        own, images = own_data(data, labels=labels, hub=site.hub)
         registry.register([own])
-        places, name = replace(places, datasets={**places.datasets, own.name: data.absolute()}), own.name
+        places, name = replace(places, datasets={**places.datasets, own.name: images.absolute()}), own.name
     folder = results or site.results / OWN
     with phases(plain_console(quiet)) as progress:
         row = evaluate_foreign(

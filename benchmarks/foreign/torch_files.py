@@ -37,7 +37,8 @@ def torchscript(path: Path) -> ForeignModel:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that torch.jit is deprecated
-            module = torch.jit.load(str(path), map_location="cpu").eval()
+            load: Any = torch.jit.load
+            module = load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError, AttributeError) as error:
         raise BadInputError(f"{path.name} cannot be read as TorchScript: {_last_line(error)}") from None
     facts = _facts(path, "torchscript", f"torch.jit ({_producer(path)})")
@@ -93,10 +94,10 @@ def _built(like: str, state: dict[str, Tensor], path: Path) -> nn.Module:
             usual = timm.create_model(like)
     except RuntimeError:
         raise BadInputError(f"timm has no model {like!r}, of which {path.name} would be: name one of its own") from None
-    head = usual.default_cfg.get("classifier")
-    weight = state.get(f"{head}.weight")
-    classes = {} if weight is None else {"num_classes": weight.shape[0]}
-    return timm.create_model(like, **classes).eval()  # type: ignore[no-any-return]
+    config: Any = usual.default_cfg
+    weight = state.get(f"{config.get('classifier')}.weight")
+    classes: dict[str, Any] = {} if weight is None else {"num_classes": weight.shape[0]}
+    return timm.create_model(like, **classes).eval()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:

@@ -91,22 +91,22 @@ def _named(data: str | Path, given: Given, how: Reading, use: Use, strict: bool)
 
     if isinstance(data, str) and data in DATASETS.names():
         return _open(DATASETS.load(data), given, how, use)
-    if not Path(data).exists() and isinstance(data, str) and "/" not in data:
+    if not Path(data).exists() and isinstance(data, str) and "/" not in data and not data.startswith("hf:"):
         raise BadInputError(f"{unknown('data set', data, DATASETS.names())}, and no folder is there either")
     return _folder(Path(data), given, how, use, strict)
 
 
 def _folder(path: Path, given: Given, how: Reading, use: Use, strict: bool) -> Data:
     """A folder of one's own; images without labels may calibrate."""
-    from vitq.datasets.own import own_dataset
+    from vitq.datasets.own import own_data
     from vitq.datasets.unlabelled import is_flat, unlabelled
 
     if given.task.name != "classification":
         raise BadInputError(f"{given.loaded.name} is for {given.task.name}: a folder of images is for classification")
     if use == "calibration" and how.labels is None and is_flat(path):
         return unlabelled(path, given.loaded.preprocessing, how.spec, workers=given.places.workers)
-    own = own_dataset(path, how.labels)
-    places = replace(given.places, datasets={**given.places.datasets, own.name: path})
+    own, images = own_data(path, labels=how.labels, hub=given.places.hub)
+    places = replace(given.places, datasets={**given.places.datasets, own.name: images})
     if use == "calibration" and not strict:
         try:
             return _open(own, replace(given, places=places), how, use)
