@@ -8,7 +8,7 @@ from typing import Any
 
 from vitq import escape
 from vitq.reports.layout import FOR_MACHINES, Format, render
-from vitq.reports.tables import RECONSTRUCTION, marked
+from vitq.reports.tables import marked, marks_told
 from vitq.reports.verdicts import VERDICTS, Comparison
 
 
@@ -25,7 +25,7 @@ def compare_table(
     quiet = () if everything else ("not-run", "no-figure")
     shown = [c for c in comparisons if c.verdict not in quiet]
     table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"), width=width)
-    marks = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for c in shown for r in c.records) else []
+    marks = marks_told(record for c in shown for record in c.records)
     return "\n\n".join(
         part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
     )

@@ -11,7 +11,7 @@ from vitq.errors import BadInputError
 from vitq.paired import against_fp32
 from vitq.reports.files import inside
 from vitq.reports.layout import FOR_MACHINES, Format, render
-from vitq.reports.tables import RECONSTRUCTION, latency_text, with_error
+from vitq.reports.tables import latency_text, marks_told, with_error
 from vitq.rows import Row
 
 
@@ -62,8 +62,7 @@ def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> st
     }
     rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     table = render(rows, fmt, width=width)
-    noted = record.fidelity == "reconstruction" and fmt not in FOR_MACHINES
-    return f"{table}\n\n{RECONSTRUCTION}" if noted else table
+    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record]))])
 
 
 def _against_fp32(record: Row) -> dict[str, str]:

@@ -265,7 +265,7 @@ class QuantizedModel(nn.Module):
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads)
+            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads, self._origin.how)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(
