@@ -86,3 +86,68 @@ FormatOption = Annotated[
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the table and errors alone.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="cpu, cuda, cuda:1 ...")]
+
+
+def complete_methods(start: str) -> list[str]:
+    """Methods whose names start so, for a shell's completion."""
+    from vitq.methods.cards import all_cards
+
+    return [name for name in all_cards() if name.startswith(start)]
+
+
+def complete_models(start: str) -> list[str]:
+    """Models of ours whose names start so, for a shell's completion."""
+    from vitq.tasks.names import model_names
+
+    return [name for name in model_names() if name.startswith(start)]
+
+
+def complete_datasets(start: str) -> list[str]:
+    """Data sets whose names start so, for a shell's completion."""
+    from vitq.datasets.registry import DATASETS
+
+    return [name for name in DATASETS.names() if name.startswith(start)]
+
+
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        metavar="NAME|FILE",
+        help="Without a suite: a model's name, timm's name, a pattern or a checkpoint's file; repeat for more.",
+        autocompletion=complete_models,
+    ),
+]
+MethodsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--method", metavar="NAME", help="With --model: a method or a pattern; repeat.", autocompletion=complete_methods
+    ),
+]
+BitsOption = Annotated[
+    list[str] | None, typer.Option("--bits", metavar="WxAy", help="With --model: widths, as W4A4; repeat for more.")
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option("--dataset", metavar="NAME", help="A data set by name.", autocompletion=complete_datasets),
+]
+DataOption = Annotated[Path | None, path_option("--data", "A folder of images of your own, a folder a class.")]
+LabelsOption = Annotated[Path | None, path_option("--labels", "A CSV of the columns image and label, for --data.")]
+ClassesOption = Annotated[
+    Path | None, path_option("--classes", "Names of the classes in the model's order, a line each.")
+]
+ArchitectureOption = Annotated[
+    str | None, typer.Option("--architecture", metavar="NAME", help="Of a checkpoint: timm's name of what it is.")
+]
+ClassCountOption = Annotated[
+    int | None, typer.Option("--num-classes", help="Of a checkpoint; read from it by default.", min=1, max=1_000_000)
+]
+ImageSizeOption = Annotated[
+    int | None, typer.Option("--img-size", help="Side of the images; the model's own by default.", min=1, max=100_000)
+]
+ImagesOption = Annotated[
+    int | None, typer.Option("--images", help="Images to calibrate on; 32 by default.", min=1, max=100_000_000)
+]
+ModelsFileOption = Annotated[
+    list[Path] | None, path_option("--models", "A YAML file of models of your own, known by name here.")
+]

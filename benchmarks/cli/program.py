@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from vitq.benchmarks.cli import gating, reading, running, timing
+from vitq.benchmarks.cli import gating, own_model, reading, running, timing
 from vitq.benchmarks.plain import run_plainly
 
 app = typer.Typer(
@@ -26,6 +26,9 @@ COMMANDS = {
     "list": reading.list_things,
     "verify": running.verify_inputs,
     "run": running.run_suite,
+    "quantize": own_model.quantize_model,
+    "evaluate": own_model.evaluate_model,
+    "sensitivity": own_model.show_sensitivity,
     "latency": timing.time_runtimes,
     "peaks": timing.measure_peaks,
     "export": timing.export_model,

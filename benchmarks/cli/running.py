@@ -7,8 +7,20 @@ from typing import Annotated
 import typer
 
 from vitq.benchmarks.cli.options import (
+    ArchitectureOption,
+    BitsOption,
+    ClassCountOption,
+    ClassesOption,
+    DataOption,
+    DatasetOption,
     DeviceOption,
     FormatOption,
+    ImageSizeOption,
+    ImagesOption,
+    LabelsOption,
+    MethodsOption,
+    ModelsFileOption,
+    ModelsOption,
     PickOption,
     QuietOption,
     ResultsOption,
@@ -18,7 +30,7 @@ from vitq.benchmarks.cli.options import (
     TrustOption,
 )
 from vitq.benchmarks.plain import command_line, plain_errors
-from vitq.benchmarks.plan.limits import MAX_IMAGES, counted
+from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED, counted
 from vitq.errors import BadInputError
 
 
@@ -45,6 +57,22 @@ def verify_inputs(
 @plain_errors
 def run_suite(
     suite: RunArgument = None,
+    model: ModelsOption = None,
+    method: MethodsOption = None,
+    bits: BitsOption = None,
+    dataset: DatasetOption = None,
+    data: DataOption = None,
+    labels: LabelsOption = None,
+    classes: ClassesOption = None,
+    architecture: ArchitectureOption = None,
+    num_classes: ClassCountOption = None,
+    img_size: ImageSizeOption = None,
+    images: ImagesOption = None,
+    seed: Annotated[
+        list[int] | None, typer.Option("--seed", help="With --model: of random choices; repeat.", min=0, max=MAX_SEED)
+    ] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="With --model: time FP32 and quantized, too.")] = False,
+    models: ModelsFileOption = None,
     k: PickOption = None,
     limit: Annotated[
         int | None, typer.Option(help="Evaluate a seeded, class-stratified subset.", min=1, max=MAX_IMAGES)
@@ -74,28 +102,28 @@ def run_suite(
     fmt: FormatOption = "plain",
     quiet: QuietOption = False,
 ) -> int:
-    """Run a suite and print its table; running it again does only what has no finished record."""
+    """Run a suite, or a model of your own, and print the table; running again does only what is not finished."""
     from vitq.benchmarks.commands.estimates import ask_what_to_run
     from vitq.benchmarks.commands.printing import Printer
-    from vitq.benchmarks.commands.run import run
+    from vitq.benchmarks.commands.run import chosen, run
     from vitq.benchmarks.plan.devices import check_device
+    from vitq.benchmarks.plan.own_suite import Wish
     from vitq.benchmarks.plan.picking import picker
-    from vitq.benchmarks.plan.settings import read_settings, with_settings
-    from vitq.benchmarks.plan.site import load_site
-    from vitq.benchmarks.plan.suite import load_suite
 
     at_once = counted("--jobs", jobs)
     check_device(device, here=not dry_run)
     if k is not None:
         picker(k)
     printer = Printer(fmt)
-    if suite is None:
+    wish = Wish(
+        model or (), method or (), bits or (), dataset, data, labels, classes, architecture, num_classes, img_size,
+        images, seed or (0,), latency, settings or (),
+    )  # fmt: skip
+    if suite is None and not wish.words():
         return ask_what_to_run(site, device, printer)
-    here = load_site(site).trusting(trust)  # before the suite, which may name its models
-    asked = load_suite(suite)
-    methods = list(dict.fromkeys(entry.method for entry in asked.methods))
+    asked, here = chosen(suite, wish, site, models or (), trust)
     return run(
-        with_settings(asked, read_settings(settings or (), methods)), k=k, limit=limit, scope=scope,
-        runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device, executor=executor, jobs=at_once,
-        results=results, site=here, command=command_line(), quiet=quiet, printer=printer,
+        asked, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
+        executor=executor, jobs=at_once, results=results, site=here, command=command_line(), quiet=quiet,
+        printer=printer,
     )  # fmt: skip

@@ -91,9 +91,9 @@ def _known(what: str) -> list[str]:
 
 def _timm_names(pattern: str) -> list[str]:
     """Architectures and tags that timm knows."""
-    import timm
+    from vitq.tasks.own_models import timm_names
 
-    return _fitting([*timm.list_models(pretrained=True), *timm.list_models()], pattern)
+    return _fitting(timm_names(), pattern)
 
 
 def _of_timm(name: str) -> dict[str, str]:

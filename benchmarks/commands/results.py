@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from vitq.benchmarks.plan.own_suite import OWN
 from vitq.benchmarks.plan.site import Site, load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
 from vitq.rows import Row
 
-OWN = "own"
-"""The name, as of a suite, of what is run without one."""
 READ_UNASKED = "smoke"
 RECORDS = "records.jsonl"
 

@@ -20,10 +20,12 @@ from vitq.benchmarks.plan.cells import Refusal, expand, limited, scoped
 from vitq.benchmarks.plan.estimate import together
 from vitq.benchmarks.plan.limits import within_machine
 from vitq.benchmarks.plan.orders import Past, plan, summary_of_changes
+from vitq.benchmarks.plan.own_suite import Wish, own_suite
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
-from vitq.benchmarks.plan.site import Site
-from vitq.benchmarks.plan.suite import Suite
+from vitq.benchmarks.plan.settings import read_settings, with_settings
+from vitq.benchmarks.plan.site import Site, load_site
+from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.executors import EXECUTORS, imports_of
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, plain_console
@@ -35,9 +37,23 @@ from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.rows import Row, by_cell
-from vitq.words import nearest
+from vitq.words import nearest, short
 
 PATIENCE_SECONDS = 5
+
+
+def chosen(
+    suite_name: str | None, wish: Wish, site_file: Path | None, models: Sequence[Path], trust: bool
+) -> tuple[Suite, Site]:
+    """The suite by name or the one that is wished for, and the site; BadInputError for what does not go together."""
+    site = load_site(site_file).knowing(*models).trusting(trust)  # before the suite, which may name its models
+    if suite_name is None:
+        return own_suite(wish, site)
+    if wish.words():
+        raise BadInputError(f"{wish.words()[0]} is of a run without a suite: leave out {short(suite_name)}, or it")
+    suite = load_suite(suite_name)
+    methods = list(dict.fromkeys(entry.method for entry in suite.methods))
+    return with_settings(suite, read_settings(wish.settings, methods)), site
 
 
 def run(
