@@ -76,6 +76,19 @@ def test_a_folder_of_photographs(tmp_path: Path) -> None:
     assert vitq.evaluate(small_vit(), folder).samples == found.samples
 
 
+def test_a_file_that_others_wrote(quantized, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    file = quantized.export(tmp_path / "theirs.onnx").path
+    theirs, ours = vitq.evaluate(file, "digits", limit=40), vitq.evaluate(quantized, "digits", limit=40)
+    assert theirs.against(ours).changed <= 2
+    traced = torch.jit.trace(small_vit().eval(), images(2))
+    traced.save(tmp_path / "traced.pt")
+    assert vitq.evaluate(tmp_path / "traced.pt", labelled(8)).top1 == vitq.evaluate(small_vit(), labelled(8)).top1
+    torch.save(small_vit().state_dict(), tmp_path / "plain.pt")
+    with pytest.raises(vitq.BadInputError, match="give architecture="):
+        vitq.evaluate(tmp_path / "plain.pt", labelled(8))
+
+
 BAD = {
     "no labels": ({"data": images(4)}, "no labels"),
     "a label": ({"data": (images(2), torch.tensor([1, 9]))}, "a label is 9"),
