@@ -104,6 +104,14 @@ def test_heavy_packages_stay_in_the_rooms_that_need_them() -> None:
     assert told(found) == []
 
 
+def test_hugging_faces_package_is_imported_in_one_place_and_only_when_asked_for() -> None:
+    """It bears the name of our folder `datasets`: whoever else wrote that name would mean ours."""
+    found = [(module, each) for module, each in every_import() if each.library in ROOMS]
+    assert [(module.place, each.name, each.lazy) for module, each in found] == [
+        ("datasets/hugging_face.py", "datasets", True)
+    ]
+
+
 def _adapter(module: Module, each: Import) -> bool:
     """Libraries of models are known in `methods/architectures` alone, mm's only inside functions, and in `vitq.mm`."""
     if (module.room, module.parts[0]) == ("vitq", "mm"):
