@@ -118,9 +118,9 @@ def _folder(path: Path, given: Given, how: Reading, use: Use, strict: bool) -> D
 
 
 def _open(dataset: Any, given: Given, how: Reading, use: Use) -> Data:
-    settings = dict(how.calibration)
-    if use == "evaluation":  # nothing calibrates; one image that is evaluated anyway stands for it
-        settings = {"images": 1, "batch": 1, **settings}
+    from vitq.datasets.calibration import NOTHING
+
+    settings = {"list": NOTHING} if use == "evaluation" else dict(how.calibration)
     return given.task.open_dataset(
         dataset, given.loaded, given.places, limit=how.limit, seed=how.seed, calibration=settings
     )
