@@ -40,7 +40,9 @@ class Wanted:
         given = {"mean": self.mean, "std": self.std, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
         fields |= {key: value for key, value in given.items() if value is not None}
         fields["size"] = self._size(name, fields.get("size"), sides)
-        absent = [f"--{key.replace('_', '-')}" for key in ("mean", "std", "crop_pct", "interpolation") if key not in fields]
+        absent = [
+            f"--{key.replace('_', '-')}" for key in ("mean", "std", "crop_pct", "interpolation") if key not in fields
+        ]
         if absent:
             raise BadInputError(
                 f"{name} does not say how images become its input: give --like TIMM_MODEL, or {', '.join(absent)} too"
