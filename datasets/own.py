@@ -30,6 +30,7 @@ from vitq.words import short
 
 if TYPE_CHECKING:
     from vitq.datasets.preprocessing import Preprocessing
+    from vitq.datasets.scene_preprocessing import ScenePreprocessing
     from vitq.subject import Progress
 
 _SUBSET_SEED = 0
@@ -120,7 +121,7 @@ class OwnFolder:
 
     def open(
         self,
-        how: Preprocessing,
+        how: Preprocessing | ScenePreprocessing,
         spec: Calibration,
         places: Mapping[str, Path],
         *,
@@ -130,7 +131,10 @@ class OwnFolder:
     ) -> Data:
         """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
         from vitq.datasets.image_folder import open_folder
+        from vitq.datasets.preprocessing import Preprocessing
 
+        if not isinstance(how, Preprocessing):
+            raise BadInputError(f"{self.name} holds images of a class each: give a classifier")
         root = self.root(places)
         if not self.ordered and not self.by_index:
             own_layout.warn_of_order(self.names)
