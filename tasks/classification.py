@@ -22,10 +22,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitq.datasets.base import Dataset
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
-from vitq.errors import UnsupportedError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Compilable, Data, LoadedModel, Measured, Places
@@ -62,7 +63,10 @@ class Classification(Opening):
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights: from a file (site file, or packaged), else from the hub by its pinned tag."""
-        entry = model_entry(name)
+        return self.load_entry(model_entry(name), places)
+
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
         path = weight_files.find(entry, places)
         if path is not None:
             model, digest = self._from_file(entry, path, places)
@@ -72,7 +76,7 @@ class Classification(Opening):
             raise weight_files.missing(entry, places)
         if entry.not_papers:
             warnings.warn(entry.not_papers, weights.WeightsWarning, stacklevel=2)
-        return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
+        return LoadedModel(entry.name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def _from_file(self, entry: ModelEntry, path: Path, places: Places) -> tuple[nn.Module, str]:
         digest = weight_files.checked_sha256(path, entry, places)
@@ -81,9 +85,9 @@ class Classification(Opening):
         weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
 
-    def open_data(
+    def open_dataset(
         self,
-        dataset: str,
+        given: Dataset,
         loaded: LoadedModel,
         places: Places,
         *,
@@ -91,13 +95,13 @@ class Classification(Opening):
         seed: int,
         calibration: Mapping[str, Any],
     ) -> Data:
-        """As `Opening.open_data`; BadInputError too where the model has no classifier."""
+        """As `Opening.open_dataset`; BadInputError too where the model has no classifier."""
         if getattr(loaded.model, "num_classes", None) == 0:
             raise BadInputError(
-                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {dataset}: give "
-                "weights with one"
+                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {given.name}: "
+                "give weights with one"
             )
-        return super().open_data(dataset, loaded, places, limit=limit, seed=seed, calibration=calibration)
+        return super().open_dataset(given, loaded, places, limit=limit, seed=seed, calibration=calibration)
 
     def subject(
         self,
@@ -145,7 +149,12 @@ class Classification(Opening):
         return cast(Tensor, model(batch[0].to(_device(model), non_blocking=True)))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy against class indices or class weights, averaged over the batch."""
+        """Cross entropy against class indices or class weights, averaged over the batch.
+
+        MethodInputError where the images were given without labels.
+        """
+        if not batch[1].is_floating_point() and len(batch[1]) and int(batch[1].min()) < 0:
+            raise MethodInputError("labels are needed, and the images were given without: give images with labels")
         return F.cross_entropy(output, batch[1].to(output.device))
 
     def distance(self, left: Tensor, right: Tensor) -> Tensor:
@@ -202,9 +211,7 @@ class Classification(Opening):
         found, n = [], 0
         with torch.no_grad():
             for batch in data.validation():
-                logits = self.forward(model, batch)
-                _refuse_other_labels(batch[1], logits.shape[1])
-                found.append(hits(logits, batch[1]))
+                found.append(hits(_within(self.forward(model, batch), batch[1]), batch[1]))
                 n += len(batch[1])
                 progress("evaluate", n, data.n_validation)
         model.train(was_training)
@@ -227,12 +234,16 @@ def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     return cast("NDArray[np.bool_]", found.cpu().numpy())
 
 
-def _refuse_other_labels(labels: Tensor, classes: int) -> None:
-    if len(labels) and int(labels.max()) >= classes:
+def _within(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits [B, classes] themselves; BadInputError where a label is none of their classes."""
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise BadInputError(f"the model gives {list(logits.shape)} for {len(labels)} images: no logits of classes")
+    if int(labels.max()) >= logits.shape[1]:
         raise BadInputError(
-            f"an image of the data set is of class {int(labels.max())}, and the model has {classes}, from 0 on: "
-            "give a model for this data set"
+            f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a "
+            "model of this data set's classes"
         )
+    return logits
 
 
 def accuracy(outcomes: NDArray[np.bool_]) -> Measured:

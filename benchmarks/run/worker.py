@@ -80,7 +80,7 @@ class _Work:
 
     def supported(self, names: Sequence[Name]) -> bool:
         """Whether task and method can do what the cell asks, before anything is loaded; a record each if not."""
-        reason = self.bench.task.unsupported() or self.bench.method.unsupported(self.bench.bits, self.bench.options)
+        reason = self.bench.task.unsupported() or self.bench.chosen.refused()
         for name in names if reason else ():
             self.bench.link.record(self.bench.record(name, "unsupported", error=reason))
         return reason is None
