@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.own_suite import OWN
@@ -12,6 +12,9 @@ from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.run.progress import phases, plain_console
 from vitq.errors import BadInputError
 from vitq.words import short
+
+if TYPE_CHECKING:
+    from vitq.datasets.base import Dataset
 
 Three = tuple[float, float, float]
 
@@ -79,7 +82,7 @@ def evaluate_file(
         from vitq.datasets.own import own_dataset
 
         own = own_dataset(data, labels)
-        registry.register([own])
+        registry.register([cast("Dataset", own)])
         places, name = replace(places, datasets={**places.datasets, own.name: data.absolute()}), own.name
     folder = results or site.results / OWN
     with phases(plain_console(quiet)) as progress:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
 
@@ -28,6 +28,7 @@ from vitq.tasks.names import DATA_OF_CARDS, model_entry
 from vitq.words import describe, nearest, short, unknown
 
 if TYPE_CHECKING:
+    from vitq.datasets.base import Dataset
     from vitq.datasets.own import OwnFolder
 
 OWN = "own"
@@ -211,7 +212,7 @@ def _data(wish: Wish, site: Site, models: Sequence[str], task: str) -> tuple[Sit
         raise BadInputError(f"{models[0]} is for {task}: a folder of images is for classification")
     own = own_dataset(wish.data, wish.labels, classes=wish.classes)
     _tells_apart(models, own)
-    datasets.register([own])
+    datasets.register([cast("Dataset", own)])
     return site.model_copy(update={"datasets": {**site.datasets, own.name: wish.data.absolute()}}), own.name
 
 
