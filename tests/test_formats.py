@@ -55,9 +55,10 @@ def plain(text: str) -> list[dict[str, str]]:
 
 
 def md(text: str) -> list[dict[str, str]]:
-    rows = [
-        [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in text.splitlines() if line[:1] == "|"
-    ]
+    """The last table of a Markdown text."""
+    last = text.rpartition("\n\n|")
+    lines = [line for line in f"|{last[2].removeprefix('|')}".splitlines() if line[:1] == "|"]
+    rows = [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
     return [dict(zip(rows[0], row, strict=True)) for row in rows[2:]]
 
 
