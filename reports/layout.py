@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import math
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
@@ -67,9 +68,18 @@ def _plain(heads: list[str], cells: list[list[str]], align: list[str], width: in
     most = max((m for m in range(NARROWEST, max(widths)) if sum(min(w, m) for w in widths) <= room), default=0)
     if most:
         return _grid(heads, cells, align, "simple", [min(w, most) for w in widths])
+    return "\n\n".join(_block(heads, row, width or 0) for row in cells)
+
+
+def _block(heads: list[str], row: list[str], width: int) -> str:
+    """A line a column, continued below itself; a word that is longer than a line, as an id, stays whole."""
     longest = max(map(len, heads))
-    blocks = [[f"{head:<{longest}}  {text}" for head, text in zip(heads, row, strict=True) if text] for row in cells]
-    return "\n\n".join("\n".join(block) for block in blocks)
+    fill = {"width": max(width - longest - 2, NARROWEST), "break_long_words": False, "break_on_hyphens": False}
+    lines = []
+    for head, text in zip(heads, row, strict=True):
+        for number, part in enumerate(textwrap.wrap(text, **fill)):  # type: ignore[arg-type]
+            lines.append(f"{'' if number else head:<{longest}}  {part}")
+    return "\n".join(lines)
 
 
 def _csv(rows: Rows, columns: Sequence[str]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.own_suite import OWN
@@ -12,6 +12,9 @@ from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.run.progress import phases, plain_console
 from vitq.errors import BadInputError
 from vitq.words import short
+
+if TYPE_CHECKING:
+    pass
 
 Three = tuple[float, float, float]
 

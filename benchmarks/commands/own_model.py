@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from vitq.benchmarks.commands.printing import Printer
+from vitq.benchmarks.plain import say
 from vitq.benchmarks.plan.settings import read_settings
 from vitq.benchmarks.run.progress import phases, plain_console
 from vitq.datasets.registry import DATASETS
@@ -178,8 +180,21 @@ def _check_file(path: Path, suffixes: str | tuple[str, ...], overwrite: bool) ->
 
 @contextmanager
 def _one_line() -> Iterator[None]:
-    """What a method has no form of is a line for the user, as bad input is."""
-    try:
-        yield
-    except UnsupportedError as error:
-        raise BadInputError(f"unsupported: {error}") from error
+    """What a method has no form of is a line for the user, as bad input is; so is, once, what they are warned of."""
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        before = warnings.showwarning
+
+        def tell(message: Any, category: type[Warning], *where: Any, **more: Any) -> None:
+            if not issubclass(category, UserWarning):
+                before(message, category, *where, **more)
+            elif str(message) not in told:
+                told.add(str(message))
+                say(str(message))
+
+        warnings.showwarning = tell
+        try:
+            yield
+        except UnsupportedError as error:
+            raise BadInputError(f"unsupported: {error}") from error

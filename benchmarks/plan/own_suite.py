@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
@@ -25,6 +26,9 @@ from vitq.methods.cards import all_cards
 from vitq.tasks import names
 from vitq.tasks.names import DATA_OF_CARDS, model_entry
 from vitq.words import describe, nearest, short, unknown
+
+if TYPE_CHECKING:
+    from vitq.datasets.own import OwnFolder
 
 OWN = "own"
 """The suite's name, and its results folder's."""
@@ -206,8 +210,22 @@ def _data(wish: Wish, site: Site, models: Sequence[str], task: str) -> tuple[Sit
     if task != "classification":
         raise BadInputError(f"{models[0]} is for {task}: a folder of images is for classification")
     own, folder = own_data(wish.data, labels=wish.labels, classes=wish.classes, hub=site.hub)
+    _tells_apart(models, own)
     datasets.register([own])
     return site.model_copy(update={"datasets": {**site.datasets, own.name: folder.absolute()}}), own.name
+
+
+def _tells_apart(models: Sequence[str], own: OwnFolder) -> None:
+    """BadInputError for a model of another number of classes than the folder has, before anything runs."""
+    import torch
+
+    from vitq.tasks.registry import load
+
+    for name in models:
+        with torch.device("meta"):
+            classes = getattr(load("classification").build_model(name), "num_classes", None)
+        if classes is not None:
+            own.of_classes(classes)
 
 
 def _dataset(name: str | None, models: Sequence[str], task: str) -> str:
