@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from vitq.datasets.calibration import Calibration
 
@@ -84,3 +84,11 @@ class Dataset(Protocol):
 
     def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
         """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""
+
+
+@runtime_checkable
+class ByClasses(Protocol):
+    """A data set whose labels depend on how many classes a model tells apart, as a folder of one's own is."""
+
+    def of_classes(self, count: int) -> Dataset:
+        """The same for a model that tells so many apart; BadInputError where the labels cannot be that model's."""

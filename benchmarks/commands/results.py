@@ -17,8 +17,9 @@ def results_folder(suite: Suite, site: Site, given: Path | None) -> Path:
 
 def folder_of(suite_name: str, results: Path | None, site: Path | None) -> Path:
     """The results folder of a suite by name, `--results` and `--site`; BadInputError for an unknown or broken suite."""
+    here = load_site(site)  # before the suite, which may name its models
     suite = load_suite(suite_name)
-    return results or results_folder(suite, load_site(site), None)
+    return results or results_folder(suite, here, None)
 
 
 def rows_of(suite_name: str, results: Path | None, site: Path | None) -> tuple[Path, list[Row]]:

@@ -55,7 +55,8 @@ def run(
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
     if executor not in EXECUTORS:
         raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
-    suite, here = load_suite(suite_name).timed_on(_known_runtimes(runtimes)), load_site(site).trusting(trust)
+    here = load_site(site).trusting(trust)  # before the suite, which may name its models
+    suite = load_suite(suite_name).timed_on(_known_runtimes(runtimes))
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
     within_machine(suite.name, suite.threads, *timed)

@@ -12,7 +12,8 @@ from vitq.benchmarks.run.progress import phases, plain_console
 
 def verify(suite_name: str, site: Path | None, sample: int, trust: bool = False) -> int:
     """`vitq verify`: 0 when every check holds, 2 otherwise; a suite that reads no data needs none."""
-    suite, here = load_suite(suite_name), load_site(site).trusting(trust)
+    here = load_site(site).trusting(trust)  # before the suite, which may name its models
+    suite = load_suite(suite_name)
     entries = [entry for entry in suite.tasks if entry.dataset != NO_DATA]
     if not entries:
         print(f"suite {suite.name} uses neither data nor weights: there is nothing to check")

@@ -37,8 +37,9 @@ def run_gate(
 
     Raises BadInputError for a suite, a baseline, results or outcomes that cannot be read or a file not to be written.
     """
+    here = load_site(site)  # before the suite, which may name its models
     suite = load_suite(suite_name)
-    folder = results or results_folder(suite, load_site(site), None)
+    folder = results or results_folder(suite, here, None)
     before = read_baseline(baseline)
     spread = read_spread(baseline, before)
     result = gate(_picked(before, k), _picked(read_rows(folder), k), policy, spread)

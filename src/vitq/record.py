@@ -110,6 +110,11 @@ class Size(_Strict):
     packed_mb: Positive
     conventions: dict[str, float] = Field(default_factory=dict)
 
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the model ships than in FP32."""
+        return self.fp32_mb / self.packed_mb
+
 
 class Operations(_Strict):
     """Operations of one forward pass of one image: MACs with attention products, BitOPs, OPs = BOPs/64 + FLOPs."""
