@@ -117,7 +117,7 @@ def test_a_line_that_asks_for_nothing_is_refused() -> None:
         expand("<!-- vitq: optoins repq_vit -->")
     with pytest.raises(ValueError, match="asks for nothing"):
         expand("Inline <!-- vitq: options repq_vit -->")
-    with pytest.raises(ValueError, match="no file methods/none.py"):
+    with pytest.raises(ValueError, match=r"no file methods/none\.py"):
         expand("<!-- vitq: file methods/none.py python -->")
 
 
