@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from vitq.datasets import attribution, folders, identity
 from vitq.datasets.base import Check, Data
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import NOTHING, Calibration, enough, read_list
 from vitq.datasets.image_lists import ImageLists
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.errors import BadInputError
@@ -100,6 +100,8 @@ def limited(root: Path, limit: int | None) -> list[Item]:
 
 def calibration(root: Path, spec: Calibration) -> list[Item]:
     """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
+    if spec.list == NOTHING:
+        return []
     if spec.list == "seeded":
         return enough(draw(listing(root, spec.split or "train"), spec.images, spec.seed), spec)
     if spec.list == "first":

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from vitq.datasets import attribution
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import NOTHING, Calibration, enough, read_list
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.datasets.own_layout import CALIBRATION, TRAIN, VAL
 from vitq.errors import BadInputError
@@ -46,6 +46,8 @@ def default_part(parts: Mapping[str, list[Item]]) -> str:
 
 def calibrated(root: Path, parts: Mapping[str, list[Item]], spec: Calibration) -> list[Item]:
     """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
+    if spec.list == NOTHING:
+        return []
     if spec.list in ("seeded", "first"):
         name = spec.split or default_part(parts)
         if name not in parts:

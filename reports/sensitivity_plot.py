@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from matplotlib import pyplot as plt
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from vitq.reports import style
 
@@ -30,11 +32,18 @@ def draw(rows: Sequence[Mapping[str, Any]], title: str, metric: str, path: Path)
     right.barh(places, estimated, color=ESTIMATED)
     if estimated and min(estimated) > 0:
         right.set_xscale("log")
+        right.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        right.xaxis.set_minor_formatter(NullFormatter())
     right.set_xlabel("estimated: PMQ's sensitivity")
     left.set_yticks(places, [str(row["component"]) for row in rows], fontsize=7)
     left.invert_yaxis()
     for axes in (left, right):
         style.clean(axes)
-    canvas.suptitle(title, fontsize=9)
+    left.margins(y=0.01)
+    canvas.suptitle(textwrap.fill(title, 110), fontsize=9)
     canvas.tight_layout()
-    return style.save(canvas, path)
+    if path.suffix.lower() == ".png":
+        return style.save(canvas, path)
+    canvas.savefig(path, bbox_inches="tight")
+    plt.close(canvas)
+    return path

@@ -9,10 +9,10 @@ import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -22,10 +22,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitq.datasets.base import Dataset
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
-from vitq.errors import MethodInputError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
@@ -84,6 +85,24 @@ class Classification(Opening):
         weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
 
+    def open_dataset(
+        self,
+        given: Dataset,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `Opening.open_dataset`; BadInputError too where the model has no classifier."""
+        if getattr(loaded.model, "num_classes", None) == 0:
+            raise BadInputError(
+                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {given.name}: "
+                "give weights with one"
+            )
+        return super().open_dataset(given, loaded, places, limit=limit, seed=seed, calibration=calibration)
+
     def subject(
         self,
         loaded: LoadedModel,
@@ -95,13 +114,21 @@ class Classification(Opening):
         artifacts: Path = Path(),
         progress: Progress = silent,
     ) -> Subject:
-        """A copy of the model, with the data and these functions."""
+        """A copy of the model, with the data and these functions; without a classifier there is no loss of labels."""
+        classifies = self.classes(loaded) > 0
+
+        def no_loss(output: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+            raise UnsupportedError(
+                f"{loaded.name} has no classifier (0 classes), and the method needs a loss of labels"
+            )
+
         return Subject(
             model=copy.deepcopy(loaded.model),
             forward=self.forward,
             calibration=data.calibration,
             example=lambda: self.example(loaded.preprocessing, 1, device, seed),
-            loss=self.loss,
+            loss=self.loss if classifies else no_loss,
+            draws_labels=classifies,
             distance=self.distance,
             distill=self.distill,
             digest=self.digest,
@@ -162,10 +189,21 @@ class Classification(Opening):
         return images
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
-        """These images [B, C, H, W] with labels drawn uniformly by the generator."""
-        classes = int(loaded.model.num_classes)  # type: ignore[arg-type]
-        labels = torch.randint(classes, (len(images),), generator=generator, device=generator.device)
+        """These images [B, C, H, W] with labels drawn uniformly by the generator, all 0 without classes."""
+        labels = torch.randint(
+            max(1, self.classes(loaded)), (len(images),), generator=generator, device=generator.device
+        )
         return images, labels.to(images.device)
+
+    def classes(self, loaded: LoadedModel) -> int:
+        """How many classes the model has, 0 without a classifier: as it says itself, or as many as it gives numbers."""
+        told = getattr(loaded.model, "num_classes", None)
+        if isinstance(told, int):
+            return told
+        device = _device(loaded.model)
+        with torch.no_grad():
+            logits = self.forward(loaded.model, self.example(loaded.preprocessing, 1, device))
+        return int(logits.shape[-1])
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """Top-1 and top-5 accuracy in percent, standard error sqrt(p (1 - p) / n), and every sample's outcome."""

@@ -200,7 +200,7 @@ def _vit(model: VisionTransformer) -> dict[str, Any]:
         "mlp_ratio": first.mlp.fc1.out_features / model.embed_dim,
         "qkv_bias": first.attn.qkv.bias is not None,
         "qk_norm": not isinstance(first.attn.q_norm, nn.Identity),
-        "init_values": 1.0 if hasattr(first.ls1, "gamma") else None,
+        "init_values": getattr(first.ls1, "init_values", 1.0) if hasattr(first.ls1, "gamma") else None,
         "class_token": model.cls_token is not None,
         "reg_tokens": model.num_reg_tokens,
         "no_embed_class": model.no_embed_class,

@@ -32,6 +32,7 @@ def export(
     from vitq.benchmarks.measure import exporting
     from vitq.benchmarks.measure.forms import example_of
     from vitq.saved import load_quantized
+    from vitq.tasks.names import ModelEntry
 
     if to not in FORMATS:
         raise BadInputError(f"--to is {to!r}; {nearest(to, FORMATS)}")
@@ -42,7 +43,8 @@ def export(
     loaded = load_quantized(path)
     example = example_of(loaded.header, batch)
     try:
-        print(_said(loaded, exporting.write(loaded.model, loaded.exec, example, out, runtime, threads)))
+        how = ModelEntry.model_validate(loaded.header["architecture"]["model"]).preprocessing
+        print(_said(loaded, exporting.write(loaded.model, loaded.exec, example, out, runtime, threads, how)))
     except UnsupportedError as error:
         raise BadInputError(f"{path} cannot be exported: {error}") from error
     return 0

@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import TypeAdapter
 from torch import Tensor, nn
 
+from vitq import __version__
 from vitq.benchmarks.measure.forms import Form, checked
 from vitq.benchmarks.runtimes.registry import load
+from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError, UnsupportedError
 from vitq.words import nearest
 
+PREPROCESSING = "vitq.preprocessing"
+"""The entry of an ONNX file's metadata that says how images become its input."""
 RUNTIMES = ("onnxruntime", "openvino")
 """Runtimes that a file may be written for: they differ in where a product's zero points stand, not in what it gives."""
 
@@ -40,8 +45,18 @@ def refuse(out: Path, runtime: str, *, overwrite: bool = False) -> None:
             raise BadInputError(missing)
 
 
-def write(model: nn.Module, exec: str, example: Tensor, out: Path, runtime: str, threads: int = 1) -> Export:
+def write(
+    model: nn.Module,
+    exec: str,
+    example: Tensor,
+    out: Path,
+    runtime: str,
+    threads: int = 1,
+    how: Preprocessing | None = None,
+) -> Export:
     """Write a model for images of the example's shape and load what was written; the file is whole or not there.
+
+    `how` images become its input is kept in the file's metadata, where evaluating the file finds it.
 
     UnsupportedError where the model has no such form or the runtime's numbers are not the model's, BadInputError where
     the file cannot be written.
@@ -53,7 +68,11 @@ def write(model: nn.Module, exec: str, example: Tensor, out: Path, runtime: str,
         raise UnsupportedError(reason)
     part = out.with_name(f"{out.name}.part")
     try:
-        part.write_bytes(to_onnx(model, example, zeros_apart=runtime == "openvino").SerializeToString())
+        written = to_onnx(model, example, zeros_apart=runtime == "openvino")
+        written.producer_version = __version__
+        if how is not None:
+            written.metadata_props.add(key=PREPROCESSING, value=TypeAdapter(type(how)).dump_json(how).decode())
+        part.write_bytes(written.SerializeToString())
         compiled = load(runtime).read(part, quantized=exec != "fp32", threads=threads)  # type: ignore[attr-defined]
         form, size = checked(model, exec, compiled, example), part.stat().st_size
         part.replace(out)

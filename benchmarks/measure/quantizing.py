@@ -52,7 +52,8 @@ class Quantizing:
             self.loaded, guarded, scope=self.chosen.scope, seed=self.seed, device=self.device,
             artifacts=self.artifacts, progress=self.progress,
         )  # fmt: skip
-        return replace(made, look=self.data.calibration)
+        validate = made.validate if self.data.n_validation else None
+        return replace(made, look=self.data.calibration, validate=validate)
 
     def calibration(self) -> Iterator[Batch]:
         """The calibration batches, always the same."""

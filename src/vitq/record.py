@@ -222,7 +222,9 @@ class Provenance(_Strict):
     finished: str = ""
 
 
-Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
+Fidelity = Literal["released-code", "paper", "reconstruction", "baseline", "elsewhere"]
+ELSEWHERE = "elsewhere"
+"""The method of a cell whose model was quantized by others and is only measured here; the variant says by whom."""
 
 
 class Record(_Strict):
@@ -284,7 +286,7 @@ class Record(_Strict):
         held = {
             "model": True,
             "accuracy": bool(self.metrics),
-            "counts": self.size is not None and self.operations is not None,
+            "counts": self.size is not None and (self.operations is not None or self.fidelity == ELSEWHERE),
             "latency": bool(self.latency),
         }
         return held[self.kind]

@@ -58,11 +58,11 @@ def given_data(data: Any, given: Given, how: Reading, use: Use, *, strict: bool 
 
 
 def no_data() -> Data:
-    """The data of a caller who gives none."""
+    """The data of a caller who gives none: there is nothing to read, nor to look at."""
     from vitq.datasets.base import Data
 
     def none() -> Iterator[Any]:
-        raise BadInputError(f"the method reads images, and none were given: give data=, {KINDS}")
+        return iter(())
 
     return Data(calibration=none, training=None, validation=none, n_validation=0, sha256="")
 
@@ -118,9 +118,9 @@ def _folder(path: Path, given: Given, how: Reading, use: Use, strict: bool) -> D
 
 
 def _open(dataset: Any, given: Given, how: Reading, use: Use) -> Data:
-    settings = dict(how.calibration)
-    if use == "evaluation":  # nothing calibrates; one image that is evaluated anyway stands for it
-        settings = {"images": 1, "batch": 1, **settings}
+    from vitq.datasets.calibration import NOTHING
+
+    settings = {"list": NOTHING} if use == "evaluation" else dict(how.calibration)
     return given.task.open_dataset(
         dataset, given.loaded, given.places, limit=how.limit, seed=how.seed, calibration=settings
     )

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from vitq.errors import BadInputError
+from vitq.globs import matching
 from vitq.words import unknown
 
 if TYPE_CHECKING:
     from vitq.methods.cards import Card
-
-
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
-    return [name for name in names if fnmatch(name.lower(), pattern.lower())]
 
 
 def list_methods(pattern: str = "*") -> list[str]:
@@ -26,7 +21,7 @@ def list_methods(pattern: str = "*") -> list[str]:
     """
     from vitq.methods.cards import all_cards
 
-    return _matching(all_cards(), pattern)
+    return matching(all_cards(), pattern)
 
 
 def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
@@ -43,7 +38,7 @@ def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
         from vitq.tasks.own_models import timm_names
 
         names = list(dict.fromkeys([*names, *timm_names()]))
-    return _matching(names, pattern)
+    return matching(names, pattern)
 
 
 def list_datasets(pattern: str = "*") -> list[str]:
@@ -55,7 +50,7 @@ def list_datasets(pattern: str = "*") -> list[str]:
     """
     from vitq.datasets.registry import DATASETS
 
-    return _matching(DATASETS.names(), pattern)
+    return matching(DATASETS.names(), pattern)
 
 
 def list_runtimes(pattern: str = "*") -> list[str]:
@@ -67,7 +62,7 @@ def list_runtimes(pattern: str = "*") -> list[str]:
     """
     from vitq.benchmarks.runtimes.registry import RUNTIMES
 
-    return _matching(RUNTIMES.names(), pattern)
+    return matching(RUNTIMES.names(), pattern)
 
 
 def list_suites(pattern: str = "*") -> list[str]:
@@ -79,7 +74,7 @@ def list_suites(pattern: str = "*") -> list[str]:
     """
     from vitq.benchmarks.plan.suite import shipped_suites
 
-    return _matching(shipped_suites(), pattern)
+    return matching(shipped_suites(), pattern)
 
 
 def method_card(name: str) -> Card:

@@ -48,6 +48,10 @@ class Origin:
     details: Details | None = None
     files: dict[str, Path] = field(default_factory=dict)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Origin:
+        """Itself: copies of a model come from the same place."""
+        return self
+
 
 @dataclass(frozen=True)
 class Exported:
@@ -105,6 +109,8 @@ class QuantizedModel(nn.Module):
         except AttributeError:
             if name in ("model", "_origin", "_account"):  # not there yet, as in a copy that is being made
                 raise
+            if hasattr(type(self), name):  # a property of ours that failed: its own error is the one to tell
+                return object.__getattribute__(self, name)
             return getattr(super().__getattr__("model"), name)
 
     @property
@@ -178,7 +184,7 @@ class QuantizedModel(nn.Module):
         if self._account is None:
             origin = self._origin
             made = self.model if origin.chosen.card.widths_depend_on_data else None
-            with one_line():
+            with one_line(), torch.inference_mode(False):
                 self._account = origin.chosen.account(origin.task, origin.fp(), origin.how, made)
         return self._account
 
@@ -200,7 +206,11 @@ class QuantizedModel(nn.Module):
         done = Quantized(self.model, facts=origin.facts, exec=origin.exec)
         with one_line():
             known = {"task": origin.task.name, **self._described(architecture)}
-            return save(done, Path(path), origin.chosen.header(done, known, origin.identity)).path
+            header = origin.chosen.header(done, known, origin.identity)
+            try:
+                return save(done, Path(path), header).path
+            except OSError as error:
+                raise BadInputError(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _described(self, architecture: Architecture | None) -> dict[str, Any]:
         """The header's words for the architecture."""
@@ -255,7 +265,7 @@ class QuantizedModel(nn.Module):
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads)
+            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads, self._origin.how)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(

@@ -40,7 +40,7 @@ class Table(Sequence[Row]):
         if format not in FORMATS:
             raise BadInputError(f"format is {format!r}; {nearest(str(format), FORMATS)}")
         rows = self.rows if format in ("csv", "json") else [self._shown(row) for row in self.rows]
-        return render(rows, "markdown" if format == "md" else format, right=self.right)
+        return render(rows, format, right=self.right)
 
     def _shown(self, row: Row) -> dict[str, str]:
         return {column: self._text(column, value) for column, value in row.items()}
