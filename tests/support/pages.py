@@ -20,7 +20,8 @@ import re
 import shlex
 import subprocess
 import sys
-from contextlib import redirect_stdout
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +29,9 @@ import pytest
 import yaml
 from commands import vitq_here
 from packages import install
+
+from vitq.datasets.registry import DATASETS
+from vitq.tasks.names import models
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -68,6 +72,16 @@ def blocks(text: str) -> list[Block]:
         found.append(Block(match[1], title[1] if title else "", match[3], line))
     assert len(re.findall(r"^```", text, re.MULTILINE)) == 2 * len(found), "a fence has no language or no end"
     return found
+
+
+@contextmanager
+def _a_process_of_its_own() -> Iterator[None]:
+    """What a command registers (a checkpoint, a folder) is not known to the next."""
+    kinds = (DATASETS, models())
+    before = [dict(kind.registered) for kind in kinds]
+    yield
+    for kind, known in zip(kinds, before, strict=True):
+        kind.registered = known  # type: ignore[assignment]
 
 
 class Reader:
@@ -131,7 +145,8 @@ class Reader:
         if words[:3] == ["pip", "install", "-e"]:
             self._installed(self.folder / words[3])
         elif words[0] == "vitq":
-            said = vitq_here(*words[1:])
+            with _a_process_of_its_own():
+                said = vitq_here(*words[1:])
             self.printed += said.out
             assert said.code == code, (where, said.code, said.out[-3000:], said.err[-3000:])
         else:
