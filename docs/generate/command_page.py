@@ -13,7 +13,9 @@ from vitq.benchmarks.cli import app
 
 def commands() -> str:
     """Every command, nested ones by their full name, in the order of `vitq --help`."""
-    return "\n\n".join(_section(path, command) for path, command in _all("vitq", typer.main.get_command(app)))
+    program = typer.main.get_command(app)
+    own = "\n".join(_table(program, typer.Context(program, info_name="vitq")))
+    return "\n\n".join([own, *(_section(path, command) for path, command in _all("vitq", program))])
 
 
 def command_names() -> list[str]:
@@ -35,9 +37,14 @@ def _section(path: str, command: Any) -> str:
     context = typer.Context(command, info_name=path)
     usage = " ".join([path, *command.collect_usage_pieces(context)])
     told = escape.markdown(" ".join((command.help or "").split()))
+    heading = f"## {path.removeprefix('vitq ')}"
+    return "\n".join([heading, "", told, "", f"    {usage}", "", *_table(command, context)])
+
+
+def _table(command: Any, context: typer.Context) -> list[str]:
+    """Lines of a table of a command's arguments and options."""
     rows = [record for record in (_record(p, context) for p in command.get_params(context)) if record]
-    table = ["| option | what |", "|:--|:--|", *(f"| {name} | {what} |" for name, what in rows)]
-    return "\n".join([f"## {path.removeprefix('vitq ')}", "", told, "", f"    {usage}", "", *table])
+    return ["| option | what |", "|:--|:--|", *(f"| {name} | {what} |" for name, what in rows)]
 
 
 def _record(parameter: Any, context: typer.Context) -> tuple[str, str] | None:
