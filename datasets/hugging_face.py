@@ -49,21 +49,21 @@ def written_out(given: str | Path, image: str | None = None, label: str | None =
     `image` and `label` name its columns where there are several. BadInputError, in one line, where the package is not
     installed, the data set cannot be had, or holds no labelled images.
     """
-    library = _library()
-    splits = _splits(_loaded(library, given), given)
+    package = library()
+    splits = _splits(_loaded(package, given), given)
     features = splits[VAL].features
-    image = _column(image, "image", [n for n, f in features.items() if isinstance(f, library.Image)], features, given)
-    label = _column(label, "label", _label_columns(library, features, image), features, given)
-    names = _names(library, splits, label, given)
+    image = _column(image, "image", [n for n, f in features.items() if isinstance(f, package.Image)], features, given)
+    label = _column(label, "label", _label_columns(package, features, image), features, given)
+    names = _names(package, splits, label, given)
     key = repr([(name, split._fingerprint) for name, split in splits.items()] + [image, label])
     folder = _home() / hashlib.sha256(key.encode()).hexdigest()[:24]
     if not (folder / LABELS).is_file():
-        rows = {name: split.cast_column(image, library.Image(decode=False)) for name, split in splits.items()}
+        rows = {name: split.cast_column(image, package.Image(decode=False)) for name, split in splits.items()}
         _write(folder, rows, image, label, names, given)
     return folder, names
 
 
-def _library() -> Any:
+def library() -> Any:
     """The package, never our own folder of that name; BadInputError where it is not installed."""
     ours, before = Path(__file__).resolve().parent.parent, sys.path[:]
     sys.path[:] = [entry for entry in before if Path(entry or ".").resolve() != ours]
@@ -78,16 +78,16 @@ def _library() -> Any:
     return found
 
 
-def _loaded(library: Any, given: str | Path) -> Any:
+def _loaded(package: Any, given: str | Path) -> Any:
     text = str(given)
     try:
         if text.startswith(PREFIX):
             name, _, config = text.removeprefix(PREFIX).partition(":")
-            return library.load_dataset(name, config or None)
+            return package.load_dataset(name, config or None)
         folder = Path(given)
         if any((folder / name).is_file() for name in SAVED):
-            return library.load_from_disk(str(folder))
-        return library.load_dataset("parquet", data_files=_parquet(folder))
+            return package.load_from_disk(str(folder))
+        return package.load_dataset("parquet", data_files=_parquet(folder))
     except Exception as error:  # of many libraries: no network, no such name, damaged files
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise BadInputError(f"data set {short(text)} cannot be had ({reason})") from None
@@ -129,15 +129,15 @@ def _column(wanted: str | None, what: str, fitting: list[str], features: Mapping
     raise BadInputError(f"{given} has no one column of {what}s but {some}")
 
 
-def _label_columns(library: Any, features: Mapping[str, Any], image: str) -> list[str]:
-    classes = [name for name, feature in features.items() if isinstance(feature, library.ClassLabel)]
+def _label_columns(package: Any, features: Mapping[str, Any], image: str) -> list[str]:
+    classes = [name for name, feature in features.items() if isinstance(feature, package.ClassLabel)]
     plain = [n for n, feature in features.items() if n != image and getattr(feature, "dtype", "") in _LABEL_TYPES]
     return classes or ["label"] * ("label" in plain) or plain
 
 
-def _names(library: Any, splits: Mapping[str, Any], label: str, given: str | Path) -> tuple[str, ...]:
+def _names(package: Any, splits: Mapping[str, Any], label: str, given: str | Path) -> tuple[str, ...]:
     feature = splits[VAL].features[label]
-    if isinstance(feature, library.ClassLabel):
+    if isinstance(feature, package.ClassLabel):
         names = [str(name) for name in feature.names]
     else:
         found = {value for split in splits.values() for value in split.unique(label)}

@@ -199,11 +199,13 @@ def own_data(
     name: str | None = None,
     classes: Path | None = None,
     hold_out: bool = True,
+    hub: bool = True,
 ) -> tuple[OwnFolder, Path]:
     """What a user names by `--data` as a data set, and the folder that stands under its name in the places.
 
     A folder is looked at as `own_dataset` does; `hf:owner/name[:config]`, and a folder that Hugging Face's package
-    wrote, are written out first (`hugging_face`). BadInputError, in one line, for what cannot be used.
+    wrote, are written out first (`hugging_face`); `hub` says whether the hub may be asked. BadInputError, in one line,
+    for what cannot be used.
     """
     from vitq.datasets import hugging_face
 
@@ -211,6 +213,8 @@ def own_data(
         return own_dataset(Path(given), labels, name, classes=classes, hold_out=hold_out), Path(given)
     if labels is not None:
         raise BadInputError(f"{given} has labels of its own: leave {labels} out")
+    if str(given).startswith(hugging_face.PREFIX) and not hub:
+        raise BadInputError(f"{given} is of the hub, which the site file does not allow (hub = false)")
     folder, names = hugging_face.written_out(given)
     names = names if classes is None else own_labels.read_classes(Path(classes))
     title = name or str(given).removeprefix(hugging_face.PREFIX).rstrip("/").rpartition("/")[2].replace(":", "-")

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -211,7 +211,7 @@ def _vit(model: VisionTransformer) -> dict[str, Any]:
 
 
 def _swin(model: SwinTransformer) -> dict[str, Any]:
-    blocks: list[Any] = [stage.blocks[0] for stage in model.layers]  # type: ignore[union-attr, index]
+    blocks: list[Any] = [stage.blocks[0] for stage in model.layers]  # type: ignore[index]
     first = blocks[0]
     return {
         **_common(model),

@@ -24,8 +24,9 @@ from vitq.benchmarks.cli.options import (
     complete_models,
     path_option,
 )
-from vitq.benchmarks.plain import plain_errors
+from vitq.benchmarks.plain import command_line, plain_errors
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
+from vitq.errors import BadInputError
 
 ModelArgument = Annotated[
     str,
@@ -86,7 +87,8 @@ def evaluate_model(
     model: Annotated[
         str,
         typer.Argument(
-            help="A name, a checkpoint, or a quantized model's file (.safetensors).", autocompletion=complete_models
+            help="A name, a checkpoint, or a file of a quantized model: vitq's .safetensors, .onnx, .xml, .pt, .pt2.",
+            autocompletion=complete_models,
         ),
     ],
     dataset: DatasetOption = None,
@@ -98,21 +100,47 @@ def evaluate_model(
     num_classes: ClassCountOption = None,
     img_size: ImageSizeOption = None,
     models: ModelsFileOption = None,
+    like: Annotated[
+        str | None,
+        typer.Option(help="Others' file: the model whose preprocessing it takes.", autocompletion=complete_models),
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help="Others' file: three numbers, as 0.5,0.5,0.5.")] = None,
+    std: Annotated[str | None, typer.Option(help="Others' file: three numbers.")] = None,
+    crop_pct: Annotated[float | None, typer.Option(help="Others' file: share of the image that is taken.")] = None,
+    interpolation: Annotated[str | None, typer.Option(help="Others' file: bicubic, bilinear ...")] = None,
+    latency: Annotated[bool, typer.Option("--latency", help="Others' file: time it too, beside FP32.")] = False,
+    threads: Annotated[int | None, typer.Option(help="Others' file: threads of its runtime.", min=1)] = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Others' file: it is your own, read it by pickle.")] = False,
+    results: Annotated[
+        Path | None, path_option("--results", "-o", "Others' file: where its records go; default results/own.")
+    ] = None,
     device: DeviceOption = "cpu",
     site: SiteOption = None,
     fmt: FormatOption = "plain",
     quiet: QuietOption = False,
 ) -> int:
-    """Measure a model's accuracy, with its standard error."""
+    """Measure a model's accuracy; of a model that others quantized also size and operations, kept as a row."""
+    from vitq.benchmarks.commands.foreign import Input, evaluate_file, is_foreign
     from vitq.benchmarks.commands.own_model import Given, evaluate
     from vitq.benchmarks.commands.printing import Printer
     from vitq.benchmarks.plan.devices import check_device
+    from vitq.benchmarks.plan.limits import within_cores
     from vitq.benchmarks.plan.site import load_site
 
     check_device(device)
-    load_site(site).knowing(*(models or ()))
+    within_cores("--threads", threads)
+    here = load_site(site).knowing(*(models or ())).trusting(trust)
     given = Given(model, dataset, data, labels, architecture, num_classes, img_size, device, site)
-    return evaluate(given, limit, batch, quiet, Printer(fmt))
+    how = Input(like, mean, std, img_size, crop_pct, interpolation)
+    if not is_foreign(model, like):
+        if how.words():
+            raise BadInputError(f"{how.words()[0]} says how others' files read images, and {model} is none of these")
+        return evaluate(given, limit, batch, quiet, Printer(fmt))
+    return evaluate_file(
+        Path(model), given.images_needed("labelled images are needed to measure accuracy"), labels, how, site=here,
+        results=results, limit=limit, latency=latency, threads=threads, command=command_line(), quiet=quiet,
+        printer=Printer(fmt),
+    )  # fmt: skip
 
 
 @plain_errors

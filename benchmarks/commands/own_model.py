@@ -88,9 +88,7 @@ def quantize(
     METHODS.offer(method)
     options = {each.option: each.value for each in read_settings(settings, [method])}
     _check_file(out, ".safetensors", overwrite)
-    reads = all_cards()[method].reads_data("calibration", options) or all_cards()[method].reads_data(
-        "training", options
-    )
+    reads = any(all_cards()[method].reads_data(what, options) for what in ("calibration", "training"))
     data = given.images_needed(f"{method} reads images") if reads else given.images()
     with _one_line(), phases(plain_console(quiet)) as progress:
         small = vitq.quantize(

@@ -44,7 +44,7 @@ class Wishes:
         from vitq.datasets.preprocessing import Preprocessing
 
         if self.preprocessing is None or isinstance(self.preprocessing, Preprocessing):
-            return cast("Preprocessing | None", self.preprocessing)
+            return self.preprocessing
         try:
             return Preprocessing(**dict(self.preprocessing))
         except (ValidationError, TypeError, ValueError) as error:

@@ -257,15 +257,16 @@ class QuantizedModel(nn.Module):
         from vitq.benchmarks.measure import exporting
         from vitq.benchmarks.measure.forms import noise
         from vitq.benchmarks.measure.on_runtimes import nearness_of
+        from vitq.datasets.preprocessing import Preprocessing
 
-        out, size = Path(path), getattr(self._origin.how, "size", None)
-        if self._origin.task.name != "classification" or size is None:
+        out, how = Path(path), self._origin.how
+        if not isinstance(how, Preprocessing):
             raise BadInputError(f"this model is for {self._origin.task.name}: classifiers are exported")
         if not isinstance(batch, int) or batch < 1:
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads, self._origin.how)
+            made = exporting.write(model, self.exec, noise(how.size, batch), out, runtime, threads, how)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(
