@@ -169,7 +169,7 @@ def sensitivity(
         BadInputError: what was given cannot be used; one line says what to give.
         UnsupportedError: no adapter knows the model's attention.
 
-    Example:
+    Examples:
         >>> found = vitq.sensitivity("digits_vit", "digits", bits="W4A4", limit=200)
         >>> print(found.table().render("md"))
         >>> found.plot("sensitivity.png")
