@@ -4,7 +4,8 @@ A fence's language says what becomes of its block:
 
     python     executed, all blocks of a page in one namespace
     console    each line that starts with `$ ` is run; `title="Exit code 4"` says how it ends, 0 unless said
-    output     what the block before it printed: every word of it that holds a letter must be there
+    output     what the block before it printed, `...` for what is left out: every word that holds a letter must be
+               there, and near every number with a point another one
     yaml, toml parsed
     text       shown alone
 
@@ -41,6 +42,7 @@ else:
 _FENCE = re.compile(r"^```(\w+)([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]*)"')
 _WORD = re.compile(r"[^\s|]*[A-Za-z][^\s|]*")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?![\w.])")
 PARSERS = {"yaml": yaml.safe_load, "toml": tomllib.loads}
 
 
@@ -132,6 +134,10 @@ class Reader:
     def _output(self, block: Block) -> None:
         missing = [word for word in _WORD.findall(block.text) if word not in self.printed]
         assert not missing, f"{self.at(block)}: {missing} not in what was printed:\n{self.printed}"
+        there = [float(number) for number in _NUMBER.findall(self.printed)]
+        for number in map(float, _NUMBER.findall(block.text)):
+            near = any(abs(number - other) <= 2 + 0.02 * abs(other) for other in there)
+            assert near, f"{self.at(block)}: nothing like {number} in what was printed:\n{self.printed}"
 
     def _console(self, block: Block) -> None:
         code = int(block.title.removeprefix("Exit code ")) if block.title.startswith("Exit code ") else 0
