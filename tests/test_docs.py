@@ -34,7 +34,7 @@ def test_a_page_does_what_it_says(page: str, tmp_path: Path, monkeypatch: pytest
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("```python\nassert 1 == 2, "no"\n```\n", "no"),
+        ("```python\nassert 1 == 2, 'one is not two'\n```\n", "one is not two"),
         ("```python\nprint('one')\n```\n\n```output\ntwo\n```\n", "two"),
         ("```python\nprint(85.67)\n```\n\n```output\n93.50\n```\n", "nothing like 93.5"),
         ("```console\n$ vitq list nothing\n```\n", "nothing"),
