@@ -135,7 +135,7 @@ def evaluate(
     Raises:
         BadInputError: what was given cannot be used; one line says what to give.
 
-    Example:
+    Examples:
         >>> before, after = vitq.evaluate("digits_vit", "digits"), vitq.evaluate(small, "digits")
         >>> print(after.against(before))
         paired -0.167 ± 0.373, p = 1 (2 gained, 3 lost)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def list_methods(pattern: str = "*") -> list[str]:
     """Names of methods that a pattern fits, ours and those of other packages.
 
-    Example:
+    Examples:
         >>> vitq.list_methods("*psaq*")
         ['psaq_vit', 'psaq_vit_v2']
     """
@@ -27,7 +27,7 @@ def list_methods(pattern: str = "*") -> list[str]:
 def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
     """Names of models that a pattern fits; with `timm` also timm's architectures, and those with each of their tags.
 
-    Example:
+    Examples:
         >>> vitq.list_models("deit*")
         ['deit_tiny_patch16_224.fb_in1k', 'deit_small_patch16_224.fb_in1k', 'deit_base_patch16_224.fb_in1k']
     """
@@ -44,7 +44,7 @@ def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
 def list_datasets(pattern: str = "*") -> list[str]:
     """Names of data sets that a pattern fits, ours and those of other packages.
 
-    Example:
+    Examples:
         >>> vitq.list_datasets("imagenet*")
         ['imagenet-1k', 'imagenet-proxy']
     """
@@ -56,7 +56,7 @@ def list_datasets(pattern: str = "*") -> list[str]:
 def list_runtimes(pattern: str = "*") -> list[str]:
     """Names of runtimes that a pattern fits, whether what they need is installed or not.
 
-    Example:
+    Examples:
         >>> vitq.list_runtimes("onnx*")
         ['onnxruntime', 'onnxruntime-integer']
     """
@@ -68,7 +68,7 @@ def list_runtimes(pattern: str = "*") -> list[str]:
 def list_suites(pattern: str = "*") -> list[str]:
     """Names of the suites that come with vitq and that a pattern fits.
 
-    Example:
+    Examples:
         >>> vitq.list_suites("*seeds")
         ['digits-seeds']
     """
@@ -82,7 +82,7 @@ def method_card(name: str) -> Card:
 
     BadInputError, with the nearest names, for a method that is not there.
 
-    Example:
+    Examples:
         >>> card = vitq.method_card("repq_vit")
         >>> card.fidelity, card.options["layernorm"].default
         ('released-code', 'reparam')

@@ -328,7 +328,7 @@ def load(
         BadInputError: in one line, for a file that is no saved model, is damaged, or is of another version or
             architecture, and for a device that is not there.
 
-    Example:
+    Examples:
         >>> small = vitq.load("small.safetensors")
         >>> logits = small(images)
     """
