@@ -8,7 +8,7 @@ from typing import Any
 
 from vitq import escape
 from vitq.reports.layout import Format, render
-from vitq.reports.tables import RECONSTRUCTION, marked
+from vitq.reports.tables import footnotes, marked
 from vitq.reports.verdicts import VERDICTS, Comparison
 
 
@@ -22,7 +22,7 @@ def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", e
     quiet = () if everything else ("not-run", "no-figure")
     shown = [c for c in comparisons if c.verdict not in quiet]
     table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"))
-    marks = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for c in shown for r in c.records) else []
+    marks = footnotes((r for c in shown for r in c.records), fmt)
     return "\n\n".join(
         part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
     )

@@ -11,7 +11,7 @@ from vitq.errors import BadInputError
 from vitq.paired import against_fp32
 from vitq.reports.files import inside
 from vitq.reports.layout import Format, render
-from vitq.reports.tables import RECONSTRUCTION, latency_text, with_error
+from vitq.reports.tables import footnotes, latency_text, with_error
 from vitq.rows import Row
 
 
@@ -41,6 +41,7 @@ def row_view(record: Row, fmt: Format = "plain") -> str:
     facts: dict[str, Any] = {
         **{"cell": cell.id, "status": record.status, "error": record.error, "fidelity": record.fidelity},
         **{"data": cell.dataset, "limit": cell.limit, "scope": cell.scope, "seed": cell.seed},
+        **{f"{what} added by": package for what, package in sorted(record.added_by.items())},
         **{f"option {name}": value for name, value in sorted(cell.options.items())},
         **{f"calibration {name}": value for name, value in sorted(cell.calibration.items())},
         **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
@@ -60,7 +61,7 @@ def row_view(record: Row, fmt: Format = "plain") -> str:
     }
     rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     table = render(rows, fmt)
-    return f"{table}\n\n{RECONSTRUCTION}" if record.fidelity == "reconstruction" else table
+    return "\n\n".join([table, *footnotes([record], fmt)])
 
 
 def _against_fp32(record: Row) -> dict[str, str]:

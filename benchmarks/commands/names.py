@@ -18,8 +18,10 @@ from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
+from vitq.methods.registry import METHODS
 from vitq.metrics import main_metrics
-from vitq.tasks.names import model_entry, model_names
+from vitq.registry import Registry
+from vitq.tasks.names import model_entry, model_names, models
 from vitq.words import nearest
 
 
@@ -52,7 +54,7 @@ def _methods() -> str:
             card.summary,
         )
 
-    return _table(cards, row, ["method", "title", "regime", "fidelity", "paper", "what"], [None] * 5 + [60])
+    return _table(METHODS, cards, row, ["method", "title", "regime", "fidelity", "paper", "what"], [None] * 5 + [60])
 
 
 def _models() -> str:
@@ -63,7 +65,7 @@ def _models() -> str:
         weights = "ships with vitq" if entry.packaged else "hub or file" if entry.hub else "file"
         return entry.name, entry.task, entry.paper_name or "", weights, expected
 
-    return _table(model_names(), row, ["model", "task", "name in papers", "weights", "FP32"])
+    return _table(models(), model_names(), row, ["model", "task", "name in papers", "weights", "FP32"])
 
 
 def _runtimes() -> str:
@@ -73,7 +75,7 @@ def _runtimes() -> str:
         promise = "bit for bit" if runtime.exact else "within rounding"
         return name, "" if why else runtime.version(), promise, why or ""
 
-    return _table(RUNTIMES.names(), row, ["runtime", "version", "its numbers are torch's", "missing"])
+    return _table(RUNTIMES, RUNTIMES.names(), row, ["runtime", "version", "its numbers are torch's", "missing"])
 
 
 def _datasets() -> str:
@@ -82,15 +84,26 @@ def _datasets() -> str:
         images = "" if data.full_size is None else str(data.full_size)
         return name, data.task, str(data.classes), images, "site file" if data.needs_folder else "ships with vitq"
 
-    return _table(DATASETS.names(), row, ["data set", "task", "classes", "images", "folder"])
+    return _table(DATASETS, DATASETS.names(), row, ["data set", "task", "classes", "images", "folder"])
 
 
-def _table(names: Iterable[str], row: Callable[[str], Sequence[str]], heads: list[str], widths: Any = None) -> str:
-    """A row a name, and below them a line for each of another package that cannot be read."""
+def _table(
+    offered: Registry[Any],
+    names: Iterable[str],
+    row: Callable[[str], Sequence[str]],
+    heads: list[str],
+    widths: list[int | None] | None = None,
+) -> str:
+    """A row a name, and below them a line for each of another package that cannot be read.
+
+    Where another package adds any, a column says which it is.
+    """
     rows, problems = [], []
+    packages = any(offered.origin(name) for name in names)
+    heads, widths = (heads + ["package"], widths and [*widths, None]) if packages else (heads, widths)
     for name in names:
         try:
-            rows.append(row(name))
+            rows.append([*row(name), *([offered.origin(name)] if packages else [])])
         except BadInputError as error:
             problems.append(escape.line(str(error)))
     return "\n".join([tabulate(rows, heads, maxcolwidths=widths), *problems])

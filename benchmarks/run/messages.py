@@ -38,6 +38,7 @@ class Order:
     device: str = "cpu"
     keep_model: bool = True
     paper_name: str | None = None
+    added_by: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -61,7 +62,7 @@ class Order:
         found = self.identities
         return Asked(
             cell=self.cell, keys=found.keys, fp32_key=found.fp32_key, paper_name=self.paper_name,
-            provenance=self.provenance,
+            added_by=self.added_by, provenance=self.provenance,
         )  # fmt: skip
 
 
