@@ -70,9 +70,8 @@ def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
             mean = over_seeds([m.value for m in metrics])
             seeds = f"{mean.value:.2f} ± {mean.stderr or 0:.2f} ({len(metrics)} seeds)"
             text = with_error(metrics[0]) if len(metrics) == 1 else seeds
-            groups[marked(run[0]), data, cell.model + foreign(run[0], "model")][cell.variant or "default"][
-                cell.bits
-            ] = text
+            model = cell.model + foreign(run[0], "model")
+            groups[marked(run[0]), data, model][cell.variant or "default"][cell.bits] = text
     return [
         dict(zip(_VARIANT_KEYS, (*key, variant), strict=True)) | variants[variant]
         for key, variants in sorted(groups.items())

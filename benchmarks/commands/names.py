@@ -100,7 +100,7 @@ def _table(
     """
     rows, problems = [], []
     packages = any(offered.origin(name) for name in names)
-    heads, widths = (heads + ["package"], widths and [*widths, None]) if packages else (heads, widths)
+    heads, widths = ([*heads, "package"], widths and [*widths, None]) if packages else (heads, widths)
     for name in names:
         try:
             rows.append([*row(name), *([offered.origin(name)] if packages else [])])

@@ -1,4 +1,4 @@
-"""What of a cell another package than vitq adds: its method, model, data set and runtimes, with the package's version."""
+"""What of a cell another package than vitq adds: method, model, data set or runtimes, with the package's version."""
 
 from __future__ import annotations
 

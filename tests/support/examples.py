@@ -1,4 +1,4 @@
-"""The example packages, built as wheels and unpacked where a test wants them: for Python's path, as pip installs them."""
+"""The example packages, built as wheels and unpacked where a test wants them, as pip installs them."""
 
 from __future__ import annotations
 
