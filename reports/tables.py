@@ -130,9 +130,8 @@ def latency_text(record: Row) -> str:
         fp32 = floats.get(row.place)
         real = row.exec.partition(":")[0] not in FLOATS
         ratio = f" ({fp32 / row.median_ms:.2f}x)" if real and fp32 else ""
-        parts.append(
-            f"{row.exec}{foreign(record, f'runtime {row.runtime}')} {row.median_ms:.1f}{ratio} b{row.batch} t{row.threads} {row.device}"
-        )
+        name = row.exec + foreign(record, f"runtime {row.runtime}")
+        parts.append(f"{name} {row.median_ms:.1f}{ratio} b{row.batch} t{row.threads} {row.device}")
     return "; ".join(parts)
 
 
