@@ -26,20 +26,22 @@ class IntegerLayerNorm(nn.LayerNorm):
     """
 
     output_quantizer: ActivationQuantizer
+    source: tuple[nn.Module]
+    """What puts out the input; in a tuple, for it has its own place in the model."""
 
     @classmethod
     def of(cls, norm: nn.LayerNorm, source: nn.Module) -> IntegerLayerNorm:
         """Take over a norm's parameters; its input is on the grid of `source.output_quantizer`."""
         self = cls(list(norm.normalized_shape), norm.eps, elementwise_affine=False, device="meta")
         self.weight, self.bias, self.training = norm.weight, norm.bias, norm.training
-        self._source = (source,)  # in a tuple: it has its own place in the model
+        self.source = (source,)
         return self
 
     def forward(self, x: Tensor) -> Tensor:
         """[..., C] -> [..., C]."""
         if self.output_quantizer.mode != "on":
             return super().forward(x)
-        grid = self._source[0].output_quantizer
+        grid = self.source[0].output_quantizer
         assert isinstance(grid, ActivationQuantizer)
         self.output_quantizer.require_grid()
         return integer_layernorm(x, grid.scale.min(), self.weight, self.bias, self.output_quantizer.scale)

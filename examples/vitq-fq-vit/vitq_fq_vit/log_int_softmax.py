@@ -52,16 +52,19 @@ class LogIntSoftmax(Quantizer):
     itself, it is a softmax in floating point. Rows do not sum to 1. `overflow` "clip" takes 2^b - 1 for larger codes.
     """
 
+    source: tuple[nn.Module]
+    """What puts out the input; in a tuple, for it has its own place in the model."""
+
     def __init__(self, bits: int, source: nn.Module, overflow: Overflow = "zero") -> None:
         super().__init__(bits)
         self.overflow = overflow
-        self._source = (source,)  # in a tuple: it has its own place in the model
+        self.source = (source,)
         self.fitted = True
 
     @property
     def scale(self) -> float:
         """The step of the input's grid."""
-        grid = self._source[0].output_quantizer
+        grid = self.source[0].output_quantizer
         assert isinstance(grid, UniformQuantizer)
         grid.require_grid()
         return float(grid.scale)

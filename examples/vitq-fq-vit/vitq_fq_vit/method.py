@@ -7,7 +7,7 @@ powers of two, computed from integers, so that its product with V is a shift.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +33,7 @@ from vitq.methods.toolkit.nodes import (
     quantize_output,
     weight_quantizer,
 )
-from vitq.methods.toolkit.quantizers import Quantizer
+from vitq.methods.toolkit.quantizers import Grid, Quantizer
 from vitq.methods.toolkit.unreached import leave_out, say
 from vitq.subject import Subject
 from vitq_fq_vit.layernorm import IntegerLayerNorm
@@ -112,7 +112,7 @@ def _swap(roles: Roles, bits: Bits, options: Options) -> Any:
 
 def _activation(bits: int, options: Options) -> ActivationQuantizer:
     """One asymmetric grid a tensor, its range found by the observer."""
-    kinds = {
+    kinds: dict[str, Callable[[], Grid]] = {
         "minmax": ActivationMinMax, "ema": MovingRange, "percentile": lambda: MovingRange(PERCENTILE),
         "omse": LeastError,
     }  # fmt: skip
@@ -136,11 +136,11 @@ def _give_factors(roles: Roles, bits: Bits, options: Options) -> None:
     A Swin's first norm reads the patch embedding's norm, which is on one scale a tensor (released code).
     """
     for source, norm in _norms(roles):
-        module, channels = roles.module(source), roles.module(norm).normalized_shape[-1]
+        module, after = roles.module(source), roles.module(norm)
+        assert isinstance(after, nn.LayerNorm)
         if source != roles.embedding.norm:
-            merged = {merging.norm for merging in roles.mergings}
-            channels = channels // 4 if norm in merged else channels  # type: ignore[operator]
-            module.output_quantizer = FactorQuantizer(bits.a, channels)  # type: ignore[arg-type]
+            gathered = 4 if norm in {merging.norm for merging in roles.mergings} else 1
+            module.output_quantizer = FactorQuantizer(bits.a, after.normalized_shape[-1] // gathered)
         if options.integer_layernorm:
             _in_integers(roles, norm, module)
 
@@ -148,7 +148,7 @@ def _give_factors(roles: Roles, bits: Bits, options: Options) -> None:
 def _norms(roles: Roles) -> Iterator[tuple[str, str]]:
     """(what puts out a LayerNorm's input, the norm) along the forward pass."""
     embedding, mergings = roles.embedding, {merging.before: merging for merging in roles.mergings}
-    source = embedding.position_add or embedding.norm or embedding.projection
+    source = embedding.position_add or embedding.norm
     for block in roles.blocks:
         if block.path in mergings:
             yield _known(source), mergings[block.path].norm
@@ -161,7 +161,7 @@ def _norms(roles: Roles) -> Iterator[tuple[str, str]]:
 
 def _known(path: str | None) -> str:
     if path is None:
-        raise UnsupportedError("FQ-ViT needs the module that embeds patches: it feeds the first LayerNorm")
+        raise UnsupportedError("FQ-ViT needs a sum with positions or a norm of patches before the first block")
     return path
 
 

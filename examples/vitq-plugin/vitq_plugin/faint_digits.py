@@ -35,8 +35,11 @@ class FaintDigits(Digits):
         workers: int | None,
     ) -> Data:
         """Open them as a model wants them: less contrast is another mean and a larger std."""
-        mean = tuple(0.5 + (m - 0.5) / CONTRAST for m in how.mean)
-        fainter = replace(how, mean=mean, std=tuple(s / CONTRAST for s in how.std))
+        (red, green, blue), (a, b, c) = (
+            (0.5 + (m - 0.5) / CONTRAST for m in how.mean),
+            (s / CONTRAST for s in how.std),
+        )
+        fainter = replace(how, mean=(red, green, blue), std=(a, b, c))
         return super().open(fainter, spec, places, limit=limit, seed=seed, workers=workers)
 
 

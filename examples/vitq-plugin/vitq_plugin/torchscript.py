@@ -49,7 +49,7 @@ class TorchScript:
         """The model for the example's shape; UnsupportedError where it cannot be traced."""
         try:
             traced = torch.jit.trace(model.to(device).eval(), example.to(device), check_trace=False)  # type: ignore[no-untyped-call]
-            return Script(torch.jit.freeze(traced))  # type: ignore[no-untyped-call]
+            return Script(torch.jit.freeze(traced))
         except Exception as error:  # a tracer fails in many ways, all of them "not this model"
             said = str(error).strip().splitlines() or [type(error).__name__]
             raise UnsupportedError(f"torchscript cannot trace it: {said[0]}") from error

@@ -154,7 +154,8 @@ def _search(
 
 def _units(roles: Roles) -> Iterator[dict[str, nn.Module]]:
     """Quantized layers and products that are looked at together: those of a block, and each other one by itself."""
-    found = {p: m for p, m in roles.model.named_modules() if isinstance(m, (QLinear, QConv2d, QMatMul))}
+    kinds = (QLinear, QConv2d, QMatMul)
+    found: dict[str, nn.Module] = {p: m for p, m in roles.model.named_modules() if isinstance(m, kinds)}
     for block in roles.blocks:
         yield {path: found.pop(path) for path in list(found) if path.startswith(f"{block.path}.")}
     yield from ({path: module} for path, module in found.items())
@@ -179,7 +180,7 @@ def _run(layer: QLinear | QConv2d, x: Tensor, weight: Tensor) -> Tensor:
     """The layer's output with another weight."""
     if isinstance(layer, QLinear):
         return F.linear(x, weight, layer.bias)
-    return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)  # type: ignore[arg-type]
+    return F.conv2d(x, weight, layer.bias, layer.stride, layer.padding, layer.dilation, layer.groups)
 
 
 def _leave_out(roles: Roles, layers: Sequence[str]) -> list[str]:

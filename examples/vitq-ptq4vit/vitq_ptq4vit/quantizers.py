@@ -62,7 +62,8 @@ class SymmetricQuantizer(SearchedQuantizer):
     def start(self, x: Tensor) -> Tensor:
         """max|x| / (2^(k-1) - 0.5) of each group; 1 where a group is zero."""
         most = x.movedim(self.axis, 0).reshape(self.groups, -1).abs().amax(1)
-        return torch.where(most > 0, most, 1) / (2 ** (self.bits - 1) - 0.5)
+        least: Tensor = torch.where(most > 0, most, 1) / (2 ** (self.bits - 1) - 0.5)
+        return least
 
     def steps(self, x: Tensor) -> Tensor:
         """The scale of every element, in a shape that broadcasts against x."""
@@ -83,7 +84,8 @@ class SymmetricQuantizer(SearchedQuantizer):
     def fake_quant(self, x: Tensor) -> Tensor:
         """decode(codes(x)) in fewer passes."""
         steps = self.steps(x)
-        return (x / steps).round_().clamp_(*self.code_limits).mul_(steps)
+        found: Tensor = (x / steps).round_().clamp_(*self.code_limits).mul_(steps)
+        return found
 
     def form(self) -> list[int]:
         """Width, groups and axis."""
@@ -110,7 +112,8 @@ class TwinSoftmax(SearchedQuantizer):
 
     def candidates(self, x: Tensor, multipliers: Tensor) -> Tensor:  # noqa: ARG002
         """The splits 2^-i, [20, 1]."""
-        return torch.exp2(-torch.arange(SPLITS, dtype=self.scale.dtype, device=self.scale.device))[:, None]
+        powers = torch.arange(SPLITS, dtype=self.scale.dtype, device=self.scale.device)
+        return torch.exp2(-powers)[:, None]
 
     def ranges(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Codes of x in the lower and in the upper range, as floats."""
@@ -128,7 +131,8 @@ class TwinSoftmax(SearchedQuantizer):
         """The values of codes."""
         lower, upper = self.scale / (self.levels - 1), 1 / (self.levels - 1)
         if self.both:
-            return (codes % self.levels) * lower + (codes // self.levels) * upper
+            values: Tensor = (codes % self.levels) * lower + (codes // self.levels) * upper
+            return values
         return torch.where(codes >= self.levels, (codes - self.levels) * upper, codes * lower)
 
     def form(self) -> list[int]:
@@ -155,7 +159,8 @@ class TwinGelu(SearchedQuantizer):
     def start(self, x: Tensor) -> Tensor:
         """max(x) / (n - 0.5); 1 where nothing is positive."""
         most = x.amax().view(1)
-        return torch.where(most > 0, most, 1) / (self.levels - 0.5)
+        least: Tensor = torch.where(most > 0, most, 1) / (self.levels - 0.5)
+        return least
 
     def candidates(self, x: Tensor, multipliers: Tensor) -> Tensor:
         """Multiples of the starting scale, or shifts of the negative step; [candidates, 1]."""

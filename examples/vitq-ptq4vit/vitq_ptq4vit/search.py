@@ -46,8 +46,9 @@ class Seen:
         if self.features is None:
             near = F.cosine_similarity(self.output, output, dim=-1).movedim(1, -1)
         else:
-            split = [t.movedim(self.features, -1).unflatten(-1, (groups, -1)) for t in (self.output, output)]
-            near = F.cosine_similarity(*split, dim=-1)
+            last = [t.movedim(self.features, -1) for t in (self.output, output)]
+            whole, found = (t.reshape(*t.shape[:-1], groups, -1) for t in last)
+            near = F.cosine_similarity(whole, found, dim=-1)
         return -near.flatten(0, -2).mean(0).view(groups, -1).mean(1)
 
     @property
