@@ -35,11 +35,9 @@ class FaintDigits(Digits):
         workers: int | None,
     ) -> Data:
         """Open them as a model wants them: less contrast is another mean and a larger std."""
-        (red, green, blue), (a, b, c) = (
-            (0.5 + (m - 0.5) / CONTRAST for m in how.mean),
-            (s / CONTRAST for s in how.std),
-        )
-        fainter = replace(how, mean=(red, green, blue), std=(a, b, c))
+        m0, m1, m2 = (0.5 + (mean - 0.5) / CONTRAST for mean in how.mean)
+        s0, s1, s2 = (std / CONTRAST for std in how.std)
+        fainter = replace(how, mean=(m0, m1, m2), std=(s0, s1, s2))
         return super().open(fainter, spec, places, limit=limit, seed=seed, workers=workers)
 
 

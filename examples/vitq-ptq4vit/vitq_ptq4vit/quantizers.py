@@ -167,7 +167,8 @@ class TwinGelu(SearchedQuantizer):
         if not self.shifted:
             return super().candidates(x, multipliers)
         shifts = torch.arange(16, dtype=self.scale.dtype, device=self.scale.device)
-        return GELU_LEAST / self.levels * torch.exp2(shifts)[:, None]
+        steps: Tensor = GELU_LEAST / self.levels * torch.exp2(shifts)[:, None]
+        return steps
 
     def codes(self, x: Tensor) -> Tensor:
         """Integer codes (int32); the sign is the range."""
