@@ -197,3 +197,11 @@ def test_what_cannot_be_had_is_said_before_a_cell_runs() -> None:
     assert "2..8 bits" in str(METHOD.unsupported(Bits(1, 8), Options()))
     assert "not to 9" in str(METHOD.unsupported(Bits(8, 8), Options(attention_bits=9)))
     assert METHOD.unsupported(Bits(8, 8), Options()) is None
+
+
+def test_what_an_exporter_does_not_know_it_refuses_by_name() -> None:
+    pytest.importorskip("onnx")
+    from vitq.benchmarks.runtimes.onnx_export.export import unsupported
+
+    done, _ = quantized("digits_vit", "W8A8")
+    assert str(unsupported(done.model, done.exec)).endswith("of vitq_fq_vit, which has no QDQ form")
