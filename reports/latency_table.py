@@ -9,9 +9,9 @@ from typing import Any
 from vitq.escape import line, markdown
 from vitq.peaks import MEMORY, PRODUCTS, Peaks, Rate
 from vitq.record import LatencyAround, LatencyRow
-from vitq.reports.layout import NOTHING, Format, render
+from vitq.reports.layout import FOR_MACHINES, NOTHING, Format, render
 from vitq.reports.measured import FAKE_QUANT, FLOATS
-from vitq.reports.tables import footnotes, foreign, marked_id, order
+from vitq.reports.tables import foreign, marked_id, marks_told, order
 from vitq.rows import Row
 
 EAGER = "fp32"
@@ -66,11 +66,11 @@ def ratio(baseline: LatencyRow | None, row: LatencyRow) -> float | None:
 def latency_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """A row an execution form of every cell that was timed; where there is no kernel, the reason and no number."""
     records = order(records)
-    rows = [line for record in records for line in _of_cell(record, fmt == "csv")]
-    if fmt == "csv" or not rows:
-        return render(rows, fmt) if rows else ("" if fmt == "csv" else NOTHING)
+    rows = [line for record in records for line in _of_cell(record, fmt in FOR_MACHINES)]
+    if fmt in FOR_MACHINES or not rows:
+        return render(rows, fmt) if rows or fmt == "json" else ("" if fmt == "csv" else NOTHING)
     notes = NOTES if fmt == "plain" else markdown(NOTES)
-    return "\n\n".join([render(rows, fmt, right=RIGHT), notes, *footnotes(records, fmt)])
+    return "\n\n".join([render(rows, fmt, right=RIGHT), notes, *marks_told(records, fmt)])
 
 
 def _of_cell(record: Row, numbers: bool) -> list[dict[str, Any]]:
@@ -151,13 +151,13 @@ def peaks_table(peaks: Peaks, fmt: Format = "markdown") -> str:
         {"what": name.partition(" by ")[0], "by": name.partition(" by ")[2], "median": f"not measured: {reason}"}
         for name, reason in sorted(peaks.left_out.items())
     ]
-    if fmt == "csv":
+    if fmt in FOR_MACHINES:
         return render(rows, fmt)
     where = peaks.gpu if peaks.device.startswith("cuda") and peaks.gpu else peaks.cpu
     sets = " ".join(peaks.instruction_sets) or "instruction sets unknown"
     told = f"{where}; {sets}; {peaks.threads} threads; {peaks.device}. Disturbed: {disturbed(peaks.around)}."
     table, said = render(rows, fmt, right=("median", "quartiles", "rounds")), f"{told} {peaks.convention}."
-    return f"{table}\n\n{markdown(said) if fmt == 'markdown' else said}"
+    return f"{table}\n\n{said if fmt == 'plain' else markdown(said)}"
 
 
 def _rate(rate: Rate, best: bool) -> dict[str, str]:

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitq.datasets.base import Data
+from vitq.datasets.base import Data, Dataset
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
@@ -99,6 +99,9 @@ class Task(Protocol):
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The FP model with its weights; BadInputError when they are missing or belong to another model."""
 
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
+
     def open_data(
         self,
         dataset: str,
@@ -110,6 +113,18 @@ class Task(Protocol):
         calibration: Mapping[str, Any],
     ) -> Data:
         """Open a data set; BadInputError when the folder is missing, unsorted by class or unreadable."""
+
+    def open_dataset(
+        self,
+        given: Dataset,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `open_data`, of a data set that need not be known by its name."""
 
     def subject(
         self,

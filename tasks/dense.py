@@ -53,7 +53,10 @@ class Dense(Opening):
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights, from a file that the site file names or that is packaged."""
-        entry = model_entry(name)
+        return self.load_entry(model_entry(name), places)
+
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
         path = weight_files.find(entry, places)
         if path is None:
             raise weight_files.missing(entry, places)
@@ -62,7 +65,7 @@ class Dense(Opening):
         weights.put(_of_prediction(path), model, f"weights file {path}", entry.name)
         if weight_files.is_held(entry, path):
             hub_pins.pin(entry, digest)
-        return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
+        return LoadedModel(entry.name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def subject(
         self,

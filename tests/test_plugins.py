@@ -63,11 +63,11 @@ def test_a_list_names_the_package_of_what_is_not_ours(place: Path, what: str, na
 
 @pytest.mark.slow
 def test_its_rows_are_in_the_table_with_marks(run: str) -> None:
-    (row,) = [line for line in run.splitlines() if line.startswith("clipped‡/")]
-    assert "clipped‡/classification/faint-digits‡/faint_digits_vit‡/W4A4/seed0/limit60" in row
-    assert "fp32:torchscript‡" in row
+    (row,) = [line for line in run.splitlines() if line.startswith("clipped§/")]
+    assert "clipped§/classification/faint-digits§/faint_digits_vit§/W4A4/seed0/limit60" in row
+    assert "fp32:torchscript§" in row
     (plain,) = [line for line in run.splitlines() if line.startswith("fp32/")]
-    assert "faint_digits_vit‡" in plain
+    assert "faint_digits_vit§" in plain
     (note,) = [line for line in run.splitlines() if line.startswith(f"{FOREIGN} added by another package: ")]
     for what in ("data set faint-digits", "method clipped", "model faint_digits_vit", "runtime torchscript"):
         assert f"{what} by {PACKAGE}" in note

@@ -125,7 +125,12 @@ def example_of(header: Mapping[str, Any], batch: int) -> Tensor:
     if architecture["task"] != "classification":
         raise BadInputError(f"this model is of {architecture['task']}: an exported file is a classifier's")
     entry = ModelEntry.model_validate(architecture["model"])
-    return torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    return noise(entry.preprocessing.size, batch)
+
+
+def noise(size: tuple[int, int, int], batch: int) -> Tensor:
+    """The same noise [batch, C, H, W] at every call."""
+    return torch.randn(batch, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _eager(model: nn.Module) -> Callable[[Tensor], Any]:

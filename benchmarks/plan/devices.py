@@ -10,13 +10,15 @@ from vitq.words import short
 _CUDA = re.compile(r"cuda(?::(0|[1-9][0-9]{0,3}))?")
 
 
-def check_device(device: str) -> None:
-    """Raise BadInputError for any other word, and for a card that is not there; torch is asked for CUDA alone."""
+def check_device(device: str, here: bool = True) -> None:
+    """Raise BadInputError for any other word, and for a card that is not `here`; torch is asked for CUDA alone."""
     if device == "cpu":
         return
     word = _CUDA.fullmatch(device)
     if word is None:
         raise BadInputError(f"no device is called {short(device)}: give cpu, cuda or cuda:N")
+    if not here:
+        return
     import torch
 
     count = torch.cuda.device_count()

@@ -12,8 +12,11 @@ from pathlib import Path
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Latency
+from vitq.datasets.base import Dataset
+from vitq.datasets.registry import registered_datasets
 from vitq.record import Asked, CellKey, Name, Provenance, Record, key_of
 from vitq.subject import Progress
+from vitq.tasks.names import ModelEntry, registered_models
 
 
 @dataclass(frozen=True)
@@ -22,7 +25,7 @@ class Order:
 
     `wanted` have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
     is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
-    whether the file stays when the cell is done.
+    whether the file stays when the cell is done. `models` and `datasets` are those that its maker had registered.
     """
 
     cell: CellKey
@@ -38,6 +41,8 @@ class Order:
     device: str = "cpu"
     keep_model: bool = True
     paper_name: str | None = None
+    models: tuple[ModelEntry, ...] = field(default_factory=registered_models)
+    datasets: tuple[Dataset, ...] = field(default_factory=registered_datasets)
     added_by: dict[str, str] = field(default_factory=dict)
 
     @property

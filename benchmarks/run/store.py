@@ -21,7 +21,7 @@ from pydantic import ValidationError
 
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.record import SCHEMA_VERSION, Kind, Line, Record, Status, parse_line
+from vitq.record import ELSEWHERE, SCHEMA_VERSION, Kind, Line, Record, Status, parse_line
 from vitq.rows import Latest, Row, join
 
 _MEND = "mend the line or move it to another file"
@@ -209,7 +209,7 @@ def _parse(line: bytes, where: str) -> Line:
         record = parse_line(content)
     except (ValidationError, RecursionError) as error:
         raise BadInputError(f"{where} is not a record ({_first_fault(error)}): {_MEND}") from None
-    if record.cell.method not in all_cards():
+    if record.cell.method not in (*all_cards(), ELSEWHERE):
         raise BadInputError(
             f"{where} is of method {record.cell.method!r}, which this vitq does not have: install the package that "
             f"adds it, or {_MEND}"

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from vitq.errors import MethodInputError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.bits import Bits
@@ -39,9 +39,14 @@ def quantize_nodes(
     """Give a transformer PSAQ-ViT's quantizers, in place, all off; returns it.
 
     `unreached` are paths of nodes that get none, as `calibrate` found them. UnsupportedError for a part without
-    attention.
+    attention, and for a gated MLP: the product of its halves, which enters the second layer, is no module's output.
     """
     roles = roles_of(part)
+    gated = next((block for block in roles.blocks if block.mlp.gated), None)
+    if gated is not None:
+        raise UnsupportedError(
+            f"PSAQ-ViT quantizes what modules put out, and has no node in the gated MLP of {gated.path}"
+        )
     replace_modules(part, _swap(roles, bits, spared))
     leave_out(part, [path for path in unreached if path.endswith("_quantizer")])
     for path in node_paths(roles, spared):

@@ -159,8 +159,8 @@ def node_paths(roles: Roles, spared: Collection[Spared] = ()) -> list[str]:
     The softmax's probabilities and the input of GELU stay in floating point; the input image is quantized before the
     embedding's projection.
     """
-    embedding = roles.embedding
-    paths = [embedding.projection, embedding.norm, embedding.tokens, embedding.position, embedding.position_add]
+    at = roles.embedding
+    paths = [at.projection, at.norm, at.tokens, at.position, at.position_add, at.last_norm]
     for block in roles.blocks:
         paths += _block_nodes(block, spared)
     for merging in roles.mergings:
@@ -171,7 +171,7 @@ def node_paths(roles: Roles, spared: Collection[Spared] = ()) -> list[str]:
 def _block_nodes(block: Block, spared: Collection[Spared]) -> list[str | None]:
     attention = block.attention
     paths = [block.norm1, attention.qkv, attention.logits, attention.bias, attention.bias_add, attention.av]
-    paths += [attention.proj, block.norm2, block.mlp.fc2]
+    paths += [*attention.norms, attention.proj, block.norm2, block.mlp.norm, block.mlp.fc2]
     paths += [] if "activation" in spared else [block.mlp.act]
     return paths if "sums" in spared else [*paths, *block.sums]
 
@@ -179,4 +179,4 @@ def _block_nodes(block: Block, spared: Collection[Spared]) -> list[str | None]:
 def end_paths(roles: Roles) -> list[str]:
     """What follows the blocks: norms, pooling and classifier, which a part may have and never run."""
     ends = roles.ends
-    return roles.ordered(*ends.norms, ends.pool, ends.head)
+    return roles.ordered(*ends.norms, ends.pool, ends.head, *ends.further_heads)

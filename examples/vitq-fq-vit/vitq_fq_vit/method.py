@@ -80,7 +80,7 @@ def quantize(subject: Subject, bits: Bits, options: Options) -> Quantized:
 def _replace(part: nn.Module, bits: Bits, options: Options) -> Roles:
     """Give a transformer its quantizers, in place, all off; returns its roles."""
     roles = roles_of(part)
-    wrong = [*roles.beside, *([] if roles.whole == "" else ["a part that is more or less than one transformer"])]
+    wrong = [*roles.beside, *_unserved(roles)]
     if wrong:
         raise UnsupportedError(f"FQ-ViT does not serve {wrong[0]}: give the scope of a plain ViT or Swin")
     replace_modules(part, _swap(roles, bits, options))
@@ -92,6 +92,17 @@ def _replace(part: nn.Module, bits: Bits, options: Options) -> Roles:
         _give_factors(roles, bits, options)
     part.to(next(part.parameters()).device)
     return roles
+
+
+def _unserved(roles: Roles) -> Iterator[str]:
+    """What has no place in FQ-ViT's chain of norms and sums."""
+    if roles.whole != "":
+        yield "a part that is more or less than one transformer"
+    if roles.embedding.last_norm is not None:
+        yield "a norm before the blocks"
+    for block in roles.blocks:
+        if block.attention.norms or block.mlp.norm is not None or block.mlp.gated:
+            yield f"norms within attention or a gated or normed MLP at {block.path}"
 
 
 def _swap(roles: Roles, bits: Bits, options: Options) -> Any:

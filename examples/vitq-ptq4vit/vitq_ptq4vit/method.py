@@ -88,6 +88,9 @@ def _replace(part: nn.Module, bits: Bits, options: Options) -> Roles:
     roles = roles_of(part)
     if roles.whole != "":
         raise UnsupportedError("PTQ4ViT does not serve more or less than one transformer: give the scope of one")
+    gated = next((block.path for block in roles.blocks if block.mlp.gated), None)
+    if gated is not None and options.gelu != "uniform":
+        raise UnsupportedError(f"PTQ4ViT's twin grid is made for GELU, not for the gated MLP of {gated}: gelu: uniform")
     qkv = {attention.qkv for attention in roles.attentions}
     after_gelu = {block.mlp.fc2: block.mlp.act for block in roles.blocks}
     products = {path: attention for attention in roles.attentions for path in (attention.qk, attention.av)}
