@@ -132,7 +132,7 @@ def test_show_and_report_mark_it(run: str, place: Path) -> None:
 @pytest.mark.slow
 def test_records_of_a_method_that_is_gone_are_refused_in_one_line(run: str, place: Path) -> None:
     assert run
-    done = vitq("show", "fp32", "--results", "results/plugin", cwd=place)
+    done = vitq("show", "fp32", "--results", place / "results" / "plugin", cwd=place / "work")
     assert done.returncode == 2
     assert "is of method 'clipped', which this vitq does not have: install the package that adds it" in done.stderr
     assert len(done.stderr.splitlines()) == 1
