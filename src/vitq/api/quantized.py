@@ -103,6 +103,14 @@ class QuantizedModel(nn.Module):
         """What the model gives: logits [B, classes] of images [B, 3, H, W], normalized, for a classifier."""
         return self.model(*args, **kwargs)
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own state, by its own names."""
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Fill the model from a state of its own names."""
+        return self.model.load_state_dict(*args, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
@@ -351,7 +359,7 @@ def _origin(path: Path, exec: str, header: dict[str, Any], architecture: nn.Modu
     return Origin(
         Chosen(header["method"], header["options"], header["bits"], str(header["scope"])),
         load_task(known["task"]), fp, Preprocessing(**known["preprocessing"]) if entry is None else entry.preprocessing,
-        exec, entry, f"{path.name} does not say it", dict(header["facts"]), dict(header["identity"]),
+        exec, entry, f"{path.name} does not say it", dict(header["facts"]), dict(header.get("identity") or {}),
     )  # fmt: skip
 
 
