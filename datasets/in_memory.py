@@ -243,7 +243,8 @@ def _training(whole: tuple[Tensor, Tensor | None], how: Preprocessing, spec: Cal
     def training(epoch: int) -> Iterator[Batch]:
         assert labels is not None
         generator = torch.Generator().manual_seed(seed_of("train", seed, epoch))
-        parts = torch.randperm(len(images), generator=generator).split(spec.train_batch)
+        order = torch.randperm(len(images), generator=generator)
+        parts = [order[start : start + spec.train_batch] for start in range(0, len(order), spec.train_batch)]
         return Counted((check((images[part], labels[part])) for part in parts), len(parts))
 
     return training

@@ -30,6 +30,7 @@ from vitq.words import short
 
 if TYPE_CHECKING:
     from vitq.datasets.preprocessing import Preprocessing
+    from vitq.datasets.scene_preprocessing import ScenePreprocessing
     from vitq.subject import Progress
 
 _SUBSET_SEED = 0
@@ -120,7 +121,7 @@ class OwnFolder:
 
     def open(
         self,
-        how: Preprocessing,
+        how: Preprocessing | ScenePreprocessing,
         spec: Calibration,
         places: Mapping[str, Path],
         *,
@@ -130,7 +131,10 @@ class OwnFolder:
     ) -> Data:
         """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
         from vitq.datasets.image_folder import open_folder
+        from vitq.datasets.preprocessing import Preprocessing
 
+        if not isinstance(how, Preprocessing):
+            raise BadInputError(f"{self.name} holds images of a class each: give a classifier")
         root = self.root(places)
         if not self.ordered and not self.by_index:
             own_layout.warn_of_order(self.names)
@@ -186,7 +190,45 @@ def _name_of(root: Path, name: str | None) -> str:
     """The name that is given, or the folder's, made another where a data set of ours or of a package has it."""
     if name is None:
         name = root.resolve().name or "own"
-        name = f"own-{name}" if name in DATASETS.names() else name
+        name = _free(name)
     if not name.strip() or not is_plain(name) or "/" in name:
         raise BadInputError(f"{short(name)} cannot name a data set: give a name without slashes and control characters")
     return name
+
+
+def own_data(
+    given: str | Path,
+    *,
+    labels: Path | None = None,
+    name: str | None = None,
+    classes: Path | None = None,
+    hold_out: bool = True,
+    hub: bool = True,
+) -> tuple[OwnFolder, Path]:
+    """What a user names by `--data` as a data set, and the folder that stands under its name in the places.
+
+    A folder is looked at as `own_dataset` does; `hf:owner/name[:config]`, and a folder that Hugging Face's package
+    wrote, are written out first (`hugging_face`); `hub` says whether the hub may be asked. BadInputError, in one line,
+    for what cannot be used.
+    """
+    from vitq.datasets import hugging_face
+
+    if not hugging_face.is_hugging_face(given):
+        return own_dataset(Path(given), labels, name, classes=classes, hold_out=hold_out), Path(given)
+    if labels is not None:
+        raise BadInputError(f"{given} has labels of its own: leave {labels} out")
+    if str(given).startswith(hugging_face.PREFIX) and not hub:
+        raise BadInputError(f"{given} is of the hub, which the site file does not allow (hub = false)")
+    folder, names = hugging_face.written_out(given)
+    names = names if classes is None else own_labels.read_classes(Path(classes))
+    title = name or str(given).removeprefix(hugging_face.PREFIX).rstrip("/").rpartition("/")[2].replace(":", "-")
+    csv = folder / hugging_face.LABELS
+    dataset = OwnFolder(_name_of(folder, _free(title)), names, csv, ordered=True, hold_out=hold_out)
+    dataset.parts(folder)
+    return dataset, folder
+
+
+def _free(name: str) -> str:
+    """The name, made another where a data set of ours or of a package has it."""
+    taken = name in DATASETS.names() and name not in DATASETS.registered
+    return f"own-{name}" if taken else name

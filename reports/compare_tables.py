@@ -25,7 +25,7 @@ def compare_table(
     quiet = () if everything else ("not-run", "no-figure")
     shown = [c for c in comparisons if c.verdict not in quiet]
     table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"), width=width)
-    marks = marks_told(record for c in shown for record in c.records)
+    marks = marks_told((record for c in shown for record in c.records), fmt)
     return "\n\n".join(
         part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
     )

@@ -26,6 +26,8 @@ FULL_SIZE = {"imagenet-1k": 50_000, "imagenet-proxy": 744, "coco-2017": 5_000, "
 ACCURACY = ("top1", "top5", "box_ap", "mask_ap", "miou")
 COUNTED = ("params_m", "macs_g", "model_size_mb", "model_size_ratio", "ops_ratio")
 TIMED = ("latency_ms", "speedup")
+PACKAGES = {"fq_vit": "vitq-fq-vit", "ptq4vit": "vitq-ptq4vit"}
+"""Methods that figures are of and that packages add, which need not be installed; they are in `examples/`."""
 GAIN = "top1_gain_over_own_baseline"
 
 

@@ -11,7 +11,7 @@ from vitq.peaks import MEMORY, PRODUCTS, Peaks, Rate
 from vitq.record import LatencyAround, LatencyRow
 from vitq.reports.layout import FOR_MACHINES, NOTHING, Format, render
 from vitq.reports.measured import FAKE_QUANT, FLOATS
-from vitq.reports.tables import order
+from vitq.reports.tables import foreign, marked_id, marks_told, order
 from vitq.rows import Row
 
 EAGER = "fp32"
@@ -65,39 +65,41 @@ def ratio(baseline: LatencyRow | None, row: LatencyRow) -> float | None:
 
 def latency_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """A row an execution form of every cell that was timed; where there is no kernel, the reason and no number."""
-    rows = [line for record in order(records) for line in _of_cell(record, fmt in FOR_MACHINES)]
+    records = order(records)
+    rows = [line for record in records for line in _of_cell(record, fmt in FOR_MACHINES)]
     if fmt in FOR_MACHINES or not rows:
         return render(rows, fmt) if rows or fmt == "json" else ("" if fmt == "csv" else NOTHING)
     notes = NOTES if fmt == "plain" else markdown(NOTES)
-    return f"{render(rows, fmt, right=RIGHT)}\n\n{notes}"
+    return "\n\n".join([render(rows, fmt, right=RIGHT), notes, *marks_told(records, fmt)])
 
 
 def _of_cell(record: Row, numbers: bool) -> list[dict[str, Any]]:
-    lines = []
+    lines, cell = [], record.cell.id if numbers else marked_id(record)
     for row in record.latency:
         together = [other for other in record.latency if other.place == row.place]
         lines.append(_line(record, row, together, numbers))
-    lines += [_none(record, f"none on {name}", reason) for name, reason in sorted(record.no_runtime.items())]
+    lines += [_none(cell, f"none on {name}", reason) for name, reason in sorted(record.no_runtime.items())]
     quantized = record.latency and any(kind_of(row) == FAKE_QUANT for row in record.latency)
     if quantized and not any(is_kernel(row) for row in record.latency) and not record.no_runtime:
-        lines.append(_none(record, "none", "no runtime with kernels was asked for: vitq run --runtime NAME"))
+        lines.append(_none(cell, "none", "no runtime with kernels was asked for: vitq run --runtime NAME"))
     return lines
 
 
-def _none(record: Row, exec: str, reason: str) -> dict[str, Any]:
-    return {"cell": record.cell.id, "exec": exec, "median ms": NO_KERNEL, "checked": f"no number: {reason}"}
+def _none(cell: str, exec: str, reason: str) -> dict[str, Any]:
+    return {"cell": cell, "exec": exec, "median ms": NO_KERNEL, "checked": f"no number: {reason}"}
 
 
 def _line(record: Row, row: LatencyRow, together: Sequence[LatencyRow], numbers: bool) -> dict[str, Any]:
+    runtime = row.runtime + ("" if numbers else foreign(record, f"runtime {row.runtime}"))
     best, plain = ratio(strongest(together), row), ratio(eager(together), row)
 
     def number(value: float | None, digits: int) -> Any:
         return value if numbers else "" if value is None else f"{value:.{digits}f}"
 
     return {
-        "cell": record.cell.id,
+        "cell": record.cell.id if numbers else marked_id(record),
         "exec": row.exec,
-        "runtime": f"{row.runtime} {row.version or ''}".strip(),
+        "runtime": f"{runtime} {row.version or ''}".strip(),
         "batch": row.batch if numbers else str(row.batch),
         "threads": row.threads if numbers else str(row.threads),
         "device": row.device,

@@ -116,7 +116,7 @@ def _what_was_run(records: Sequence[Row]) -> str:
     lines += [f"- {count} on {markdown(origin)}" for origin, count in sorted(origins.items())]
     commands = sorted({r.provenance.command for r in records if r.provenance.command})
     lines += [f"- command: {code(command)}" for command in commands]
-    for told in tables.marks_told(records):
+    for told in tables.marks_told(records, "markdown"):
         lines += ["", told]
     return "\n".join([lines[0], "", *lines[1:]])
 

@@ -43,6 +43,7 @@ def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> st
     facts: dict[str, Any] = {
         **{"cell": cell.id, "status": record.status, "error": record.error, "fidelity": record.fidelity},
         **{"data": cell.dataset, "limit": cell.limit, "scope": cell.scope, "seed": cell.seed},
+        **{f"{what} added by": package for what, package in sorted(record.added_by.items())},
         **{f"option {name}": value for name, value in sorted(cell.options.items())},
         **{f"calibration {name}": value for name, value in sorted(cell.calibration.items())},
         **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
@@ -62,7 +63,7 @@ def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> st
     }
     rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
     table = render(rows, fmt, width=width)
-    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record]))])
+    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record], fmt))])
 
 
 def _against_fp32(record: Row) -> dict[str, str]:

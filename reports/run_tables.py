@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from vitq.metrics import main_metrics
 from vitq.reports.layout import FOR_MACHINES, Format, render
 from vitq.reports.measured import over_seeds
-from vitq.reports.tables import marked, with_error
+from vitq.reports.tables import foreign, marked, marked_id, with_error
 from vitq.reports.verdicts import group_seeds
 from vitq.rows import Row
 
@@ -25,8 +25,8 @@ def seeds_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
                 mean = over_seeds(values)
                 rows.append(
                     {
-                        "run": run[0].cell.id.rpartition("/")[0].replace(run[0].cell.method, marked(run[0]), 1),
-                        "data": run[0].cell.dataset,
+                        "run": marked_id(run[0]).rpartition("/")[0],
+                        "data": run[0].cell.dataset + foreign(run[0], "data set"),
                         "metric": name,
                         "seeds": str(len(values)),
                         "mean ± se": f"{mean.value:.2f} ± {mean.stderr:.2f}",
@@ -66,11 +66,12 @@ def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
         name = next(iter(main_metrics(cell.task)), "top1")
         metrics = [r.metrics[name] for r in run if name in r.metrics]
         if run[0].status == "done" and metrics:
-            data = cell.dataset + (f" (limit {cell.limit})" if cell.limit else "")
+            data = cell.dataset + foreign(run[0], "data set") + (f" (limit {cell.limit})" if cell.limit else "")
             mean = over_seeds([m.value for m in metrics])
             seeds = f"{mean.value:.2f} ± {mean.stderr or 0:.2f} ({len(metrics)} seeds)"
             text = with_error(metrics[0]) if len(metrics) == 1 else seeds
-            groups[marked(run[0]), data, cell.model][cell.variant or "default"][cell.bits] = text
+            model = cell.model + foreign(run[0], "model")
+            groups[marked(run[0]), data, model][cell.variant or "default"][cell.bits] = text
     return [
         dict(zip(_VARIANT_KEYS, (*key, variant), strict=True)) | variants[variant]
         for key, variants in sorted(groups.items())

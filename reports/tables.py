@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from vitq import escape
 from vitq.metrics import main_metrics
 from vitq.paired import against_fp32
 from vitq.record import Metric
@@ -18,21 +19,47 @@ MADE_ELSEWHERE = (
     "its file says."
 )
 RECONSTRUCTION = (
-    "† reconstruction: no code was released and the paper's full text could not be read; "
+    "† reconstruction: no released code could be run and the paper's full text could not be read; "
     "what no source gives is the suite's own choice, listed on the method card."
 )
+FOREIGN = "§"
+"""The mark of what another package than vitq adds."""
 
 
 def marked(record: Row) -> str:
-    """The method's name with the mark of its fidelity."""
-    return record.cell.method + MARKS.get(record.fidelity, "")
+    """The method's name with the marks of its fidelity and of another package."""
+    return record.cell.method + MARKS.get(record.fidelity, "") + foreign(record, "method")
 
 
-def marks_told(records: Iterable[Row]) -> list[str]:
-    """What the marks mean that these rows bear."""
-    borne = {record.fidelity for record in records}
+def foreign(record: Row, what: str) -> str:
+    """The mark where another package adds this `what` of the row: its method, model, data set or a runtime."""
+    return FOREIGN if what in record.added_by else ""
+
+
+def marks_told(records: Iterable[Row], fmt: Format = "plain") -> list[str]:
+    """What the marks mean that these rows bear, a line each, with names escaped."""
+    rows = list(records)
+    borne = {record.fidelity for record in rows}
     told = {"reconstruction": RECONSTRUCTION, "elsewhere": MADE_ELSEWHERE}
-    return [text for fidelity, text in told.items() if fidelity in borne]
+    names = {name: package for row in rows for name, package in _foreign_names(row)}
+    shown = escape.markdown if fmt == "markdown" else escape.line
+    added = shown(", ".join(f"{name} by {package}" for name, package in sorted(names.items())))
+    notes = [text for fidelity, text in told.items() if fidelity in borne]
+    return notes + ([f"{FOREIGN} added by another package: {added}."] if added else [])
+
+
+def _foreign_names(record: Row) -> Iterator[tuple[str, str]]:
+    names = {"method": record.cell.method, "model": record.cell.model, "data set": record.cell.dataset}
+    for what, package in record.added_by.items():
+        yield (f"{what} {names[what]}" if what in names else what), package
+
+
+def marked_id(record: Row) -> str:
+    """The cell's id with marks at the method, the data set and the model."""
+    cell = record.cell
+    head, *rest = cell.id.removeprefix(cell.method).split("/")
+    marks = {cell.dataset: foreign(record, "data set"), cell.model: foreign(record, "model")}
+    return "/".join([marked(record) + head, *(part + marks.get(part, "") for part in rest)])
 
 
 def order(records: Iterable[Row]) -> list[Row]:
@@ -62,11 +89,11 @@ def results_table(records: Iterable[Row], fmt: Format = "markdown", width: int |
         right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G"),
         width=width,
     )
-    return _with_footnotes(table, rows)
+    return _with_footnotes(table, rows, fmt)
 
 
-def _with_footnotes(table: str, records: Sequence[Row]) -> str:
-    notes = marks_told(records)
+def _with_footnotes(table: str, records: Sequence[Row], fmt: Format) -> str:
+    notes = marks_told(records, fmt)
     if any(row.exec == FAKE_QUANT for r in records for row in r.latency):
         notes.append("A fake-quant time says what evaluating costs; it is no latency of the quantized model.")
     return "\n\n".join([table, *notes])
@@ -77,8 +104,8 @@ def _readable(record: Row, heading: str) -> dict[str, str]:
     named = [(n, record.metrics[n]) for n in main_metrics(cell.task) or tuple(record.metrics) if n in record.metrics]
     alone = [n for n, _ in named] == ["top1"] and heading.startswith("top-1")
     return {
-        "cell": cell.id.replace(cell.method, marked(record), 1),
-        "data": cell.dataset + (f" (limit {cell.limit})" if cell.limit else ""),
+        "cell": marked_id(record),
+        "data": cell.dataset + foreign(record, "data set") + (f" (limit {cell.limit})" if cell.limit else ""),
         heading: ", ".join(with_error(m) if alone else f"{n} {with_error(m)}" for n, m in named),
         "n": f"{named[0][1].n:,}" if named else "",
         "FP32": ", ".join(f"{record.fp32[n].value:.2f}" for n, _ in named if n in record.fp32),
@@ -111,7 +138,8 @@ def latency_text(record: Row) -> str:
         fp32 = floats.get(row.place)
         real = row.exec.partition(":")[0] not in FLOATS
         ratio = f" ({fp32 / row.median_ms:.2f}x)" if real and fp32 else ""
-        parts.append(f"{row.exec} {row.median_ms:.1f}{ratio} b{row.batch} t{row.threads} {row.device}")
+        name = row.exec + foreign(record, f"runtime {row.runtime}")
+        parts.append(f"{name} {row.median_ms:.1f}{ratio} b{row.batch} t{row.threads} {row.device}")
     return "; ".join(parts)
 
 
@@ -120,6 +148,7 @@ def _flat(record: Row) -> dict[str, Any]:
     row: dict[str, Any] = {
         **{k: getattr(cell, k) for k in ("id", "method", "variant", "task", "dataset", "model", "bits", "seed")},
         **{"limit": cell.limit, "status": record.status, "fidelity": record.fidelity},
+        "added_by": "; ".join(f"{what} by {package}" for what, package in record.added_by.items()),
     }
     for name, metric in sorted(record.metrics.items()):
         fp32 = record.fp32.get(name)

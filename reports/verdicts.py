@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 from vitq.reports.conditions import paper_model, row_of, why_not_comparable
 from vitq.reports.effects import MethodOptions
-from vitq.reports.figure import Figure
+from vitq.reports.figure import PACKAGES, Figure
 from vitq.reports.measured import Measured, value_of
 from vitq.rows import Row, by_cell
 
@@ -56,7 +56,9 @@ def compare(records: Iterable[Row], figures: Sequence[Figure], options: MethodOp
         matching = [run for run in runs if row_of(figure, run[0], options)]
         done = [run for run in matching if run[0].status == "done" and (figure.counted or _evaluated(run))]
         spoken_for.update(r.cell.id for run in matching for r in run if not (figure.counted and r.metrics))
-        found.extend(_once([_compared(figure, run, runs, options) for run in done]) or [_not_run(figure, matching)])
+        found.extend(
+            _once([_compared(figure, run, runs, options) for run in done]) or [_not_run(figure, matching, options)]
+        )
     return found + [
         Comparison(None, "no-figure", _no_figure(run[0]), run)
         for run in runs
@@ -105,14 +107,22 @@ def _evaluated(run: Run) -> bool:
     return bool(run[0].metrics or run[0].latency or run[0].cell.dataset != "none")
 
 
-def _not_run(figure: Figure, matching: Sequence[Run]) -> Comparison:
+def _not_run(figure: Figure, matching: Sequence[Run], options: MethodOptions) -> Comparison:
     """No finished run: say what became of those that were tried."""
     tried = [record for run in matching for record in run]
     if tried:
         counted = "only size and operations were counted" if tried[0].status == "done" else ""
         first = next(iter((tried[0].error or counted).splitlines()), "")
         return Comparison(figure, "not-run", f"{tried[0].status}: {first}" if first else tried[0].status, tuple(tried))
-    return Comparison(figure, "not-run", figure.condition if "no such method" in figure.condition else "no such cell")
+    return Comparison(figure, "not-run", _no_cell(figure, options))
+
+
+def _no_cell(figure: Figure, options: MethodOptions) -> str:
+    """Why no cell measures a figure: none was asked for, or its method is not here, and what would add it."""
+    package = PACKAGES.get(figure.cell_method)
+    if package is not None and figure.cell_method not in options:
+        return f"the method {figure.cell_method} is not installed: package {package} adds it"
+    return figure.condition if "no such method" in figure.condition else "no such cell"
 
 
 def _once(comparisons: list[Comparison]) -> list[Comparison]:

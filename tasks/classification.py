@@ -22,6 +22,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitq.datasets.base import Dataset
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
@@ -84,9 +85,9 @@ class Classification(Opening):
         weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
 
-    def open_data(
+    def open_dataset(
         self,
-        dataset: str,
+        given: Dataset,
         loaded: LoadedModel,
         places: Places,
         *,
@@ -94,13 +95,13 @@ class Classification(Opening):
         seed: int,
         calibration: Mapping[str, Any],
     ) -> Data:
-        """As `Opening.open_data`; BadInputError too where the model has no classifier."""
+        """As `Opening.open_dataset`; BadInputError too where the model has no classifier."""
         if getattr(loaded.model, "num_classes", None) == 0:
             raise BadInputError(
-                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {dataset}: give "
-                "weights with one"
+                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {given.name}: "
+                "give weights with one"
             )
-        return super().open_data(dataset, loaded, places, limit=limit, seed=seed, calibration=calibration)
+        return super().open_dataset(given, loaded, places, limit=limit, seed=seed, calibration=calibration)
 
     def subject(
         self,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import timm
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
@@ -200,7 +200,7 @@ def _vit(model: VisionTransformer) -> dict[str, Any]:
         "mlp_ratio": first.mlp.fc1.out_features / model.embed_dim,
         "qkv_bias": first.attn.qkv.bias is not None,
         "qk_norm": not isinstance(first.attn.q_norm, nn.Identity),
-        "init_values": 1.0 if hasattr(first.ls1, "gamma") else None,
+        "init_values": getattr(first.ls1, "init_values", 1.0) if hasattr(first.ls1, "gamma") else None,
         "class_token": model.cls_token is not None,
         "reg_tokens": model.num_reg_tokens,
         "no_embed_class": model.no_embed_class,
@@ -211,7 +211,7 @@ def _vit(model: VisionTransformer) -> dict[str, Any]:
 
 
 def _swin(model: SwinTransformer) -> dict[str, Any]:
-    blocks: list[Any] = [stage.blocks[0] for stage in model.layers]  # type: ignore[union-attr, index]
+    blocks: list[Any] = [stage.blocks[0] for stage in model.layers]  # type: ignore[index]
     first = blocks[0]
     return {
         **_common(model),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -81,7 +81,7 @@ ScopeOption = Annotated[
     typer.Option("--scope", metavar="PATH", help="Quantize this module of every model, as backbone; model: the whole."),
 ]
 FormatOption = Annotated[
-    str,
+    Literal["plain", "md", "csv", "json"],
     typer.Option("--format", parser=to_format, metavar="FORMAT", help="How tables are printed: plain, md, csv, json."),
 ]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="No progress: the table and errors alone.")]

@@ -35,7 +35,7 @@ def print_dry_run(
 ) -> int:
     """A line a cell in the suite's order; `unready` are those that lack something here. 0, or 2 where some do.
 
-    `costs` are those of the cells that have an order, by id; `estimate` is what they come to.
+    `costs` are by id, those of unready cells what they would take where nothing is missing; `estimate` is the sum.
     """
     planned = {order.cell.id: order for order in orders}
     figures = _Figures()
@@ -65,7 +65,7 @@ def _row(
 ) -> dict[str, str]:
     left = past.wanted(order) if order is not None else ()
     found = costs.get(cell.id)
-    cost = found if left else None
+    cost = found if left or order is None else None
     return {
         "state": "missing" if order is None else "to run" if left else "finished",
         "cell": cell.id,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from vitq.benchmarks.commands.names import suite_row
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.cells import expand
 from vitq.benchmarks.plan.estimate import Conditions, Cost, cost, duration, size, together
+from vitq.benchmarks.plan.limits import cores
 from vitq.benchmarks.plan.orders import Past
 from vitq.benchmarks.plan.past_costs import PastCosts, read_costs
 from vitq.benchmarks.plan.site import Site, load_site
@@ -29,6 +29,15 @@ def costs_of(orders: Sequence[Order], past: Past, folder: Path, site: Site) -> d
             where = Conditions(known, order.device, order.threads, site.datasets, order.keep_model)
             found[order.cell.id] = cost(order.cell, left, order.latency, where)
     return found
+
+
+def costs_of_missing(
+    suite: Suite, cells: Sequence[CellKey], folder: Path, site: Site, device: str, jobs: int
+) -> dict[str, Cost]:
+    """What cells whose data or weights are not here would take where they are, by their ids: all they measure."""
+    threads = site.threads or suite.threads or max(1, cores() // jobs)
+    where = Conditions(_known(site, folder), device, threads, site.datasets, suite.keep == "all")
+    return {cell.id: cost(cell, *_asked(suite, cell), where) for cell in cells}
 
 
 def _known(site: Site, *folders: Path) -> PastCosts:
@@ -57,7 +66,7 @@ def ask_what_to_run(site_file: Path | None, device: str, printer: Printer) -> in
     rows = []
     for name in shipped_suites():
         suite = load_suite(name)
-        where = Conditions(known, device, site.threads or suite.threads or os.cpu_count() or 1, site.datasets)
+        where = Conditions(known, device, site.threads or suite.threads or cores(), site.datasets)
         found = together([cost(cell, *_asked(suite, cell), where) for cell in expand(suite)[0]], 1, device)
         row = suite_row(name)
         spent = {"estimated time": duration(found.seconds), "disk": size(found.bytes)}

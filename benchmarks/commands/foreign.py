@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.own_suite import OWN
@@ -12,6 +12,9 @@ from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.run.progress import phases, plain_console
 from vitq.errors import BadInputError
 from vitq.words import short
+
+if TYPE_CHECKING:
+    pass
 
 Three = tuple[float, float, float]
 
@@ -76,11 +79,11 @@ def evaluate_file(
     places, name = site.places(), str(data)
     if isinstance(data, Path):
         from vitq.datasets import registry
-        from vitq.datasets.own import own_dataset
+        from vitq.datasets.own import own_data
 
-        own = own_dataset(data, labels)
+        own, images = own_data(data, labels=labels, hub=site.hub)
         registry.register([own])
-        places, name = replace(places, datasets={**places.datasets, own.name: data.absolute()}), own.name
+        places, name = replace(places, datasets={**places.datasets, own.name: images.absolute()}), own.name
     folder = results or site.results / OWN
     with phases(plain_console(quiet)) as progress:
         row = evaluate_foreign(

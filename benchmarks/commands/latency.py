@@ -11,11 +11,9 @@ from vitq.benchmarks.commands.stored_model import stored_model
 from vitq.benchmarks.plan.limits import within_cores
 from vitq.benchmarks.runtimes.registry import RUNTIMES, load
 
-if TYPE_CHECKING:
-    from vitq.benchmarks.measure.on_runtimes import Timed
-    from vitq.benchmarks.runtimes.base import Runtime
-
 RIGHT = ("batch", "threads", "median ms", "p90 ms", "x best fp32", "x eager fp32")
+if TYPE_CHECKING:
+    from vitq.benchmarks.runtimes.base import Runtime
 
 
 def latency(
@@ -51,7 +49,7 @@ def _print_tables(
     import torch
 
     from vitq.benchmarks.measure.around import instruction_sets
-    from vitq.benchmarks.measure.on_runtimes import stored
+    from vitq.benchmarks.measure.on_runtimes import around_text, stored, table_rows
     from vitq.benchmarks.run.provenance import cpu_name
 
     pair = stored(path, device)
@@ -61,18 +59,15 @@ def _print_tables(
     every: list[dict[str, str]] = []
     for batch in batches:
         for title, timed in pair.timed(runtimes, batch, threads=threads, runs=runs):
-            every += _print_table(printer, title, timed, {"batch": str(batch), "threads": str(threads)})
+            rows = table_rows(timed)
+            every += [{"what": title or "model", "batch": str(batch), "threads": str(threads), **row} for row in rows]
+            _print_table(title, rows, printer)
+            printer.note(around_text(timed.around))
     if printer.for_machines:
         printer.table(every)
 
 
-def _print_table(printer: Printer, title: str, timed: Timed, about: dict[str, str]) -> list[dict[str, str]]:
-    """Print one table where a person reads it; its rows, which say what they are of."""
-    from vitq.benchmarks.measure import on_runtimes
-
-    rows = on_runtimes.table_rows(timed)
+def _print_table(title: str, rows: Sequence[dict[str, str]], printer: Printer) -> None:
     if not printer.for_machines:
         printer.note(f"\n{title}" if title else "")
         printer.table(rows, RIGHT)
-    printer.note(on_runtimes.around_text(timed.around))
-    return [about | ({"part": title} if title else {}) | row for row in rows]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from vitq import escape
 from vitq.benchmarks.commands.printing import Printer
@@ -18,9 +19,11 @@ from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.globs import fits, is_glob
 from vitq.methods.cards import all_cards
+from vitq.methods.registry import METHODS
 from vitq.metrics import main_metrics
 from vitq.record import CellKey
-from vitq.tasks.names import model_entry, model_names
+from vitq.registry import Registry
+from vitq.tasks.names import model_entry, model_names, models
 from vitq.words import nearest
 
 WHATS = ("methods", "models", "datasets", "suites", "runtimes", "cells")
@@ -115,7 +118,7 @@ def _methods(pattern: str) -> Listing:
             "what": card.summary,
         }
 
-    return _listed(_fitting(cards, pattern), row)
+    return _listed(METHODS, _fitting(cards, pattern), row)
 
 
 def _models(pattern: str) -> Listing:
@@ -130,7 +133,7 @@ def _models(pattern: str) -> Listing:
             "FP32": ", ".join(f"{n} {value:.2f} on {data}" for data, n, value in told),
         }
 
-    return _listed(_fitting(model_names(), pattern), row)
+    return _listed(models(), _fitting(model_names(), pattern), row)
 
 
 def _runtimes(pattern: str) -> Listing:
@@ -141,7 +144,7 @@ def _runtimes(pattern: str) -> Listing:
         version = "" if why else runtime.version()
         return {"runtime": name, "version": version, "its numbers are torch's": promise, "missing": why or ""}
 
-    return _listed(_fitting(RUNTIMES.names(), pattern), row)
+    return _listed(RUNTIMES, _fitting(RUNTIMES.names(), pattern), row)
 
 
 def _datasets(pattern: str) -> Listing:
@@ -155,7 +158,7 @@ def _datasets(pattern: str) -> Listing:
             "folder": "site file" if data.needs_folder else "ships with vitq",
         }
 
-    return _listed(_fitting(DATASETS.names(), pattern), row)
+    return _listed(DATASETS, _fitting(DATASETS.names(), pattern), row)
 
 
 def _suites(pattern: str) -> Listing:
@@ -169,12 +172,13 @@ def suite_row(name: str) -> dict[str, str]:
     return {"suite": name, "measures": ", ".join(suite.measure), "cells": cells, "what": suite.description}
 
 
-def _listed(names: Iterable[str], row: Callable[[str], dict[str, str]]) -> Listing:
-    """A row a name, and a note for each of another package that cannot be read."""
+def _listed(offered: Registry[Any], names: Iterable[str], row: Callable[[str], dict[str, str]]) -> Listing:
+    """A row a name, with the package that adds it if another does, and a note for each that cannot be read."""
     found = Listing()
     for name in names:
         try:
-            found.rows.append(row(name))
+            package = offered.origin(name)
+            found.rows.append(row(name) | ({"package": package} if package else {}))
         except BadInputError as error:
             found.notes.append(escape.line(str(error)))
     return found

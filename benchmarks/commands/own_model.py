@@ -50,7 +50,7 @@ class Given:
         if self.data is not None and self.dataset is not None:
             raise BadInputError("--dataset names a data set, --data a folder: give one of them")
         if self.data is not None:
-            if not self.data.is_dir():
+            if not self.data.is_dir() and not str(self.data).startswith("hf:"):
                 raise BadInputError(f"--data {self.data}: no folder is there")
             return self.data
         if self.labels is not None:

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from vitq import escape
 from vitq.benchmarks.commands.dry_run import print_dry_run
-from vitq.benchmarks.commands.estimates import costs_of
+from vitq.benchmarks.commands.estimates import costs_of, costs_of_missing
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.commands.results import RECORDS, results_folder
 from vitq.benchmarks.plain import say
@@ -94,7 +94,9 @@ def run(
         )
     if unready is not None:
         past = Past(read_lines(folder) if (folder / RECORDS).is_file() else [])
+        lacking = [cell for cell in cells if cell.id in unready]
         costs = costs_of(orders, past, folder, site)
+        costs |= costs_of_missing(suite, lacking, folder, site, device, jobs)
         estimate = together(list(costs.values()), jobs, device)
         return print_dry_run(cells, orders, unready, refused, past, costs, estimate, verbose=verbose, printer=printer)
     store = Store(folder)

@@ -21,6 +21,8 @@ def show(wanted: str, folder: Path, layers: bool, printer: Printer) -> int:
     row = _one(read_rows(folder), wanted, folder)
     if not (layers and printer.for_machines):
         printer.text(row_view(row, printer.fmt, printer.width))
+    if layers and not printer.for_machines:
+        printer.note()
     if layers:
         printer.text(layers_table(row, folder, printer.fmt, printer.width))
     return 0

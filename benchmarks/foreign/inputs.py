@@ -40,7 +40,9 @@ class Wanted:
         given = {"mean": self.mean, "std": self.std, "crop_pct": self.crop_pct, "interpolation": self.interpolation}
         fields |= {key: value for key, value in given.items() if value is not None}
         fields["size"] = self._size(name, fields.get("size"), sides)
-        absent = [f"--{key}" for key in ("mean", "std", "crop_pct", "interpolation") if key not in fields]
+        absent = [
+            f"--{key.replace('_', '-')}" for key in ("mean", "std", "crop_pct", "interpolation") if key not in fields
+        ]
         if absent:
             raise BadInputError(
                 f"{name} does not say how images become its input: give --like TIMM_MODEL, or {', '.join(absent)} too"
@@ -77,7 +79,8 @@ class Wanted:
             return (3, self.size, self.size)
         if known is None:
             raise BadInputError(f"{name} takes images of any size: give --size, or --like TIMM_MODEL")
-        return tuple(known)  # type: ignore[return-value]
+        channels, height, width = known
+        return (channels, height, width)
 
 
 def as_fields(how: Preprocessing) -> dict[str, Any]:

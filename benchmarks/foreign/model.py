@@ -70,7 +70,8 @@ class ForeignModel(nn.Module):
         size = self.facts.batch
         if size is None:
             return self._checked(self.run(images), len(images))
-        return torch.cat([self._padded(part, size) for part in images.split(size)])
+        parts = [images[start : start + size] for start in range(0, len(images), size)]
+        return torch.cat([self._padded(part, size) for part in parts])
 
     def _padded(self, images: Tensor, size: int) -> Tensor:
         lacking = size - len(images)

@@ -195,8 +195,8 @@ def _products(model: Any, facts: Facts) -> Iterator[Product]:
             yield from _attention(op, batch)
             continue
         left, right = op.input_value(0), op.input_value(1)
-        widths = [_width(each.get_node()) for each in (left, right)]
-        yield Product(op.get_friendly_name(), _macs(op) // batch, *widths, _weight(right.get_node()), 0)
+        of_left, of_right = _width(left.get_node()), _width(right.get_node())
+        yield Product(op.get_friendly_name(), _macs(op) // batch, of_left, of_right, _weight(right.get_node()), 0)
 
 
 def _attention(op: Any, batch: int) -> Iterator[Product]:
@@ -216,7 +216,7 @@ def _macs(op: Any) -> int:
     shapes = [op.input_value(0), op.input_value(1), op.output(0)]
     if any(each.get_partial_shape().is_dynamic for each in shapes):
         raise ValueError(f"the shapes of {op.get_friendly_name()} are not known")
-    left, right, out = (list(each.get_shape()) for each in shapes)
+    left, right, out = ([int(side) for side in each.get_shape()] for each in shapes)
     if op.get_type_name() == "Convolution":
         return math.prod(out) * math.prod(right[1:])
     if op.get_type_name() == "GroupConvolution":

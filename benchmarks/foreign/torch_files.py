@@ -22,11 +22,12 @@ from vitq.benchmarks.foreign.model import Facts, ForeignModel, Run
 from vitq.benchmarks.foreign.torch_counts import counted_program, counted_state
 from vitq.digests import file_sha256
 from vitq.errors import BadInputError
+from vitq.words import short
 
 NAMESPACES = ("aten", "prim", "prims", "quantized")
 """Namespaces of operators that torch has without a library of others."""
 REACHING_OUT = ("from_file", "save", "load", "from_buffer")
-"""Functions that read or write files or memory."""
+"""Functions of torch that read or write files or memory; the words are refused wherever they stand."""
 _MOST_SOURCE = 50_000_000
 
 
@@ -35,8 +36,9 @@ def torchscript(path: Path) -> ForeignModel:
     _check_source(path)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)
-            module = torch.jit.load(str(path), map_location="cpu").eval()
+            warnings.simplefilter("ignore")  # that torch.jit is deprecated
+            load: Any = torch.jit.load
+            module = load(str(path), map_location="cpu").eval()
     except (RuntimeError, ValueError, AttributeError) as error:
         raise BadInputError(f"{path.name} cannot be read as TorchScript: {_last_line(error)}") from None
     facts = _facts(path, "torchscript", f"torch.jit ({_producer(path)})")
@@ -92,10 +94,10 @@ def _built(like: str, state: dict[str, Tensor], path: Path) -> nn.Module:
             usual = timm.create_model(like)
     except RuntimeError:
         raise BadInputError(f"timm has no model {like!r}, of which {path.name} would be: name one of its own") from None
-    head = usual.default_cfg.get("classifier")
-    weight = state.get(f"{head}.weight")
-    classes = {} if weight is None else {"num_classes": weight.shape[0]}
-    return timm.create_model(like, **classes).eval()  # type: ignore[no-any-return]
+    config: Any = usual.default_cfg
+    weight = state.get(f"{config.get('classifier')}.weight")
+    classes: dict[str, Any] = {} if weight is None else {"num_classes": weight.shape[0]}
+    return timm.create_model(like, **classes).eval()
 
 
 def _read_state(path: Path) -> dict[str, Tensor]:
@@ -132,14 +134,15 @@ def _maker(state: dict[str, Tensor]) -> str:
 
 
 def _check_source(path: Path) -> None:
-    """BadInputError for an operator that is no part of torch, or that opens files."""
+    """BadInputError for an operator that is no part of torch, or for a word that may open files, wherever it stands."""
     for source in _sources(path):
-        for space in re.findall(r"\bops\.(\w+)\.", source):
-            if space not in NAMESPACES:
-                raise BadInputError(f"{path.name} has operators of {space}, which torch has only with that library")
-        for name in re.findall(r"\b(?:torch|ops\.aten)\.(\w+)\(", source):
-            if name in REACHING_OUT:
-                raise BadInputError(f"{path.name} calls torch.{name}, which opens files: it is not run")
+        for found in re.finditer(r"\bops\b", source):
+            if not re.match(rf"\.({'|'.join(NAMESPACES)})\.", source[found.end() : found.end() + 20]):
+                what = source[found.start() : found.start() + 30].split("(")[0].strip()
+                raise BadInputError(f"{path.name} has the operator {short(what)}, which torch has only with a library")
+        for word in REACHING_OUT:
+            if re.search(rf"\b{word}\b", source):
+                raise BadInputError(f"{path.name} names {word}, which may open files: it is not run")
 
 
 def _sources(path: Path) -> list[str]:

@@ -76,7 +76,7 @@ def _stripped_asking(asked: Asked, records: dict[Name, Record]) -> Asked:
     keys = {name: record.key for name, record in records.items()}
     return Asked(
         cell=asked.cell, keys=keys, fp32_key=asked.fp32_key, paper_name=asked.paper_name,
-        provenance=_origin(asked.provenance, processor=False),
+        added_by=asked.added_by, provenance=_origin(asked.provenance, processor=False),
     )  # fmt: skip
 
 

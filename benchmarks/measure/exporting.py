@@ -12,6 +12,7 @@ from vitq import __version__
 from vitq.benchmarks.measure.forms import Form, checked
 from vitq.benchmarks.runtimes.registry import load
 from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError, UnsupportedError
 from vitq.words import nearest
 
@@ -52,7 +53,7 @@ def write(
     out: Path,
     runtime: str,
     threads: int = 1,
-    how: Preprocessing | None = None,
+    how: Preprocessing | ScenePreprocessing | None = None,
 ) -> Export:
     """Write a model for images of the example's shape and load what was written; the file is whole or not there.
 

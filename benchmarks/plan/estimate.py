@@ -103,7 +103,9 @@ class Estimate:
             return "estimated: nothing is left to run"
         how = [f"{self.by_records} by earlier runs here"] if self.by_records else []
         how += [f"{self.cells - self.by_records} by their operations"] if self.cells > self.by_records else []
-        gpu = f", {self.seconds / 3600:.2g} GPU hours" if self.device.startswith("cuda") else ""
+        hours = self.seconds / 3600
+        shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
+        gpu = f", {shown} GPU hours" if self.device.startswith("cuda") else ""
         what = f"{self.cells} cell{'s' * (self.cells > 1)}"
         return f"estimated: {duration(self.seconds)}{gpu} and {size(self.bytes)} of disk for {what} ({', '.join(how)})"
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vitq.benchmarks.plan import identity
+from vitq.benchmarks.plan.added import added_by
 from vitq.benchmarks.plan.identity import Surroundings, changed_parts, describe_change
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Suite
@@ -50,6 +51,7 @@ def plan(
             cell=cell, identities=identity.identify(cell, around), site=site, folder=folder, provenance=provenance,
             latency=timed, latency_threads=timed_threads, threads=threads, device=device,
             keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
+            added_by=added_by(cell, timed.runtimes if timed else ()),
         )  # fmt: skip
 
     if unready is None:

@@ -205,14 +205,14 @@ def _data(wish: Wish, site: Site, models: Sequence[str], task: str) -> tuple[Sit
             if value is not None:
                 raise BadInputError(f"{option} says what the images of a folder are: give the folder by --data")
         return site, _dataset(wish.dataset, models, task)
-    from vitq.datasets.own import own_dataset
+    from vitq.datasets.own import own_data
 
     if task != "classification":
         raise BadInputError(f"{models[0]} is for {task}: a folder of images is for classification")
-    own = own_dataset(wish.data, wish.labels, classes=wish.classes)
+    own, folder = own_data(wish.data, labels=wish.labels, classes=wish.classes, hub=site.hub)
     _tells_apart(models, own)
     datasets.register([own])
-    return site.model_copy(update={"datasets": {**site.datasets, own.name: wish.data.absolute()}}), own.name
+    return site.model_copy(update={"datasets": {**site.datasets, own.name: folder.absolute()}}), own.name
 
 
 def _tells_apart(models: Sequence[str], own: OwnFolder) -> None:

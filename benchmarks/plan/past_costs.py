@@ -129,4 +129,6 @@ def _same(spent: Spent, cell: CellKey, kind: str) -> bool:
 
 def _likeness(spent: Spent, cell: CellKey) -> int:
     own = spent.cell
-    return 4 * (own["options"] == cell.options) + 2 * (own["bits"] == cell.bits) + (own["scope"] == cell.scope)
+    return (
+        4 * bool(own["options"] == cell.options) + 2 * bool(own["bits"] == cell.bits) + bool(own["scope"] == cell.scope)
+    )

@@ -43,6 +43,7 @@ class Order:
     paper_name: str | None = None
     models: tuple[ModelEntry, ...] = field(default_factory=registered_models)
     datasets: tuple[Dataset, ...] = field(default_factory=registered_datasets)
+    added_by: dict[str, str] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -66,7 +67,7 @@ class Order:
         found = self.identities
         return Asked(
             cell=self.cell, keys=found.keys, fp32_key=found.fp32_key, paper_name=self.paper_name,
-            provenance=self.provenance,
+            added_by=self.added_by, provenance=self.provenance,
         )  # fmt: skip
 
 

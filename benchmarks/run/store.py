@@ -210,7 +210,10 @@ def _parse(line: bytes, where: str) -> Line:
     except (ValidationError, RecursionError) as error:
         raise BadInputError(f"{where} is not a record ({_first_fault(error)}): {_MEND}") from None
     if record.cell.method not in (*all_cards(), ELSEWHERE):
-        raise BadInputError(f"{where} is of method {record.cell.method!r}, which this vitq does not have: {_MEND}")
+        raise BadInputError(
+            f"{where} is of method {record.cell.method!r}, which this vitq does not have: install the package that "
+            f"adds it, or {_MEND}"
+        )
     return record
 
 

@@ -298,7 +298,11 @@ class Record(_Strict):
 
 
 class Asked(_Strict):
-    """A cell was asked for: the keys of its measurements, and of the FP32 accuracy that it is compared with."""
+    """A cell was asked for: the keys of its measurements, and of the FP32 accuracy that it is compared with.
+
+    `added_by` is the package, with its version, of what another package than vitq adds, by what it is: `method`,
+    `model`, `data set`, or `runtime` and its name.
+    """
 
     schema_version: Literal[2] = 2
     kind: Literal["cell"] = "cell"
@@ -306,6 +310,7 @@ class Asked(_Strict):
     keys: dict[Name, str]
     fp32_key: str | None = None
     paper_name: str | None = None
+    added_by: dict[str, str] = Field(default_factory=dict)
     provenance: Provenance
 
     @model_validator(mode="after")

@@ -25,10 +25,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Offer:
-    """Where a thing is, and the distribution that offers it; `module:attribute`, or a package."""
+    """Where a thing is, and the distribution that offers it; `module:attribute`, or a package.
+
+    `version` is that of another package's distribution.
+    """
 
     place: str
     distribution: str
+    version: str = ""
 
     @property
     def module(self) -> str:
@@ -75,6 +79,11 @@ class Registry(Generic[T]):
             raise BadInputError(unknown(self.kind, name, offers))
         return offers[name]
 
+    def origin(self, name: str) -> str:
+        """The installed package that adds a thing, with its version; empty for ours and for a name nobody offers."""
+        offer = self._offers().get(name)
+        return f"{offer.distribution} {offer.version}" if offer is not None and offer.version else ""
+
     def load(self, name: str, inside: str = "") -> T:
         """The thing itself, or the module `inside` its package.
 
@@ -109,8 +118,12 @@ class Registry(Generic[T]):
 def _entry_points(group: str, path: tuple[str, ...]) -> tuple[tuple[str, Offer], ...]:  # noqa: ARG001  (what decides)
     """Names and offers of a group, by the metadata of the distributions on Python's path."""
     found = metadata.entry_points(group=group)
-    offers = ((each.name, Offer(each.value, each.dist.name if each.dist else "an unnamed one")) for each in found)
+    offers = ((each.name, _offered(each)) for each in found)
     return tuple(sorted(offers, key=lambda pair: (pair[0], pair[1].distribution)))
+
+
+def _offered(each: metadata.EntryPoint) -> Offer:
+    return Offer(each.value, each.dist.name, each.dist.version) if each.dist else Offer(each.value, "an unnamed one")
 
 
 def _found(offer: Offer, inside: str) -> Any:

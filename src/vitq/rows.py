@@ -41,6 +41,7 @@ class Row(BaseModel):
         fp32: the FP32 model's metrics on the same samples.
         status: `done` where every measurement that was asked for is; else that of the first that is not. A runtime that
             has no form of the model changes it no more than an empty column would.
+        added_by: packages of what another package than vitq adds, as `Asked` has them.
         no_runtime: why the model was timed on no kernel of a runtime, by the runtime's name.
         latency_around: what the machine did while latency was measured, by session.
         folder: results folder that `files` and outcomes are relative to; None where records were given without one.
@@ -55,6 +56,7 @@ class Row(BaseModel):
     status: Status
     fidelity: Fidelity = "baseline"
     paper_name: str | None = None
+    added_by: dict[str, str] = Field(default_factory=dict)
     metrics: dict[str, Metric] = Field(default_factory=dict)
     fp32: dict[str, Metric] = Field(default_factory=dict)
     outcomes: str | None = None
@@ -153,6 +155,7 @@ def _row(asked: Asked, records: dict[tuple[Kind, str], Record], folder: Path | N
         status=bad.status if bad else "done",
         fidelity=main.fidelity,
         paper_name=asked.paper_name,
+        added_by=asked.added_by,
         metrics=own["accuracy"].metrics if "accuracy" in own else {},
         fp32=fp32.metrics if fp32 else {},
         outcomes=own["accuracy"].outcomes if "accuracy" in own else None,

@@ -11,10 +11,12 @@ import pytest
 from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.reports.figure import load_figures
+from vitq.reports.figure import PACKAGES, load_figures
+from vitq.reports.verdicts import compare
 
 FOLDER = Path(__file__).resolve().parents[2] / "reports" / "figures"
-OWN_FILES = ("reruns.csv", "released_code_on_proxy.csv")
+COMPARATORS = ("fq_vit.csv", "ptq4vit.csv")
+OWN_FILES = ("reruns.csv", "released_code_on_proxy.csv", *COMPARATORS)
 
 
 def rows_of(path: Path) -> list[dict[str, str]]:
@@ -41,6 +43,13 @@ def test_rows_keep_the_order_of_the_source(shared: Path) -> None:
             assert places == sorted(places), path.name
 
 
+def test_comparators_figures_equal_the_source_row_by_row(shared: Path) -> None:
+    source = rows_of(shared / "papers" / "comparators.csv")
+    columns = list(source[0])
+    ours = [tuple(row[c] for c in columns) for name in COMPARATORS for row in rows_of(FOLDER / name)]
+    assert ours == [tuple(row.values()) for row in source]
+
+
 def test_reruns_equal_the_source_row_by_row(shared: Path) -> None:
     source = rows_of(shared / "papers" / "reruns.csv")
     columns = list(source[0])
@@ -58,7 +67,7 @@ def test_released_code_runs_equal_the_source_row_by_row(shared: Path) -> None:
 
 def test_disputed_ranges_are_what_the_reruns_say() -> None:
     reruns = rows_of(FOLDER / "reruns.csv")
-    disputed = [f for f in load_figures() if f.disputed]
+    disputed = [f for f in load_figures() if f.disputed and f.file not in COMPARATORS]
     assert {(f.cell_method, f.model, f.bits) for f in disputed} == {
         ("repq_vit", "swin_base", "W4A4"),
         ("repq_vit", "mask_rcnn_swin_small", "W4A4"),
@@ -75,9 +84,31 @@ def test_disputed_ranges_are_what_the_reruns_say() -> None:
         assert figure.disputed_high < figure.value - figure.tolerance or figure.model == "swin_tiny"
 
 
+def test_disputed_rows_of_comparators_are_those_whose_reruns_its_sheet_names() -> None:
+    found = {f.name: f.others for f in load_figures() if f.disputed and f.file in COMPARATORS}
+    assert found == {
+        "fq_vit[8/8/8]/vit_base/W8A8/top1 (README results (8/8/8))": "82.54",
+        "base_ptq[Base PTQ]/vit_small_patch32/W8A8/top1 (README results (BasePTQ))": "74.852 to 74.856",
+        "base_ptq[Base PTQ]/vit_small_patch32/W6A6/top1 (README results (BasePTQ))": "64.008 to 64.272",
+    }
+
+
+def test_a_figure_of_a_method_that_a_package_adds_says_which_until_it_is_installed() -> None:
+    figures = [f for f in load_figures() if f.cell_method in PACKAGES]
+    assert Counter(f.file for f in figures) == {"repq_vit.csv": 28, "fq_vit.csv": 48, "ptq4vit.csv": 66}
+    for comparison in compare([], figures, {}):
+        assert comparison.figure is not None
+        package = PACKAGES[comparison.figure.cell_method]
+        assert comparison.verdict == "not-run"
+        assert comparison.reason.endswith(f"is not installed: package {package} adds it")
+        assert (FOLDER.parents[1] / "examples" / package / "pyproject.toml").is_file()
+    with_them = compare([], figures, {method: {} for method in PACKAGES})
+    assert {c.reason for c in with_them} == {"no such cell"}
+
+
 def test_every_figure_has_a_tolerance_with_a_reason_and_a_unique_name() -> None:
     figures = load_figures()
-    assert len(figures) == 282
+    assert len(figures) == 282 + 48 + 66
     assert all(f.tolerance_reason for f in figures)
     names = Counter((f.file, f.name, f.source) for f in figures)
     assert not [name for name, count in names.items() if count > 1]

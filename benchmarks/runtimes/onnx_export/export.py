@@ -16,7 +16,7 @@ from vitq.errors import UnsupportedError
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer
 from vitq.methods.toolkit.quantizers import Quantizer
 
-SERVED = ("vitq.methods.toolkit.", "vitq.methods.architectures.", "vitq.methods.psaq_vit.nodes")
+SERVED = ("vitq.methods.toolkit.", "vitq.methods.architectures.")
 """Where the modules come from whose arithmetic is known here, beside RepQ-ViT's logarithmic quantizer."""
 
 
@@ -26,8 +26,10 @@ def unsupported(model: nn.Module, exec: str) -> str | None:
         return f"a model that computes as {exec} has no QDQ form: its operators are not quantize, multiply, dequantize"
     for path, module in model.named_modules():
         home = type(module).__module__
-        if home.startswith("vitq.methods.") and not home.startswith(SERVED) and not isinstance(module, LogQuantizer):
-            return f"{path or 'the model'} is a {type(module).__name__} of {home.split('.')[2]}, which has no QDQ form"
+        of_a_method = home.startswith("vitq.methods.") or isinstance(module, Quantizer)
+        if of_a_method and not home.startswith(SERVED) and not isinstance(module, LogQuantizer):
+            whose = home.removeprefix("vitq.methods.").partition(".")[0]
+            return f"{path or 'the model'} is a {type(module).__name__} of {whose}, which has no QDQ form"
     return None
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitq.api.quantized import QuantizedModel
+    from vitq.benchmarks.foreign.inputs import Wanted
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.outcomes import Outcome
     from vitq.record import Metric
@@ -116,7 +117,8 @@ def evaluate(
     """Accuracy of a model on labelled data.
 
     Args:
-        model: What `vitq.quantize` or `vitq.load` gave, the file of one, or any model as `vitq.quantize` takes it.
+        model: What `vitq.quantize` or `vitq.load` gave, the file of one, any model as `vitq.quantize` takes it, or the
+            file of a model that others quantized: ONNX, OpenVINO, TorchScript, torch.export, torchao's state dict.
         data: A pair of images [N, 3, H, W] and labels [N], a loader of such batches, the path of a folder of a folder a
             class, or the name of a data set. Tensors and loaders are taken as already normalized.
         limit: Evaluate so many samples: of a data set or a folder a seeded subset, stratified by class, else the first.
@@ -133,7 +135,7 @@ def evaluate(
     Raises:
         BadInputError: what was given cannot be used; one line says what to give.
 
-    Example:
+    Examples:
         >>> before, after = vitq.evaluate("digits_vit", "digits"), vitq.evaluate(small, "digits")
         >>> print(after.against(before))
         paired -0.167 ± 0.373, p = 1 (2 gained, 3 lost)
@@ -157,7 +159,55 @@ def ready(model: Any, wishes: Wishes, device: Any, site: Any) -> Given:
         model = load(model, "cpu" if device is None else device)
     if isinstance(model, QuantizedModel):
         return of_quantized(model, wishes, device, site)
+    if isinstance(model, (str, Path)) and Path(model).is_file() and is_foreign(Path(model), wishes):
+        return of_others(Path(model), wishes, device, site)
     return given_model(model, wishes, device, site)
+
+
+def is_foreign(path: Path, wishes: Wishes) -> bool:
+    """Whether a file is a whole model of others' (ONNX, OpenVINO, TorchScript, torch.export), or torchao's tensors."""
+    from vitq.benchmarks.foreign.opening import kind_of
+    from vitq.tasks.checkpoints import read
+
+    kind = kind_of(path)
+    if kind != "pickle" or wishes.architecture is None:
+        return kind not in ("pickle", "safetensors")
+    try:
+        read(path)
+    except BadInputError:  # more than plain tensors: torchao's are, and whoever opens it says what else they may be
+        return True
+    return False
+
+
+def of_others(path: Path, wishes: Wishes, device: Any, site: Any) -> Given:
+    """A model that others quantized, as its own runtime computes it on the CPU."""
+    import torch
+
+    from vitq.api.given_model import places_of
+    from vitq.benchmarks.foreign.opening import open_foreign
+    from vitq.tasks.base import LoadedModel
+    from vitq.tasks.registry import load as load_task
+
+    if device is not None and torch.device(device).type != "cpu":
+        raise BadInputError(f"{path.name} is computed by its own runtime on the CPU: leave device out")
+    places = places_of(site)
+    opened = open_foreign(path, wanted_of(wishes), trust=places.trust)
+    loaded = LoadedModel(path.name, opened.model, opened.preprocessing, opened.model.facts.sha256)
+    why = f"{path.name} was quantized by others"
+    return Given(load_task("classification"), loaded, None, torch.device("cpu"), why, places)
+
+
+def wanted_of(wishes: Wishes) -> Wanted:
+    """What a caller says of the input of a model of others'; of tensors, which are normalized, the size alone."""
+    from vitq.benchmarks.foreign.inputs import Wanted
+    from vitq.datasets.preprocessing import Preprocessing
+
+    how, like = wishes.how, wishes.architecture if isinstance(wishes.architecture, str) else None
+    if how is None and like is None and wishes.size is not None:
+        how = Preprocessing(wishes.size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+    if how is None:
+        return Wanted(like, size=wishes.img_size)
+    return Wanted(like, how.mean, how.std, how.size[1], how.crop_pct, how.interpolation)
 
 
 def of_quantized(model: QuantizedModel, wishes: Wishes, device: Any, site: Any) -> Given:

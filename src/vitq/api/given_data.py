@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vitq.datasets.base import Data
     from vitq.datasets.calibration import Calibration
 
-KINDS = "a tensor [N, 3, H, W], a loader of images or of (images, labels), a folder of images, or a data set's name"
+KINDS = "a tensor [N, 3, H, W], a loader of images or (images, labels), a folder of images, or a data set's name"
 Use = Literal["calibration", "evaluation", "training"]
 
 
@@ -86,26 +86,27 @@ def is_whole(data: Any) -> bool:
 
 
 def _named(data: str | Path, given: Given, how: Reading, use: Use, strict: bool) -> Data:
+    from vitq.datasets.hugging_face import is_hugging_face
     from vitq.datasets.registry import DATASETS
     from vitq.words import unknown
 
     if isinstance(data, str) and data in DATASETS.names():
         return _open(DATASETS.load(data), given, how, use)
-    if not Path(data).exists() and isinstance(data, str) and "/" not in data:
+    if isinstance(data, str) and not (is_hugging_face(data) or Path(data).exists() or "/" in data):
         raise BadInputError(f"{unknown('data set', data, DATASETS.names())}, and no folder is there either")
-    return _folder(Path(data), given, how, use, strict)
+    return _folder(data, given, how, use, strict)
 
 
-def _folder(path: Path, given: Given, how: Reading, use: Use, strict: bool) -> Data:
-    """A folder of one's own; images without labels may calibrate."""
-    from vitq.datasets.own import own_dataset
+def _folder(data: str | Path, given: Given, how: Reading, use: Use, strict: bool) -> Data:
+    """A folder of one's own, or a data set of Hugging Face's; images without labels may calibrate."""
+    from vitq.datasets.own import own_data
     from vitq.datasets.unlabelled import is_flat, unlabelled
 
     if given.task.name != "classification":
         raise BadInputError(f"{given.loaded.name} is for {given.task.name}: a folder of images is for classification")
-    if use == "calibration" and how.labels is None and is_flat(path):
-        return unlabelled(path, given.loaded.preprocessing, how.spec, workers=given.places.workers)
-    own = own_dataset(path, how.labels)
+    if use == "calibration" and how.labels is None and is_flat(Path(data)):
+        return unlabelled(Path(data), given.loaded.preprocessing, how.spec, workers=given.places.workers)
+    own, path = own_data(data, labels=how.labels, hub=given.places.hub)
     places = replace(given.places, datasets={**given.places.datasets, own.name: path})
     if use == "calibration" and not strict:
         try:
@@ -118,9 +119,9 @@ def _folder(path: Path, given: Given, how: Reading, use: Use, strict: bool) -> D
 
 
 def _open(dataset: Any, given: Given, how: Reading, use: Use) -> Data:
-    settings = dict(how.calibration)
-    if use == "evaluation":  # nothing calibrates; one image that is evaluated anyway stands for it
-        settings = {"images": 1, "batch": 1, **settings}
+    from vitq.datasets.calibration import NOTHING
+
+    settings = {"list": NOTHING} if use == "evaluation" else dict(how.calibration)
     return given.task.open_dataset(
         dataset, given.loaded, given.places, limit=how.limit, seed=how.seed, calibration=settings
     )

@@ -44,7 +44,7 @@ class Wishes:
         from vitq.datasets.preprocessing import Preprocessing
 
         if self.preprocessing is None or isinstance(self.preprocessing, Preprocessing):
-            return cast("Preprocessing | None", self.preprocessing)
+            return self.preprocessing
         try:
             return Preprocessing(**dict(self.preprocessing))
         except (ValidationError, TypeError, ValueError) as error:
@@ -83,7 +83,11 @@ def given_model(
     """The model as the caller gives it, a copy in eval mode on its device; BadInputError for what is no model."""
     from torch import nn
 
+    from vitq.methods.toolkit.saved_file import is_saved
+
     places = places_of(site)
+    if hasattr(model, "origin") or (_is_file(model) and is_saved(Path(model))):
+        raise BadInputError("the model is quantized already: give the one that it was made of")
     if isinstance(model, nn.Module):
         return _of_module(model, wishes, device, places)
     if not isinstance(model, (str, Path)):
@@ -98,6 +102,10 @@ def places_of(site: str | Path | None) -> Places:
     from vitq.benchmarks.plan.site import load_site
 
     return load_site(None if site is None else Path(site)).places()
+
+
+def _is_file(model: Any) -> bool:
+    return isinstance(model, (str, Path)) and Path(model).is_file()
 
 
 def _is_path(model: str | Path) -> bool:

@@ -2,37 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 from vitq.errors import BadInputError
+from vitq.globs import matching
 from vitq.words import unknown
 
 if TYPE_CHECKING:
     from vitq.methods.cards import Card
 
 
-def _matching(names: Iterable[str], pattern: str) -> list[str]:
-    return [name for name in names if fnmatch(name.lower(), pattern.lower())]
-
-
 def list_methods(pattern: str = "*") -> list[str]:
     """Names of methods that a pattern fits, ours and those of other packages.
 
-    Example:
+    Examples:
         >>> vitq.list_methods("*psaq*")
         ['psaq_vit', 'psaq_vit_v2']
     """
     from vitq.methods.cards import all_cards
 
-    return _matching(all_cards(), pattern)
+    return matching(all_cards(), pattern)
 
 
 def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
     """Names of models that a pattern fits; with `timm` also timm's architectures, and those with each of their tags.
 
-    Example:
+    Examples:
         >>> vitq.list_models("deit*")
         ['deit_tiny_patch16_224.fb_in1k', 'deit_small_patch16_224.fb_in1k', 'deit_base_patch16_224.fb_in1k']
     """
@@ -43,43 +38,43 @@ def list_models(pattern: str = "*", *, timm: bool = False) -> list[str]:
         from vitq.tasks.own_models import timm_names
 
         names = list(dict.fromkeys([*names, *timm_names()]))
-    return _matching(names, pattern)
+    return matching(names, pattern)
 
 
 def list_datasets(pattern: str = "*") -> list[str]:
     """Names of data sets that a pattern fits, ours and those of other packages.
 
-    Example:
+    Examples:
         >>> vitq.list_datasets("imagenet*")
         ['imagenet-1k', 'imagenet-proxy']
     """
     from vitq.datasets.registry import DATASETS
 
-    return _matching(DATASETS.names(), pattern)
+    return matching(DATASETS.names(), pattern)
 
 
 def list_runtimes(pattern: str = "*") -> list[str]:
     """Names of runtimes that a pattern fits, whether what they need is installed or not.
 
-    Example:
+    Examples:
         >>> vitq.list_runtimes("onnx*")
         ['onnxruntime', 'onnxruntime-integer']
     """
     from vitq.benchmarks.runtimes.registry import RUNTIMES
 
-    return _matching(RUNTIMES.names(), pattern)
+    return matching(RUNTIMES.names(), pattern)
 
 
 def list_suites(pattern: str = "*") -> list[str]:
     """Names of the suites that come with vitq and that a pattern fits.
 
-    Example:
+    Examples:
         >>> vitq.list_suites("*seeds")
         ['digits-seeds']
     """
     from vitq.benchmarks.plan.suite import shipped_suites
 
-    return _matching(shipped_suites(), pattern)
+    return matching(shipped_suites(), pattern)
 
 
 def method_card(name: str) -> Card:
@@ -87,7 +82,7 @@ def method_card(name: str) -> Card:
 
     BadInputError, with the nearest names, for a method that is not there.
 
-    Example:
+    Examples:
         >>> card = vitq.method_card("repq_vit")
         >>> card.fidelity, card.options["layernorm"].default
         ('released-code', 'reparam')

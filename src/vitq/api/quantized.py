@@ -103,12 +103,22 @@ class QuantizedModel(nn.Module):
         """What the model gives: logits [B, classes] of images [B, 3, H, W], normalized, for a classifier."""
         return self.model(*args, **kwargs)
 
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """The model's own state, by its own names."""
+        return self.model.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Fill the model from a state of its own names."""
+        return self.model.load_state_dict(*args, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
             if name in ("model", "_origin", "_account"):  # not there yet, as in a copy that is being made
                 raise
+            if hasattr(type(self), name):  # a property of ours that failed: its own error is the one to tell
+                return object.__getattribute__(self, name)
             return getattr(super().__getattr__("model"), name)
 
     @property
@@ -182,7 +192,7 @@ class QuantizedModel(nn.Module):
         if self._account is None:
             origin = self._origin
             made = self.model if origin.chosen.card.widths_depend_on_data else None
-            with one_line():
+            with one_line(), torch.inference_mode(False):
                 self._account = origin.chosen.account(origin.task, origin.fp(), origin.how, made)
         return self._account
 
@@ -204,7 +214,11 @@ class QuantizedModel(nn.Module):
         done = Quantized(self.model, facts=origin.facts, exec=origin.exec)
         with one_line():
             known = {"task": origin.task.name, **self._described(architecture)}
-            return save(done, Path(path), origin.chosen.header(done, known, origin.identity)).path
+            header = origin.chosen.header(done, known, origin.identity)
+            try:
+                return save(done, Path(path), header).path
+            except OSError as error:
+                raise BadInputError(f"{path} cannot be written: {error.strerror or error}") from error
 
     def _described(self, architecture: Architecture | None) -> dict[str, Any]:
         """The header's words for the architecture."""
@@ -251,15 +265,16 @@ class QuantizedModel(nn.Module):
         from vitq.benchmarks.measure import exporting
         from vitq.benchmarks.measure.forms import noise
         from vitq.benchmarks.measure.on_runtimes import nearness_of
+        from vitq.datasets.preprocessing import Preprocessing
 
-        out, size = Path(path), getattr(self._origin.how, "size", None)
-        if self._origin.task.name != "classification" or size is None:
+        out, how = Path(path), self._origin.how
+        if not isinstance(how, Preprocessing):
             raise BadInputError(f"this model is for {self._origin.task.name}: classifiers are exported")
         if not isinstance(batch, int) or batch < 1:
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(size, batch), out, runtime, threads, self._origin.how)
+            made = exporting.write(model, self.exec, noise(how.size, batch), out, runtime, threads, how)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(
@@ -313,7 +328,7 @@ def load(
         BadInputError: in one line, for a file that is no saved model, is damaged, or is of another version or
             architecture, and for a device that is not there.
 
-    Example:
+    Examples:
         >>> small = vitq.load("small.safetensors")
         >>> logits = small(images)
     """
@@ -344,7 +359,7 @@ def _origin(path: Path, exec: str, header: dict[str, Any], architecture: nn.Modu
     return Origin(
         Chosen(header["method"], header["options"], header["bits"], str(header["scope"])),
         load_task(known["task"]), fp, Preprocessing(**known["preprocessing"]) if entry is None else entry.preprocessing,
-        exec, entry, f"{path.name} does not say it", dict(header["facts"]), dict(header["identity"]),
+        exec, entry, f"{path.name} does not say it", dict(header["facts"]), dict(header.get("identity") or {}),
     )  # fmt: skip
 
 

@@ -85,7 +85,7 @@ def quantize(
         BadInputError: what was given cannot be used; one line says what to give.
         UnsupportedError: the method has no form of this model, or not at these widths; one line says why.
 
-    Example:
+    Examples:
         >>> import vitq
         >>> small = vitq.quantize("digits_vit", "minmax", bits="W8A8", data="digits")
         >>> small.size.ratio > 3

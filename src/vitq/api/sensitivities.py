@@ -156,13 +156,20 @@ def sensitivity(
         images: How many images calibrate; 32 by default.
         batch: Of how many images a calibration batch consists; 32 by default.
         seed: Of the random choices.
-        device, labels, preprocessing, architecture, num_classes, img_size, site, progress: As for `vitq.evaluate`.
+        device: This and all that follow are as for `vitq.evaluate`.
+        labels: See there.
+        preprocessing: See there.
+        architecture: See there.
+        num_classes: See there.
+        img_size: See there.
+        site: See there.
+        progress: See there.
 
     Raises:
         BadInputError: what was given cannot be used; one line says what to give.
         UnsupportedError: no adapter knows the model's attention.
 
-    Example:
+    Examples:
         >>> found = vitq.sensitivity("digits_vit", "digits", bits="W4A4", limit=200)
         >>> print(found.table().render("md"))
         >>> found.plot("sensitivity.png")

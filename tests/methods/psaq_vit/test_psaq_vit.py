@@ -30,8 +30,8 @@ from vitq.methods.psaq_vit.image_generation import (
     variation_scale,
     warmup_cosine,
 )
-from vitq.methods.psaq_vit.nodes import ActivationQuantizer, NodeConv2d, NodeLinear, weight_quantizer
 from vitq.methods.psaq_vit.options import ImageRecipe, Options
+from vitq.methods.toolkit.nodes import ActivationQuantizer, NodeConv2d, NodeLinear, weight_quantizer
 from vitq.options import declared, make_options
 from vitq.subject import InputSpec, Subject
 

@@ -14,9 +14,9 @@ from torch import nn
 from vitq.errors import UnsupportedError
 from vitq.methods.bits import Bits
 from vitq.methods.psaq_vit import method as psaq_vit
-from vitq.methods.psaq_vit.nodes import NodeConv2d, NodeLinear
 from vitq.methods.psaq_vit_v2 import method as psaq_vit_v2
 from vitq.methods.toolkit import saving
+from vitq.methods.toolkit.nodes import NodeConv2d, NodeLinear
 from vitq.subject import put_part
 
 W4A8 = Bits(4, 8)

@@ -11,8 +11,8 @@ from torch import Tensor
 from vitq.errors import MethodInputError
 from vitq.methods.binary_vit.binarize import centred_rows, weight_sign
 from vitq.methods.pmq.clipping import MSEClip
-from vitq.methods.psaq_vit.nodes import ActivationMinMax, ActivationQuantizer, weight_quantizer
 from vitq.methods.repq_vit.log_quantizers import LogQuantizer, Overflow
+from vitq.methods.toolkit.nodes import ActivationMinMax, ActivationQuantizer, weight_quantizer
 from vitq.methods.toolkit.observers import MinMax, PercentileMSE
 from vitq.methods.toolkit.quantizers import Quantizer, UniformQuantizer
 

@@ -1,0 +1,1 @@
+"""A method: weights clipped where the squared error is least."""
