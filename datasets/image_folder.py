@@ -45,6 +45,10 @@ def open_folder(
         calibration=lambda: read_batches(root, calibrated, how, spec.batch, workers=workers),
         training=training if (root / "train").is_dir() else None,
         validation=lambda: read_batches(root, chosen, how, EVALUATION_BATCH, workers=workers),
+        batch=EVALUATION_BATCH,
+        between=lambda first, end: read_batches(
+            root, chosen[first * EVALUATION_BATCH : end * EVALUATION_BATCH], how, EVALUATION_BATCH, workers=workers
+        ),
         n_validation=len(chosen),
         sha256=validation_sha256(chosen, digests),
         subset=None if limit is None else as_text(chosen),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import BadInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
-from vitq.tasks.base import Data, LoadedModel, Measured, Places
+from vitq.tasks.base import Data, LoadedModel, Places
 from vitq.tasks.checkpoints import WeightsWarning
+from vitq.tasks.evaluating import Evaluating
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
@@ -27,11 +27,10 @@ LOOKING = ("forward", "loss", "distance", "distill", "digest")
 """The functions of `Subject` that look inside a batch or an output, which each task has of its own."""
 
 
-class Dense(Opening):
+class Dense(Opening, Evaluating):
     """A task on scenes; see `vitq.tasks.base.Task` for what each function promises."""
 
     name: str
-    evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]]
     version = 1
     """Rises when its metrics change for the same model."""
 

@@ -11,7 +11,8 @@ from typing import Protocol
 from filelock import FileLock, Timeout
 
 from vitq.benchmarks.run.executors import Executor
-from vitq.benchmarks.run.messages import Finished, Measured, Order, Progressed
+from vitq.benchmarks.run.failures import lost
+from vitq.benchmarks.run.messages import Died, Event, Finished, Measured, Order, Progressed
 from vitq.benchmarks.run.store import FolderGoneError, Store, disk_errors
 from vitq.errors import BadInputError
 from vitq.record import Identity, Kind, Name, Record, kind_of
@@ -55,8 +56,9 @@ class Summary:
 def run(orders: Sequence[Order], store: Store, executor: Executor, listener: Listener) -> Summary:
     """Make every measurement that has no finished record; records are appended as they are told.
 
-    A failed cell is recorded and the others go on. Latency is measured while nothing else runs: in its cell's own turn
-    where cells run one by one, else after all of them. Another vitq on the same folder is respected: work that it has
+    A failed cell is recorded and the others go on; one whose worker dies goes to another worker, as often as the
+    executor allows. Latency is measured while nothing else runs: in its cell's own turn where cells run one by one, else
+    after all of them. Another vitq on the same folder is respected: work that it has
     in hand is left to it, and taken over when it ends without a record. Raises BadInputError when the disk is full.
     """
     summary = Summary()
@@ -92,7 +94,7 @@ def wanted(order: Order, finished: Mapping[tuple[Kind, str], str]) -> tuple[Name
 class _Matrix:
     """One pass over the orders: what is pending, what runs, and who has claimed what.
 
-    `again` is the second pass, in which cells run one by one and those that need no run were counted before.
+    `again` is the second pass, in which cells run alone and those that need no run were counted before.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class _Matrix:
         again: bool,
     ) -> None:
         self.store, self.executor, self.listener, self.summary, self.again = store, executor, listener, summary, again
-        self.slots = 1 if again else executor.slots
+        self.deaths: dict[str, list[str]] = {}
         self.total, self.running, self.ended = len(orders), 0, 0
         self.records: dict[str, list[Record]] = {}
         self.claims: dict[str, FileLock] = {}
@@ -134,20 +136,38 @@ class _Matrix:
             for event in self.executor.events(POLL_SECONDS):
                 self._hear(event)
 
-    def _hear(self, event: Progressed | Measured | Finished) -> None:
+    def _hear(self, event: Event) -> None:
         if isinstance(event, Progressed):
             self.listener.phase(event.order.cell.id, event.phase, event.done, event.total)
         elif isinstance(event, Measured):
-            self.store.append(event.record)
-            self.summary.statuses[event.record.status] += 1
-            self.records.setdefault(event.order.cell.id, []).append(event.record)
-        else:
+            self._keep(event.order, event.record)
+        elif isinstance(event, Died):
+            self._bury(event)
+        elif isinstance(event, Finished):
             self._finish(event)
+
+    def _keep(self, order: Order, record: Record) -> None:
+        self.store.append(record)
+        self.summary.statuses[record.status] += 1
+        self.records.setdefault(order.cell.id, []).append(record)
+
+    def _bury(self, event: Died) -> None:
+        """Give a dead worker's cell to another, without what it had told; after too many, record what it died of."""
+        order, told = event.order, {record.key for record in self.records.get(event.order.cell.id, ())}
+        deaths = self.deaths.setdefault(order.cell.id, [])
+        deaths.append(event.how)
+        left = tuple(n for n in wanted(order, self.store.finished()) if order.identities.keys[n] not in told)
+        if left and len(deaths) < self.executor.attempts:
+            self._submit(order, left)
+            return
+        del self.deaths[order.cell.id]
+        self._keep(order, lost(order, told, deaths))
+        self._finish(Finished(order))
 
     def _start(self) -> None:
         """Fill the free slots with cells that nobody else works on; look at each pending cell once."""
         for _ in range(len(self.pending)):
-            if self.running >= self.slots:
+            if self.running >= (self.executor.alone if self.again else self.executor.slots):
                 return
             order = self.pending.popleft()
             if not self._claim(order):
@@ -156,16 +176,22 @@ class _Matrix:
             finished = self.store.finished()
             kinds = wanted(order, finished)
             if kinds:
-                missing = ("accuracy", order.identities.fp32_key or "") not in finished
-                self.executor.submit(replace(order, wanted=kinds, fp32_wanted=missing))
                 self.running += 1
+                self._submit(order, kinds)
             else:
                 self._release(order)
                 self._resume(order)
                 self.listener.matrix(self.ended, self.total)
 
+    def _submit(self, order: Order, kinds: tuple[Name, ...]) -> None:
+        """Hand over a cell; its evaluation may be split over the slots that no cell is left for."""
+        missing = ("accuracy", order.identities.fp32_key or "") not in self.store.finished()
+        share = 1 if self.again else max(1, self.executor.slots // (self.running + len(self.pending)))
+        self.executor.submit(replace(order, wanted=kinds, fp32_wanted=missing, split=share))
+
     def _finish(self, event: Finished) -> None:
         self.running -= 1
+        self.deaths.pop(event.order.cell.id, None)
         if event.fatal:
             raise BadInputError(event.fatal)
         self.store.append(event.order.asked)
