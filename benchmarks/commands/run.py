@@ -19,7 +19,8 @@ from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.site import load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
-from vitq.benchmarks.run.executors import EXECUTORS, imports_of
+from vitq.benchmarks.run.executing import LOCAL, Executing
+from vitq.benchmarks.run.executing import executing as setting_of
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
@@ -30,7 +31,6 @@ from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.rows import Row, by_cell
-from vitq.words import nearest
 
 PATIENCE_SECONDS = 5
 
@@ -45,20 +45,19 @@ def run(
     dry_run: bool,
     verbose: bool,
     device: str,
-    executor: str,
-    jobs: int,
+    executing: Executing,
     trust: bool,
     results: Path | None,
     site: Path | None,
     command: str,
 ) -> int:
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
-    if executor not in EXECUTORS:
-        raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
+    executing.check()
     suite, here = load_suite(suite_name).timed_on(_known_runtimes(runtimes)), load_site(site).trusting(trust)
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
-    within_machine(suite.name, suite.threads, *timed)
+    if executing.executor == LOCAL:
+        within_machine(suite.name, suite.threads, *timed)
     cells, refused = _picked(suite, k, limit, scope)
     check_scopes(cells)
     folder = results_folder(suite, here, results)
@@ -66,17 +65,20 @@ def run(
         check_results(folder)
     console = plain_console()
     unready: dict[str, str] | None = {} if dry_run else None
-    with _said_if_slow(console):
-        orders = plan(
-            suite, cells, here, folder, device=device, command=command, jobs=jobs, fetch=not dry_run, unready=unready
-        )
-    if unready is not None:
-        return print_dry_run(cells, orders, unready, refused, folder, verbose=verbose)
-    store = Store(folder)
-    for line in summary_of_changes(Past(store.lines()), orders):
-        console.print(escape.line(line), soft_wrap=True)
-    with listener(console) as told:
-        summary = run_matrix(orders, store, EXECUTORS[executor](jobs, imports_of(orders)), told)
+    threads = here.threads or suite.threads
+    with setting_of(executing, device=device, threads=threads, site=site, trust=here.trust, dry=dry_run) as setting:
+        with _said_if_slow(console):
+            orders = plan(
+                suite, cells, here, folder, device=device, command=command, threads=setting.threads,
+                machine=setting.machine, fetch=not dry_run, unready=unready,
+            )  # fmt: skip
+        if unready is not None:
+            return print_dry_run(cells, orders, unready, refused, folder, verbose=verbose)
+        store = Store(folder)
+        for line in summary_of_changes(Past(store.lines()), orders):
+            console.print(escape.line(line), soft_wrap=True)
+        with listener(console) as told:
+            summary = run_matrix(orders, store, setting.executor(orders, folder), told)
     return _told(summary, store, orders, refused, console)
 
 

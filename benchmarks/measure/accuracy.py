@@ -8,9 +8,10 @@ import torch
 from torch import nn
 
 from vitq import outcomes
-from vitq.benchmarks.measure.bench import Bench, write_atomically
+from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.plan.identity import FP32
 from vitq.benchmarks.run.messages import Evaluated
+from vitq.benchmarks.run.shipping import write_whole
 from vitq.record import Identity, Metric, Record, key_of
 from vitq.subject import Batch
 from vitq.tasks.base import Measured
@@ -87,7 +88,7 @@ def _keep_outcomes(bench: Bench, measured: Mapping[str, Measured], key: str) -> 
     if not found:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
-    write_atomically(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
+    write_whole(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
     return bench.relative(path)
 
 

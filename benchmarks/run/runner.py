@@ -57,9 +57,9 @@ def run(orders: Sequence[Order], store: Store, executor: Executor, listener: Lis
     """Make every measurement that has no finished record; records are appended as they are told.
 
     A failed cell is recorded and the others go on; one whose worker dies goes to another worker, as often as the
-    executor allows. Latency is measured while nothing else runs: in its cell's own turn where cells run one by one, else
-    after all of them. Another vitq on the same folder is respected: work that it has
-    in hand is left to it, and taken over when it ends without a record. Raises BadInputError when the disk is full.
+    executor allows. Latency is measured while nothing else runs on its machine: in its cell's own turn where cells run
+    one by one, else after all of them. Another vitq on the same folder is respected: work that it has in hand is left
+    to it, and taken over when it ends without a record. Raises BadInputError when the disk is full.
     """
     summary = Summary()
     passes = [orders] if executor.slots == 1 else [[_without_latency(order) for order in orders], orders]

@@ -155,7 +155,7 @@ class Splitting:
 
 
 def _most(order: Order, forced: bool) -> int:
-    """Into how many parts an evaluation may go: one where its model's file is not kept; unless forced, by its length."""
+    """Into how many parts an evaluation may go: one where no model's file is kept; unless forced, by its length."""
     if not order.keep_model:
         return 1
     if forced:
