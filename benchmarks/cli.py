@@ -305,6 +305,20 @@ def show_record(
     return show(record, suite, results, site, layers)
 
 
+@app.command("merge")
+@plain_errors
+def merge_results(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=_to_path, metavar="FOLDER...", help="Results folders to join.")
+    ],
+    out: Annotated[Path | None, _path("--out", "-o", "The folder to write; default the first one.")] = None,
+) -> int:
+    """Join results folders: records, models, outcomes and artifacts; contradicting records are refused."""
+    from vitq.benchmarks.commands.merge import merge
+
+    return merge(folders, out)
+
+
 @app.command("clean")
 @plain_errors
 def clean_results(

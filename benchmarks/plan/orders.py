@@ -37,7 +37,8 @@ def plan(
 
     `threads` are those of a cell where neither site nor suite says (None: one a core), `machine` the kind of machine
     that latency is measured on (this one where empty). `fetch` says whether weights that were never read may be fetched
-    from the hub now, as a run needs them. Where `unready` is given, cells that lack something have no order, and what each lacks is put there by its id.
+    from the hub now, as a run needs them. Where `unready` is given, cells that lack something have no order, and what
+    each lacks is put there by its id.
     """
     provenance = collect(command)
     cores = os.cpu_count() or 1

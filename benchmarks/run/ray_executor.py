@@ -6,6 +6,7 @@ executor. A cell that times something takes a machine as a whole, of the kind th
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,6 +16,7 @@ from vitq.benchmarks.run.cluster import Cluster, Machine, first_line
 from vitq.benchmarks.run.messages import Died, Event, Finished, Measured, Order
 from vitq.benchmarks.run.ray_worker import Said, Sent, serve
 from vitq.benchmarks.run.shipping import needed, write_all
+from vitq.errors import BadInputError
 from vitq.record import kind_of
 
 ATTEMPTS = 3
@@ -81,7 +83,8 @@ class RayExecutor:
     def close(self) -> None:
         """Stop all workers at once, and leave the cluster."""
         for told in self._running:
-            self._ray.cancel(told, force=True)
+            with contextlib.suppress(self._ray.exceptions.RayError):
+                self._ray.cancel(told, force=True)
         self._running.clear()
         self._cluster.close()
 
@@ -91,6 +94,10 @@ class RayExecutor:
             said: Said = self._ray.get(next(told))
         except StopIteration:
             return Died(order, "its Ray worker ended without a word")
+        except self._ray.exceptions.LocalRayletDiedError:
+            raise BadInputError(
+                "Ray has died on this machine, and with it the way to the cluster: finished records are kept; run again"
+            ) from None
         except self._ray.exceptions.RayError as error:
             reason = _REASONS.get(type(error).__name__)
             return Died(order, f"its Ray worker {reason}" if reason else f"its Ray worker failed: {first_line(error)}")

@@ -15,7 +15,7 @@ from vitq.benchmarks.run.failures import lost
 from vitq.benchmarks.run.messages import Died, Event, Finished, Measured, Order, Progressed
 from vitq.benchmarks.run.store import FolderGoneError, Store, disk_errors
 from vitq.errors import BadInputError
-from vitq.record import Identity, Kind, Name, Record, kind_of
+from vitq.record import Identity, Kind, Name, Record, Status, kind_of
 
 POLL_SECONDS = 0.25
 
@@ -114,10 +114,19 @@ class _Matrix:
         self.pending: deque[Order] = deque()
         finished = store.finished()
         for order in orders:
-            if wanted(order, finished):
+            if self._left(order, finished):
                 self.pending.append(order)
             else:
                 self._resume(order)
+
+    def _left(self, order: Order, finished: Mapping[tuple[Kind, str], Status]) -> tuple[Name, ...]:
+        """What is to be made in this pass: in the second, the times of cells in whose first turn all went well."""
+        left = wanted(order, finished)
+        if not self.again:
+            return left
+        if {"model", "accuracy"} & set(left):
+            return ()
+        return tuple(name for name in left if kind_of(name) == "latency")
 
     def _resume(self, order: Order) -> None:
         """Take note of a cell that needs no run: its measurements are there."""
@@ -174,7 +183,7 @@ class _Matrix:
                 self.pending.append(order)
                 continue
             finished = self.store.finished()
-            kinds = wanted(order, finished)
+            kinds = self._left(order, finished)
             if kinds:
                 self.running += 1
                 self._submit(order, kinds)
