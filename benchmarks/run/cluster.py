@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -144,6 +144,7 @@ def _machine(node: Mapping[str, Any]) -> Machine:
 def _ray() -> Any:
     """Ray, told to keep to itself; BadInputError where it is not installed."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".*")  # it prints of dead workers; a run says what they cost
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:
         import ray
@@ -170,17 +171,6 @@ def _connect(ray: Any, address: str | None, cpus: int) -> None:
     except (ConnectionError, RuntimeError, ValueError, OSError, AssertionError) as error:
         where = f"no Ray cluster answers at {address}" if address else "a local Ray cluster cannot be started"
         raise BadInputError(f"{where}: {first_line(error)}") from None
-    _silence()
-
-
-def _silence() -> None:
-    """Keep what Ray prints of dead workers off the table: a run says itself which cell they cost."""
-    try:
-        from ray._private.ray_logging import global_worker_stdstream_dispatcher as printed
-    except ImportError:  # another version of Ray prints more
-        return
-    remove: Callable[[str], None] = printed.remove_handler
-    remove("ray_print_logs")
 
 
 def first_line(error: BaseException) -> str:

@@ -142,7 +142,7 @@ def _copy_all(sources: Sequence[Path], into: Path) -> tuple[int, int]:
 
 
 def _same(one: Path, other: Path) -> bool:
-    return os.path.samefile(one, other) or (
+    return one.samefile(other) or (
         one.stat().st_size == other.stat().st_size and one.read_bytes() == other.read_bytes()
     )
 

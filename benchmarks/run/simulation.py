@@ -72,7 +72,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Simulated:
-    """How a simulated run went: seconds in all, the driver's seconds on the CPU a cell, and its memory as it went on."""
+    """How a simulated run went: seconds in all, the driver's time on the CPU a cell, and its memory as it went on."""
 
     summary: Summary
     seconds: float

@@ -20,6 +20,7 @@ from vitq.benchmarks.run.runner import Summary, run
 from vitq.benchmarks.run.store import Store
 
 SUPPORT = Path(__file__).parent
+PRELOAD = ("fake_cells", "vitq.benchmarks.run.executors")
 
 
 def environment() -> dict[str, str]:
@@ -55,15 +56,11 @@ def start(folder: Path, count: int, *, cpus: int = 2) -> subprocess.Popen[bytes]
         from vitq.benchmarks.run.store import Store
         folder = Path({str(folder)!r})
         orders = [t.order(f"c{{i}}", folder) for i in range({count})]
-        executor = RayExecutor(Cluster(cpus={cpus}), Asks(), Sent(preload=("fake_cells","vitq.benchmarks.run.executors"), work=t.work))
+        executor = RayExecutor(Cluster(cpus={cpus}), Asks(), Sent(preload={PRELOAD!r}, work=t.work))
         run(orders, Store(folder), executor, t.Quiet())
     """
-    return subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        start_new_session=True,
-        env=environment(),
-        stderr=subprocess.DEVNULL,
-    )
+    words = [sys.executable, "-c", textwrap.dedent(code)]
+    return subprocess.Popen(words, start_new_session=True, env=environment(), stderr=subprocess.DEVNULL)
 
 
 def of_session(session: int) -> list[psutil.Process]:
