@@ -18,12 +18,19 @@ from filelock import FileLock
 
 from vitq.benchmarks.run.clean import FOLDERS, check_idle
 from vitq.benchmarks.run.store import disk_errors, read_lines
-from vitq.errors import BadInputError
 from vitq.outcomes import FOLDER as OUTCOMES
 from vitq.record import Kind, Line, Record
 
 _MADE = {"cell", "seconds", "peak_memory_mb", "warnings", "traceback", "provenance", "fidelity", "files", "model_file"}
 """Fields of a record that tell of its making, and not of what was measured; files are compared by themselves."""
+
+
+class ContradictionError(Exception):
+    """Folders that cannot be joined; `lines` says of each measurement or file how it differs."""
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__(*lines)
+        self.lines = tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -42,7 +49,7 @@ class Merged:
 def merge(folders: Sequence[Path], into: Path) -> Merged:
     """Join results folders in `into`, which may be one of them.
 
-    Raises BadInputError, with a line for each, where records contradict one another, where a folder has no records or
+    Raises ContradictionError where records contradict one another, BadInputError where a folder has no records or
     another vitq works on it; nothing is written then.
     """
     sources = list({folder.resolve(): folder for folder in folders}.values())
@@ -53,7 +60,7 @@ def merge(folders: Sequence[Path], into: Path) -> Merged:
     sources, lines = _with_first(into, there, sources, lines)
     wrong = [*_contradictions(sources, lines), *_other_files(sources)]
     if wrong:
-        raise BadInputError("\n".join(wrong))
+        raise ContradictionError(wrong)
     with disk_errors(into):
         into.mkdir(parents=True, exist_ok=True)
         copied, kept = _copy_all(sources, into)
