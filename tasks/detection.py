@@ -100,7 +100,7 @@ class Detection(Dense):
         rows = self.forward(model, batch).found or []
         return [_as_found(scene, row) for scene, row in zip(batch, rows, strict=True)]
 
-    def metrics(self, data: Data, judged: Sequence[Sequence[Found]]) -> dict[str, Measured]:
+    def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:
         """Box and mask AP in percent by COCO's rules, with the bootstrap's standard error over images."""
         assert data.truth is not None
         return average_precision(data.truth(), [found for each in judged for found in each])

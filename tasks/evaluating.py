@@ -18,24 +18,23 @@ class Evaluating(ABC):
     """A task's `evaluate`, made of what it says of one batch and of all of them."""
 
     @abstractmethod
-    def judge(self, model: nn.Module, batch: Batch) -> Sequence[Any]:
-        """What the metrics are made of, an entry a sample of one batch; picklable."""
+    def judge(self, model: nn.Module, batch: Batch) -> Any:
+        """What the metrics are made of, a sequence or array with an entry a sample of one batch; picklable."""
 
     @abstractmethod
-    def metrics(self, data: Data, judged: Sequence[Sequence[Any]]) -> dict[str, Measured]:
+    def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:
         """The metrics of what `judge` said of all validation batches, in their order."""
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data; see `metrics`."""
         return self.metrics(data, self.judge_all(model, data.validation(), progress, data.n_validation))
 
-    def judge_all(
-        self, model: nn.Module, batches: Iterable[Batch], progress: Progress, total: int
-    ) -> list[Sequence[Any]]:
+    def judge_all(self, model: nn.Module, batches: Iterable[Batch], progress: Progress, total: int) -> list[Any]:
         """What `judge` says of each of these batches, which hold `total` samples, in eval mode."""
         was_training = model.training
         model.eval()
-        judged, seen = [], 0
+        judged: list[Any] = []
+        seen = 0
         with torch.no_grad():
             for batch in batches:
                 judged.append(self.judge(model, batch))

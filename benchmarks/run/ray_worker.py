@@ -133,7 +133,7 @@ def on_this_machine(order: Order, site: Site) -> Order:
     BadInputError where data, weights, code or packages here are not those of the driver, with the parts that differ.
     """
     found = identify(order.cell, _surroundings(order, site))
-    differ = {}
+    differ: dict[str, str] = {}
     for name in order.wanted or order.identities.own:
         differ |= _differing(order.identities.own[name], found.own.get(name, {}))
     if order.fp32_wanted:

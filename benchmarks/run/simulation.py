@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -27,7 +28,13 @@ PRELOAD = ("vitq.benchmarks.run.simulation",)
 
 def order(number: int, folder: Path) -> Order:
     """A cell that asks for counts alone."""
-    names = {"method": "fp32", "task": "classification", "dataset": "digits", "model": "digits_vit", "bits": "FP32"}
+    names: dict[str, Any] = {
+        "method": "fp32",
+        "task": "classification",
+        "dataset": "digits",
+        "model": "digits_vit",
+        "bits": "FP32",
+    }
     identities = Identities({"counts": {"number": str(number)}})
     return Order(CellKey(id=f"cell-{number}", **names), identities, Site(), folder, Provenance(vitq="0"))
 
