@@ -28,15 +28,11 @@ PRELOAD = ("vitq.benchmarks.run.simulation",)
 
 def order(number: int, folder: Path) -> Order:
     """A cell that asks for counts alone."""
-    names: dict[str, Any] = {
-        "method": "fp32",
-        "task": "classification",
-        "dataset": "digits",
-        "model": "digits_vit",
-        "bits": "FP32",
-    }
+    asked: dict[str, Any] = {"method": "fp32", "task": "classification", "model": "digits_vit", "bits": "FP32"}
     identities = Identities({"counts": {"number": str(number)}})
-    return Order(CellKey(id=f"cell-{number}", **names), identities, Site(), folder, Provenance(vitq="0"))
+    return Order(
+        CellKey(id=f"cell-{number}", dataset="digits", **asked), identities, Site(), folder, Provenance(vitq="0")
+    )
 
 
 def made(order: Order, link: Link, *, seconds: float, deaths: float) -> Finished:
