@@ -28,7 +28,9 @@ def environment() -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(SUPPORT)}
 
 
-def run_on(cluster: object, orders: Sequence[Order], folder: Path, sent: Sent, *, kind: str = "") -> Summary:
+def run_on(
+    cluster: object, orders: Sequence[Order], folder: Path, sent: Sent, *, kind: str = "", asks: Asks | None = None
+) -> Summary:
     """Run orders on a cluster that stays."""
     from fake_cells import Quiet
 
@@ -38,7 +40,7 @@ def run_on(cluster: object, orders: Sequence[Order], folder: Path, sent: Sent, *
         def close(self) -> None:
             pass
 
-    return run(orders, Store(folder), Staying(cluster, Asks(), sent, kind), Quiet())
+    return run(orders, Store(folder), Staying(cluster, asks or Asks(), sent, kind), Quiet())
 
 
 def start(folder: Path, count: int, *, cpus: int = 2) -> subprocess.Popen[bytes]:
