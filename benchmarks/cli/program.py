@@ -37,6 +37,7 @@ COMMANDS = {
     "gate": gating.gate_results,
     "show": reading.show_record,
     "clean": reading.clean_results,
+    "merge": reading.merge_results,
 }
 """In the order of `vitq --help`."""
 for _name, _command in COMMANDS.items():

@@ -15,6 +15,7 @@ from vitq.benchmarks.cli.options import (
     SuiteArgument,
     complete_whats,
     path_option,
+    to_path,
 )
 from vitq.benchmarks.plain import GOOD, plain_errors
 from vitq.errors import BadInputError
@@ -117,3 +118,16 @@ def clean_results(
 
     typer.echo(clean(results_of(suite, results, site), dry_run))
     return GOOD
+
+
+@plain_errors
+def merge_results(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=to_path, metavar="FOLDER...", help="Results folders to join.")
+    ],
+    out: Annotated[Path | None, path_option("--out", "-o", "The folder to write; default the first one.")] = None,
+) -> int:
+    """Join results folders: records, models, outcomes and artifacts; contradicting records are refused."""
+    from vitq.benchmarks.commands.merge import merge
+
+    return merge(folders, out)
