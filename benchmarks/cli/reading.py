@@ -75,7 +75,7 @@ def write_report(
         path_option("--peaks", "What `vitq peaks -o` wrote, for the roofline; default <results>/peaks.json."),
     ] = None,
 ) -> int:
-    """Write report.md, CSV tables and pictures."""
+    """Write report.html, complete in itself; and report.md, CSV tables and pictures."""
     from vitq.benchmarks.commands.compare import report
     from vitq.benchmarks.commands.results import results_of
     from vitq.benchmarks.run.results_path import check_folder
