@@ -234,7 +234,7 @@ def _within(logits: Tensor, labels: Tensor) -> Tensor:
     """The logits [B, classes] themselves; BadInputError where a label is none of their classes."""
     if logits.ndim != 2 or len(logits) != len(labels):
         raise BadInputError(f"the model gives {list(logits.shape)} for {len(labels)} images: no logits of classes")
-    if int(labels.max()) >= logits.shape[1]:
+    if len(labels) and int(labels.max()) >= logits.shape[1]:
         raise BadInputError(
             f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a "
             "model of this data set's classes"

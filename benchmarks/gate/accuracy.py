@@ -87,12 +87,12 @@ def _allowed(
 ) -> tuple[float, str]:
     """How many points the metric may differ either way, and why."""
     if not moved(models.old.provenance, models.new.provenance):
-        return policy.tolerance, str(paired) if isinstance(paired, Paired) else ""
+        return policy.of_metric(metric), str(paired) if isinstance(paired, Paired) else ""
     measured = None if spread is None or models.fp32 else spread.of(models.old.cell.id, metric)
     sigma, runs = measured or (0.0, 0)
     stderr = paired.stderr if isinstance(paired, Paired) else 0.0
     chaotic = _as_rare(policy.stderrs, runs) * sigma if measured else 0.0
-    allowed = max(policy.tolerance, math.hypot(policy.stderrs * stderr, chaotic))
+    allowed = max(policy.of_metric(metric), math.hypot(policy.stderrs * stderr, chaotic))
     told = str(paired) if isinstance(paired, Paired) else f"not paired: {paired}"
     chaos = f"spread of {runs} runs {sigma:.3f}" if measured else "spread not measured"
     return allowed, f"elsewhere; {told}; {chaos}"

@@ -30,7 +30,7 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
     lines = kept(read_lines(results), latency=latency)
     if not lines:
         raise BadInputError(f"{results} holds no cell that was measured: finish a run first")
-    files = {line.outcomes: _outcomes(line, results) for line in lines if isinstance(line, Record) and line.outcomes}
+    files = {line.outcomes: outcomes_of(line, results) for line in lines if isinstance(line, Record) and line.outcomes}
     for name, content in files.items():
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,8 +91,8 @@ def _origin(provenance: Provenance, *, processor: bool) -> Provenance:
     )
 
 
-def _outcomes(record: Record, results: Path) -> bytes:
-    """The file's content, read as the gate will read it."""
+def outcomes_of(record: Record, results: Path) -> bytes:
+    """The content of a record's file of outcomes, read as the gate will read it; BadInputError where it cannot be."""
     folder = results if results.is_dir() else results.parent
     path = folder / str(record.outcomes)
     if not path.resolve().is_relative_to(folder.resolve()):

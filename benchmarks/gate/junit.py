@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from xml.etree import ElementTree as ET
 
-from vitq.benchmarks.gate.policy import FAILING, UNJUDGED, GateRow
+from vitq.benchmarks.gate.policy import ACCEPTED, FAILING, UNJUDGED, GateRow
 from vitq.benchmarks.gate.result import NOTHING_COMPARED, GateResult
 from vitq.escape import lines, visible
 
@@ -32,18 +32,19 @@ def _case(root: ET.Element, cell: str, rows: list[GateRow]) -> None:
     case = ET.SubElement(root, "testcase", classname="vitq.gate", name=visible(cell))
     failing = [row for row in rows if row.verdict in FAILING]
     if failing:
-        message = "; ".join(_line(row) for row in failing)
+        message = "; ".join(told_of(row) for row in failing)
         ET.SubElement(case, "failure", message=visible(message)).text = "\n".join(
-            visible(_line(row)) for row in failing
+            visible(told_of(row)) for row in failing
         )
     elif all(row.verdict in UNJUDGED for row in rows):
         ET.SubElement(case, "skipped", message=visible("; ".join(row.note or row.verdict for row in rows)))
-    told = [_line(row) for row in rows if row.verdict in ("within", "faster")]
+    told = [told_of(row) for row in rows if row.verdict in ("within", "faster", ACCEPTED)]
     if told:
         ET.SubElement(case, "system-out").text = "\n".join(visible(line) for line in told)
 
 
-def _line(row: GateRow) -> str:
+def told_of(row: GateRow) -> str:
+    """A row as a line of prose, without its cell."""
     allowed = f" (allowed {row.allowed})" if row.allowed else ""
     note = f": {row.note}" if row.note else ""
     return f"{row.quantity} {row.verdict}, {row.baseline} -> {row.current}{allowed}{note}"

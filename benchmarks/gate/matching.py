@@ -14,7 +14,7 @@ from pathlib import Path
 from vitq.benchmarks.gate.accuracy import judge_accuracy
 from vitq.benchmarks.gate.counts import judge_counts
 from vitq.benchmarks.gate.origin import describe_changes, describe_origins, identity_changes, other_inputs
-from vitq.benchmarks.gate.policy import UNJUDGED, GateRow, Policy
+from vitq.benchmarks.gate.policy import FAILING, UNJUDGED, GateRow, Policy
 from vitq.benchmarks.gate.result import GateResult, Samples
 from vitq.benchmarks.gate.speed import evaluation_costs, judge_speed
 from vitq.benchmarks.gate.spread import Spread
@@ -54,6 +54,7 @@ def gate(
     judged = {name: _judge_cell(old, after.get(name), after, policy, spread) for name, old in before.items()}
     compared = [name for name, rows in judged.items() if any(row.verdict not in UNJUDGED for row in rows)]
     pairs = [(before[name], after[name]) for name in compared if name in after]
+    failing = tuple(name for name, rows in judged.items() if any(row.verdict in FAILING for row in rows))
     new = [GateRow(name, "cell", "", row.status, "", "new") for name, row in after.items() if name not in before]
     return GateResult(
         # FP32 is judged beside every cell that shares it, and told once
@@ -67,6 +68,8 @@ def gate(
         ],
         costs=evaluation_costs(pairs),
         at_least=policy.at_least,
+        differing=failing,
+        not_judged=len(set(failing) - set(compared)),
     )
 
 
@@ -85,7 +88,7 @@ def _judge_cell(
         return [row._replace(verdict="own", note="the record is the baseline's own: it was not run anew")]
     if differing := other_inputs(old, new):
         return [row._replace(verdict="not-comparable", note=f"other {', '.join(differing)}")]
-    return [*judge_accuracy(old, new, policy, spread), *judge_counts(old, new), *judge_speed(old, new, policy)]
+    return [*judge_accuracy(old, new, policy, spread), *judge_counts(old, new, policy), *judge_speed(old, new, policy)]
 
 
 def _other_limit(name: str, current: dict[str, Row]) -> str:

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 from tabulate import tabulate
 
-from vitq.benchmarks.gate.policy import FAILING, QUIET, UNJUDGED, GateRow
+from vitq.benchmarks.gate.policy import ACCEPTED, FAILING, QUIET, UNJUDGED, GateRow
 from vitq.escape import visible
 
 GOOD, REGRESSION, NOTHING_COMPARED = 0, 1, 4
@@ -30,6 +30,9 @@ class GateResult:
         changes: where cells were made elsewhere, and which parts of the identity changed, a line each.
         costs: what evaluations cost, a line a form.
         at_least: see `Policy`.
+        differing: baseline cells that fail, or whose FP32 model does.
+        not_judged: of the failing cells those of which nothing could be compared.
+        accepted: what was accepted with a reason, earlier and now, a line each.
     """
 
     rows: list[GateRow] = field(default_factory=list)
@@ -39,6 +42,9 @@ class GateResult:
     changes: list[str] = field(default_factory=list)
     costs: list[str] = field(default_factory=list)
     at_least: int | Literal["all"] | None = None
+    differing: tuple[str, ...] = ()
+    not_judged: int = 0
+    accepted: list[str] = field(default_factory=list)
 
     @property
     def regressions(self) -> list[GateRow]:
@@ -87,7 +93,7 @@ class GateResult:
         )
         unusable = [f"{row.cell} was not compared: {row.note}" for row in self.unusable]
         counted = [f"{text} ({count}x)" for text, count in silent.items()]
-        return [visible(line) for line in (*self.changes, *self.costs, *unusable, *counted)]
+        return [visible(line) for line in (*self.changes, *self.costs, *unusable, *counted, *self.accepted)]
 
     @property
     def summary(self) -> str:
@@ -97,9 +103,11 @@ class GateResult:
         failed = f" ({len(self.unusable)} failed in the baseline)" if self.unusable else ""
         same = sum(row.verdict == "same" for row in self.rows)
         within = sum(row.verdict == "within" for row in self.rows)
+        accepted = sum(row.verdict == ACCEPTED for row in self.rows)
+        now = f", {accepted} accepted" if accepted else ""
         return (
             f"{verdict}: {cells}, {self.samples.paired} of them one by one{failed}; {same} quantities the same, "
-            f"{within} within what is allowed, {len(self.regressions)} failing"
+            f"{within} within what is allowed, {len(self.regressions)} failing{now}"
         )
 
     def render(self) -> str:

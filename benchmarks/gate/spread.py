@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 import math
 import statistics
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vitq.benchmarks.gate.accepted import folder_of_baseline
 from vitq.errors import BadInputError
 from vitq.record import Share
 from vitq.rows import Row
@@ -48,16 +50,22 @@ class Spread(BaseModel):
         return math.sqrt(2) * statistics.stdev(values), len(values)
 
 
+def drop_from_spread(baseline: Path, cells: Collection[str]) -> None:
+    """Forget how far these cells move: their accuracy is another one now, and nobody has measured its spread."""
+    path = folder_of_baseline(baseline) / FILE
+    if not path.exists():
+        return
+    spread = _read(path)
+    left = {name: runs for name, runs in spread.cells.items() if name not in cells}
+    path.write_text(spread.model_copy(update={"cells": left}).model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
 def read_spread(baseline: Path, rows: list[Row]) -> Spread | None:
     """The spread beside a baseline's records, or None; BadInputError where it is broken or of other records."""
-    path = (baseline if baseline.is_dir() else baseline.parent) / FILE
+    path = folder_of_baseline(baseline) / FILE
     if not path.exists():
         return None
-    try:
-        spread = Spread.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, ValidationError) as error:
-        first = str(error).partition("\n")[0]
-        raise BadInputError(f"the spread {path} cannot be read ({first}): make the baseline again") from None
+    spread = _read(path)
     values = {(row.cell.id, name): metric.value for row in rows for name, metric in row.metrics.items()}
     for cell, metrics in spread.cells.items():
         for name, runs in metrics.items():
@@ -66,3 +74,11 @@ def read_spread(baseline: Path, rows: list[Row]) -> Spread | None:
                     f"the spread {path} is not that of these records: {cell} {name} differs; make the baseline again"
                 )
     return spread
+
+
+def _read(path: Path) -> Spread:
+    try:
+        return Spread.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError, ValidationError) as error:
+        first = str(error).partition("\n")[0]
+        raise BadInputError(f"the spread {path} cannot be read ({first}): make the baseline again") from None

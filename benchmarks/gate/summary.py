@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vitq.benchmarks.gate.policy import GateRow
+from vitq.benchmarks.gate.policy import ACCEPTED, GateRow
 from vitq.benchmarks.gate.result import GOOD, GateResult
 from vitq.escape import markdown
 
@@ -12,7 +12,8 @@ _MOST_ROWS = 1000
 
 def job_summary(result: GateResult, suite: str) -> str:
     """A heading with the verdict, the table of what differs, and the lines below it."""
-    ended = "passed" if result.exit_code == GOOD else "failed"
+    accepting = any(row.verdict == ACCEPTED for row in result.rows)
+    ended = ("accepted" if accepting else "passed") if result.exit_code == GOOD else "failed"
     blocks = [f"## vitq gate {markdown(suite)}: {ended}", markdown(result.summary)]
     if result.shown:
         blocks.append(_table(result.shown[:_MOST_ROWS]))

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
 from vitq.benchmarks.plan.limits import within_cores
+from vitq.benchmarks.plan.tolerances import checked
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
 from vitq.tasks import hub
@@ -56,6 +57,7 @@ class Site(BaseModel):
     its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
     `workers`: processes that read images (0: none but the cell's own). Neither may exceed the machine's cores.
     `models`: files of models of one's own (`vitq.tasks.models_file`), which every command then knows by name.
+    `gate`: how far each quantity may differ from a baseline (`vitq.benchmarks.plan.tolerances`).
     `trust`: whether a detector's or segmenter's PyTorch file of unknown sha256 is taken, as by `vitq run --trust`.
     """
 
@@ -68,6 +70,7 @@ class Site(BaseModel):
     trust: bool = False
     threads: int | None = None
     workers: int | None = None
+    gate: dict[str, float] = Field(default_factory=dict)
     source: Path | None = Field(default=None, exclude=True)
 
     @field_validator("datasets")
@@ -91,6 +94,11 @@ class Site(BaseModel):
                     f"{label!r} is no model's name; did you mean {model!r}? A folder may have another label"
                 )
         return named
+
+    @field_validator("gate")
+    @classmethod
+    def _known_quantities(cls, named: dict[str, float]) -> dict[str, float]:
+        return checked(named)
 
     def knowing(self, *files: Path) -> Site:
         """The same, the models of these files known to this process, with the places of their weights."""

@@ -1,101 +1,34 @@
 """`vitq gate` as it is typed: golden files of what it prints and writes, and every exit code.
 
-`VITQ_WRITE_GOLDEN=1` writes the golden files anew.
+A golden file an outcome and format. `VITQ_WRITE_GOLDEN=1 python -m pytest tests/benchmarks/gate/test_gate_command.py`
+writes them anew; look at the difference before it is committed.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
-from rows import CELL, HERE, OPERATIONS, SAMPLES, asked, evaluated, form, fp32_of, record, write_results
+from gate_runs import LATER, MINMAX, PMQ, RUNS, XNOR, baseline, cell, same
+from rows import CELL, record, write_results
 from typer.testing import CliRunner, Result
 
 from vitq.benchmarks.cli import app
-from vitq.record import Line, Provenance
 
 GOLDEN = Path(__file__).parent / "golden"
-LATER = HERE.model_copy(update={"finished": "2026-02-02T03:04:05+00:00"})
-THERE = LATER.model_copy(update={"machine": "machine-b", "cpu": "Another CPU", "packages": {"torch": "2.9.0"}})
-MINMAX, PMQ, XNOR = (
-    f"{name}/classification/digits/digits_vit/{bits}/seed0"
-    for name, bits in (("minmax", "W8A8"), ("pmq", "W4A4"), ("binary_vit", "W1A1"))
-)
-RIGHT = np.arange(200) < 188
-KERNEL = [4.0 + 0.01 * i for i in range(12)]
-
-
-def cell(name: str, folder: Path, where: Provenance, right: Any = RIGHT, **records: Any) -> list[Line]:
-    """A cell with outcomes, and what is given of other kinds; None leaves a kind out."""
-    fp32 = evaluated(fp32_of(name, provenance=where), np.arange(200) < 195, folder)
-    code = records.pop("code", "a")
-    accuracy = record("accuracy", name, provenance=where, identity={"code": code})
-    made = {
-        "accuracy": evaluated(accuracy, right, folder, samples=records.pop("samples", SAMPLES)),
-        "counts": record("counts", name, provenance=where),
-        "latency": record("latency", name, provenance=where),
-    } | records
-    own = [each for each in made.values() if each is not None]
-    return [fp32, *own, asked(name, *own, fp32=fp32, provenance=where)]
-
-
-def kernel(where: Provenance, factor: float = 1.0) -> Any:
-    forms = [form("fp32", [10.0] * 12), form("xnor:torch", [factor * each for each in KERNEL])]
-    return record("latency", XNOR, provenance=where, latency=forms)
-
-
-def failed(name: str, where: Provenance) -> Any:
-    return record("accuracy", name, provenance=where, status="failed", identity={"code": "b"})
-
-
-def baseline(folder: Path) -> Path:
-    content = [*cell(CELL, folder, HERE), *cell(MINMAX, folder, HERE), *cell(PMQ, folder, HERE)]
-    return write_results(folder, *content, *cell(XNOR, folder, HERE, latency=kernel(HERE)))
-
-
-def same(folder: Path) -> list[Line]:
-    content = [*cell(CELL, folder, LATER), *cell(MINMAX, folder, LATER), *cell(PMQ, folder, LATER)]
-    return [*content, *cell(XNOR, folder, LATER, latency=kernel(LATER))]
-
-
-def regressed(folder: Path) -> list[Line]:
-    one_more = record("counts", MINMAX, operations=OPERATIONS.model_copy(update={"bitops": 30_822_401}))
-    return [
-        *cell(CELL, folder, LATER, np.arange(200) < 180, code="b"),
-        *cell(MINMAX, folder, LATER, counts=one_more, code="b"),
-        *cell(PMQ, folder, LATER, accuracy=failed(PMQ, LATER)),
-        *cell(XNOR, folder, LATER, latency=kernel(LATER, 1.2)),
-    ]
-
-
-def elsewhere(folder: Path) -> list[Line]:
-    flipped = RIGHT.copy()
-    flipped[[1, 2, 195]] = ~flipped[[1, 2, 195]]
-    content = [*cell(CELL, folder, THERE, flipped), *cell(MINMAX, folder, THERE, np.arange(200) < 170)]
-    return [*content, *cell(PMQ, folder, THERE), *cell(XNOR, folder, THERE, latency=kernel(THERE, 3.0))]
-
-
-def limited(folder: Path) -> list[Line]:
-    return [line for name in (CELL, MINMAX) for line in cell(f"{name}/limit100", folder, LATER)]
-
-
-RUNS: dict[str, tuple[Callable[[Path], list[Line]], int]] = {
-    "same": (same, 0), "regressed": (regressed, 1), "elsewhere": (elsewhere, 1), "limited": (limited, 4),
-}  # fmt: skip
 
 
 def gate(*words: object, **env: str) -> Result:
-    return CliRunner().invoke(app, ["gate", *map(str, words)], env=env)
+    return CliRunner().invoke(app, ["gate", *map(str, words)], env={"GITHUB_ACTIONS": "", **env})
 
 
 def ran(tmp_path: Path, name: str, *words: object, **env: str) -> Result:
-    old, new = baseline(tmp_path / "old"), write_results(tmp_path / "new", *RUNS[name][0](tmp_path / "new"))
+    old = write_results(tmp_path / "old", *RUNS[name].baseline(tmp_path / "old"))
+    new = write_results(tmp_path / "new", *RUNS[name].later(tmp_path / "new"))
     return gate("smoke", "--baseline", old, "--results", new, *words, **env)
 
 
@@ -106,14 +39,37 @@ def holds(name: str, text: str) -> None:
     assert text == (GOLDEN / name).read_text(encoding="utf-8")
 
 
+def holds_all(name: str, result: Result, tmp_path: Path) -> None:
+    """What was printed, annotations apart, and the files that were written."""
+    lines = result.stdout.splitlines(keepends=True)
+    holds(f"gate-{name}.txt", "".join(line for line in lines if not line.startswith("::")))
+    holds(f"gate-{name}.annotations.txt", "".join(line for line in lines if line.startswith("::")))
+    holds(f"gate-{name}.xml", (tmp_path / "gate.xml").read_text(encoding="utf-8"))
+    holds(f"gate-{name}.md", (tmp_path / "gate.md").read_text(encoding="utf-8"))
+
+
+def files(tmp_path: Path) -> tuple[object, ...]:
+    return ("--junit", tmp_path / "gate.xml", "--summary", tmp_path / "gate.md", "--annotate")
+
+
 @pytest.mark.parametrize("name", RUNS)
 def test_what_is_printed_and_written(name: str, tmp_path: Path) -> None:
-    junit, summary = tmp_path / "gate.xml", tmp_path / "gate.md"
-    result = ran(tmp_path, name, "--junit", junit, "--summary", summary)
-    assert result.exit_code == RUNS[name][1], result.output
-    holds(f"gate-{name}.txt", result.stdout)
-    holds(f"gate-{name}.xml", junit.read_text(encoding="utf-8"))
-    holds(f"gate-{name}.md", summary.read_text(encoding="utf-8"))
+    result = ran(tmp_path, name, *files(tmp_path))
+    assert result.exit_code == RUNS[name].exit_code, result.output
+    holds_all(name, result, tmp_path)
+
+
+def test_a_change_that_is_accepted_and_the_gates_after_it(tmp_path: Path) -> None:
+    words = ("--update", "--reason", "the observer sees every token")
+    result = ran(tmp_path, "worse", *files(tmp_path), *words)
+    assert result.exit_code == 0, result.output
+    holds_all("accepted", result, tmp_path)
+    later = LATER.model_copy(update={"finished": "2026-03-02T03:04:05+00:00"})
+    folder = tmp_path / "next"
+    write_results(folder, *cell(CELL, folder, later, np.arange(200) < 180, code="b"))
+    result = gate("smoke", "--baseline", tmp_path / "old", "--results", folder, *files(tmp_path))
+    assert result.exit_code == 0, result.output
+    holds_all("accepted-earlier", result, tmp_path)
 
 
 def test_junit_counts_what_it_holds(tmp_path: Path) -> None:
