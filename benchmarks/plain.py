@@ -16,7 +16,7 @@ from vitq.entry import STOPPED, STOPPED_LINE
 from vitq.errors import BadInputError
 from vitq.escape import line
 
-BAD_INPUT, PIPE_CLOSED = 2, 141
+GOOD, REGRESSION, BAD_INPUT, SOME_FAILED, NOTHING_COMPARED, PIPE_CLOSED = 0, 1, 2, 3, 4, 141
 # typer brings a click of its own or takes the installed one; BadParameter's grandparent is
 # what all of its usage errors are
 _CLICK_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from vitq.datasets.calibration import Calibration
 
@@ -53,21 +53,35 @@ class Data:
 
 
 class Dataset(Protocol):
-    """A data set; its module imports without torch.
+    """A data set; its module imports without torch. The properties may be plain attributes."""
 
-    `task` is the name of the task that it is for. `packages` are the distributions whose versions decide what is read,
-    `modules` those of vitq, or of the package that offers the data set, whose code does. `classes` is how many there
-    are; `full_size` how many images the whole validation split has, None where a folder may hold any number;
-    `needs_folder` whether the site file has to name one.
-    """
+    @property
+    def name(self) -> str:
+        """What it is called in suites and tables."""
 
-    name: str
-    task: str
-    packages: tuple[str, ...]
-    modules: tuple[str, ...]
-    classes: int
-    full_size: int | None
-    needs_folder: bool
+    @property
+    def task(self) -> str:
+        """The task that it is for."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Distributions whose versions decide what is read."""
+
+    @property
+    def modules(self) -> tuple[str, ...]:
+        """Modules of vitq, or of the package that offers the data set, whose code decides what is read."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+
+    @property
+    def full_size(self) -> int | None:
+        """How many images the whole validation split has; None where a folder may hold any number."""
+
+    @property
+    def needs_folder(self) -> bool:
+        """Whether the site file, or whoever registers it, has to name a folder."""
 
     def identity(
         self, places: Mapping[str, Path], *, limit: int | None, spec: Calibration, wants: Collection[str]
@@ -88,3 +102,11 @@ class Dataset(Protocol):
 
     def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
         """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""
+
+
+@runtime_checkable
+class ByClasses(Protocol):
+    """A data set whose labels depend on how many classes a model tells apart, as a folder of one's own is."""
+
+    def of_classes(self, count: int) -> Dataset:
+        """The same for a model that tells so many apart; BadInputError where the labels cannot be that model's."""

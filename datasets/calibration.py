@@ -14,6 +14,8 @@ from vitq.datasets.listing import Item, is_plain
 from vitq.errors import BadInputError
 from vitq.words import describe, short, worst
 
+NOTHING = "none"
+"""The list that holds no image."""
 Count = Annotated[int, Field(ge=1, le=100_000_000)]
 
 
@@ -41,7 +43,7 @@ class Calibration(BaseModel):
     @classmethod
     def _is_a_file(cls, word: str) -> str:
         if not word.strip() or "\0" in word:
-            raise ValueError(f"{word!r} names no list: give seeded, first, attribution or a text file")
+            raise ValueError(f"{word!r} names no list: give seeded, first, none, attribution or a text file")
         return word
 
     @field_validator("split")
@@ -54,7 +56,8 @@ class Calibration(BaseModel):
     def taken(self, otherwise: str) -> tuple[object, ...] | None:
         """What decides a choice from a split (`otherwise` where none is named); None where a list names the images."""
         split = self.split or otherwise
-        return {"seeded": ("drawn", split, self.seed), "first": ("first", split)}.get(self.list)
+        taken = {"seeded": ("drawn", split, self.seed), "first": ("first", split), NOTHING: (NOTHING,)}
+        return taken.get(self.list)
 
     @classmethod
     def parse(cls, given: Mapping[str, Any]) -> Calibration:

@@ -23,6 +23,7 @@ from vitq.datasets.calibration import Calibration, warn_of_overlap
 from vitq.datasets.digit_distortion import ONE, SCAN, SIDE, Distortion, Layer
 from vitq.datasets.identity import validation_sha256
 from vitq.datasets.listing import Item, as_text
+from vitq.errors import BadInputError
 
 EVALUATION_BATCH = 200
 Whole = NDArray[np.int32]
@@ -118,7 +119,10 @@ def sha256() -> str:
 
 
 def open_digits(how: Preprocessing, spec: Calibration, *, limit: int | None, seed: int) -> Data:
-    """The digits as a model wants them; BadInputError where the calibration cannot be had."""
+    """The digits as a model wants them; BadInputError where the calibration, or images of its size, cannot be had."""
+    if how.size != (3, SIDE, SIDE):
+        wanted = "x".join(map(str, how.size))
+        raise BadInputError(f"the digits are images of 3x{SIDE}x{SIDE}, and the model takes {wanted}: give other data")
     chosen, calibrated = digits.limited(limit), digits.calibration(spec)
     overlap = len(set(calibrated) & set(chosen))
     warn_of_overlap(overlap, calibrated)

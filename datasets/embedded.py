@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import NOTHING, Calibration, enough, read_list
 from vitq.datasets.listing import Item, draw
 from vitq.errors import BadInputError
 
@@ -18,6 +18,8 @@ def to_calibrate(
     `items` lists a split; `what` and `example` name the data set and one of its images in an error. BadInputError for a
     list that there is not, a name of no image, or fewer images than are asked for.
     """
+    if spec.list == NOTHING:
+        return []
     if spec.list == "attribution":
         raise BadInputError(f"calibration: the {what} have no ATTRIBUTION.csv; use list: seeded or first")
     if spec.list in ("seeded", "first"):

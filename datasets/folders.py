@@ -78,7 +78,12 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def synset_folders(folder: Path, split: str, left_out: LeftOut) -> list[str]:
+def inside(prefix: str, name: str) -> str:
+    """The path of a name below `prefix`, which is empty for the data set's folder itself."""
+    return f"{prefix}/{name}" if prefix else name
+
+
+def class_folders(folder: Path, split: str, left_out: LeftOut) -> list[str]:
     """Names of a split's folders; files beside them count as left out. BadInputError for a link that leads nowhere."""
     names = []
     for entry in entries(folder):
@@ -87,7 +92,7 @@ def synset_folders(folder: Path, split: str, left_out: LeftOut) -> list[str]:
         elif entry.is_symlink() and not Path(entry.path).exists():
             raise BadInputError(f"{_shown(entry)} is a link that leads nowhere: mend or remove it")
         elif _may_be_image(entry.name):
-            left_out.add(f"{split}/{entry.name}")
+            left_out.add(inside(split, entry.name))
     return names
 
 
@@ -96,11 +101,11 @@ def images(folder: Path, prefix: str, left_out: LeftOut) -> Iterator[str]:
     for entry in entries(folder):
         if entry.name.lower().endswith(SUFFIXES):
             _check_image(entry)
-            yield f"{prefix}/{entry.name}"
+            yield inside(prefix, entry.name)
         elif is_folder(entry):
-            _count_nested(Path(entry.path), f"{prefix}/{entry.name}", left_out)
+            _count_nested(Path(entry.path), inside(prefix, entry.name), left_out)
         elif _may_be_image(entry.name):
-            left_out.add(f"{prefix}/{entry.name}")
+            left_out.add(inside(prefix, entry.name))
 
 
 def _check_image(entry: os.DirEntry[str]) -> None:

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from vitq.datasets import attribution, folders, identity
 from vitq.datasets.base import Check, Data
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import NOTHING, Calibration, enough, read_list
+from vitq.datasets.image_lists import ImageLists
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.errors import BadInputError
 from vitq.words import close, nearest
@@ -57,7 +58,7 @@ def listing(root: Path, split: str) -> list[Item]:
         raise BadInputError(f"data set folder {root} is not there: correct the site file, [datasets]")
     if not folder.is_dir():
         raise BadInputError(f"{root} has no folder {split}: images belong in {folder}/<synset>/")
-    synsets = folders.synset_folders(folder, split, left_out)
+    synsets = folders.class_folders(folder, split, left_out)
     if not synsets:
         raise _unsorted(folder)
     _all_known(folder, synsets)
@@ -99,6 +100,8 @@ def limited(root: Path, limit: int | None) -> list[Item]:
 
 def calibration(root: Path, spec: Calibration) -> list[Item]:
     """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
+    if spec.list == NOTHING:
+        return []
     if spec.list == "seeded":
         return enough(draw(listing(root, spec.split or "train"), spec.images, spec.seed), spec)
     if spec.list == "first":
@@ -155,21 +158,23 @@ class ImageFolder:
             )
         return places[self.name]
 
+    def lists(self, places: Mapping[str, Path], trains: bool = True) -> ImageLists:
+        """What is read of its folder, of which `train` is a part where it `trains`."""
+        root = self.root(places)
+        return ImageLists(
+            root,
+            self.classes,
+            evaluated=lambda limit: limited(root, limit),
+            calibrated=lambda spec: calibration(root, spec),
+            source=lambda spec: source(root, spec),
+            training=(lambda: listing(root, "train")) if trains else None,
+        )
+
     def identity(
         self, places: Mapping[str, Path], *, limit: int | None, spec: Calibration, wants: Collection[str]
     ) -> dict[str, str]:
         """See `vitq.datasets.identity.data_identity`."""
-        root = self.root(places)
-        return identity.identities(
-            limited(root, limit),
-            lambda items: content(root, items),
-            limit=limit,
-            spec=spec,
-            wants=wants,
-            calibration=lambda: calibration(root, spec),
-            source=lambda: source(root, spec),
-            training=lambda: listing(root, "train"),
-        )
+        return self.lists(places).identities(limit=limit, spec=spec, wants=wants)
 
     def open(
         self,
@@ -184,7 +189,8 @@ class ImageFolder:
         """Open it as a model wants it; `seed` shuffles and augments training. BadInputError where it cannot be read."""
         from vitq.datasets.image_folder import open_folder
 
-        return open_folder(self.root(places), how, spec, limit=limit, seed=seed, workers=workers)
+        trains = (self.root(places) / "train").is_dir()
+        return open_folder(self.lists(places, trains), how, spec, limit=limit, seed=seed, workers=workers)
 
     def verify(self, places: Mapping[str, Path], *, sample: int, tell: Progress, workers: int | None) -> list[Check]:
         """Counts, classes, and `sample` files of a large one read; what is wrong is a check that is not ok."""

@@ -67,7 +67,7 @@ class Reader:
         common["use_prefetcher"] = True  # timm's word for leaving normalization to the reader
         if self.augment == "full":
             return create_transform(how.size, is_training=True, auto_augment="rand-m9-mstd0.5-inc1", **common)
-        return create_transform(how.size, is_training=False, crop_pct=how.crop_pct, **common)
+        return create_transform(how.size, is_training=False, crop_pct=how.crop_pct, crop_mode=how.crop_mode, **common)
 
     def __getstate__(self) -> dict[str, Any]:
         return {key: value for key, value in vars(self).items() if key != "_change"}  # made anew where it arrives

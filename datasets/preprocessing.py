@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Preprocessing:
     """Resize the short side to floor(size / crop_pct), crop the centre, (pixel in 0..1 - mean) / std per channel.
 
-    `size` is [C, H, W].
+    `size` is [C, H, W]. `crop_mode` is timm's: `squash` resizes both sides, whatever their ratio, and `border` the long
+    side, and fills what is missing.
     """
 
     size: tuple[int, int, int]
@@ -25,6 +26,7 @@ class Preprocessing:
     std: tuple[float, float, float]
     crop_pct: float = 0.875
     interpolation: Literal["bilinear", "bicubic"] = "bicubic"
+    crop_mode: Literal["center", "squash", "border"] = "center"
 
     @property
     def input(self) -> InputSpec:

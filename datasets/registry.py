@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from vitq.registry import Registry
@@ -24,3 +25,14 @@ DATASETS: Registry[Dataset] = Registry(
 )
 """A name stands for a `vitq.datasets.base.Dataset`, whose module imports no torch."""
 load = DATASETS.load
+
+
+def register(datasets: Iterable[Dataset]) -> None:
+    """Let this process know these data sets too; see `vitq.registry.Registry.register` for what is refused."""
+    for dataset in datasets:
+        DATASETS.register(dataset.name, dataset)
+
+
+def registered_datasets() -> tuple[Dataset, ...]:
+    """What was registered, in that order; a worker process is told of it."""
+    return tuple(DATASETS.registered.values())

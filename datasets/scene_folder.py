@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from vitq.datasets import identity
-from vitq.datasets.calibration import Calibration, enough, read_list
+from vitq.datasets.calibration import NOTHING, Calibration, enough, read_list
 from vitq.datasets.listing import Item, draw, stratified
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
@@ -62,6 +62,8 @@ class SceneFolder:
 
     def calibration(self, spec: Calibration) -> list[Item]:
         """The images to calibrate on, in order, as `spec.list` says; BadInputError where there are too few of them."""
+        if spec.list == NOTHING:
+            return []
         if spec.list == "attribution":
             raise BadInputError(f"calibration: {self.layout.name} has no ATTRIBUTION.csv; use list: seeded or first")
         if spec.list not in ("seeded", "first"):

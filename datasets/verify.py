@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +33,24 @@ def verify_folder(dataset: str, root: Path, sample: int, tell: Progress, workers
     for split, items in listed.items():
         read = partial(try_decode, root)
         checks.append(readable(f"{dataset}: {split} files", items, read, sample, tell, workers))
+    return checks
+
+
+def verify_parts(
+    dataset: str,
+    root: Path,
+    parts: Mapping[str, Sequence[Item]],
+    classes: int,
+    sample: int,
+    tell: Progress,
+    workers: int | None,
+) -> list[Check]:
+    """Checks of a folder of one's own: how many images of how many classes each part has, and that they can be read."""
+    checks = []
+    for part, items in parts.items():
+        seen = len({item.label for item in items})
+        checks.append(Check(f"{dataset}: {part}", bool(items), f"{len(items)} images, {seen} of {classes} classes"))
+        checks.append(readable(f"{dataset}: {part} files", items, partial(try_decode, root), sample, tell, workers))
     return checks
 
 

@@ -7,22 +7,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from vitq import escape
-from vitq.reports.layout import Format, render
-from vitq.reports.tables import RECONSTRUCTION, marked
+from vitq.reports.layout import FOR_MACHINES, Format, render
+from vitq.reports.tables import marked, marks_told
 from vitq.reports.verdicts import VERDICTS, Comparison
 
 
-def compare_table(comparisons: Sequence[Comparison], fmt: Format = "markdown", everything: bool = False) -> str:
+def compare_table(
+    comparisons: Sequence[Comparison], fmt: Format = "markdown", everything: bool = False, width: int | None = None
+) -> str:
     """One row a comparison, those with a measurement first to last as figures are listed.
 
-    Figures not run and runs without a figure are counted below the table, unless `everything`; CSV always has all.
+    Figures not run and runs without a figure are counted below the table, unless `everything`; CSV and JSON always have
+    all.
     """
-    if fmt == "csv":
+    if fmt in FOR_MACHINES:
         return render([_compared_flat(c) for c in comparisons], fmt)
     quiet = () if everything else ("not-run", "no-figure")
     shown = [c for c in comparisons if c.verdict not in quiet]
-    table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"))
-    marks = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for c in shown for r in c.records) else []
+    table = render([_compared_readable(c) for c in shown], fmt, right=("paper", "measured", "diff"), width=width)
+    marks = marks_told(record for c in shown for record in c.records)
     return "\n\n".join(
         part for part in [table, summary(comparisons), *([] if everything else _left(comparisons, fmt)), *marks]
     )
@@ -35,7 +38,7 @@ def summary(comparisons: Sequence[Comparison]) -> str:
 
 
 def _left(comparisons: Sequence[Comparison], fmt: Format) -> list[str]:
-    lines, shown = [], escape.markdown if fmt == "markdown" else escape.line
+    lines, shown = [], escape.line if fmt == "plain" else escape.markdown
     for verdict, text in (("not-run", "Figures not run"), ("no-figure", "Runs that no figure speaks of")):
         names = Counter(
             c.figure.method if c.figure else c.records[0].cell.method for c in comparisons if c.verdict == verdict

@@ -9,7 +9,7 @@ from typing import Any
 from vitq.escape import line, markdown
 from vitq.peaks import MEMORY, PRODUCTS, Peaks, Rate
 from vitq.record import LatencyAround, LatencyRow
-from vitq.reports.layout import NOTHING, Format, render
+from vitq.reports.layout import FOR_MACHINES, NOTHING, Format, render
 from vitq.reports.measured import FAKE_QUANT, FLOATS
 from vitq.reports.tables import order
 from vitq.rows import Row
@@ -65,9 +65,9 @@ def ratio(baseline: LatencyRow | None, row: LatencyRow) -> float | None:
 
 def latency_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """A row an execution form of every cell that was timed; where there is no kernel, the reason and no number."""
-    rows = [line for record in order(records) for line in _of_cell(record, fmt == "csv")]
-    if fmt == "csv" or not rows:
-        return render(rows, fmt) if rows else ("" if fmt == "csv" else NOTHING)
+    rows = [line for record in order(records) for line in _of_cell(record, fmt in FOR_MACHINES)]
+    if fmt in FOR_MACHINES or not rows:
+        return render(rows, fmt) if rows or fmt == "json" else ("" if fmt == "csv" else NOTHING)
     notes = NOTES if fmt == "plain" else markdown(NOTES)
     return f"{render(rows, fmt, right=RIGHT)}\n\n{notes}"
 
@@ -149,13 +149,13 @@ def peaks_table(peaks: Peaks, fmt: Format = "markdown") -> str:
         {"what": name.partition(" by ")[0], "by": name.partition(" by ")[2], "median": f"not measured: {reason}"}
         for name, reason in sorted(peaks.left_out.items())
     ]
-    if fmt == "csv":
+    if fmt in FOR_MACHINES:
         return render(rows, fmt)
     where = peaks.gpu if peaks.device.startswith("cuda") and peaks.gpu else peaks.cpu
     sets = " ".join(peaks.instruction_sets) or "instruction sets unknown"
     told = f"{where}; {sets}; {peaks.threads} threads; {peaks.device}. Disturbed: {disturbed(peaks.around)}."
     table, said = render(rows, fmt, right=("median", "quartiles", "rounds")), f"{told} {peaks.convention}."
-    return f"{table}\n\n{markdown(said) if fmt == 'markdown' else said}"
+    return f"{table}\n\n{said if fmt == 'plain' else markdown(said)}"
 
 
 def _rate(rate: Rate, best: bool) -> dict[str, str]:

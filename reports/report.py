@@ -116,8 +116,8 @@ def _what_was_run(records: Sequence[Row]) -> str:
     lines += [f"- {count} on {markdown(origin)}" for origin, count in sorted(origins.items())]
     commands = sorted({r.provenance.command for r in records if r.provenance.command})
     lines += [f"- command: {code(command)}" for command in commands]
-    if any(record.fidelity == "reconstruction" for record in records):
-        lines += ["", tables.RECONSTRUCTION]
+    for told in tables.marks_told(records):
+        lines += ["", told]
     return "\n".join([lines[0], "", *lines[1:]])
 
 

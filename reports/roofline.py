@@ -18,7 +18,7 @@ from vitq.escape import markdown
 from vitq.peaks import Peaks, What
 from vitq.record import LatencyRow
 from vitq.reports.latency_table import is_kernel, kind_of, short
-from vitq.reports.layout import NOTHING, Format, render
+from vitq.reports.layout import FOR_MACHINES, NOTHING, Format, render
 from vitq.reports.measured import FAKE_QUANT
 from vitq.rows import Row, by_cell
 
@@ -127,4 +127,4 @@ def roofline_table(records: Iterable[Row], peaks: Peaks, fmt: Format = "markdown
     if not rows:
         return NOTHING
     table = render(rows, fmt, right=("batch", "MAC/byte", "GMAC/s", "% of its roof"))
-    return f"{table}\n\n{markdown(WORDS) if fmt == 'markdown' else WORDS}" if fmt != "csv" else table
+    return table if fmt in FOR_MACHINES else f"{table}\n\n{WORDS if fmt == 'plain' else markdown(WORDS)}"

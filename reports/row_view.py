@@ -10,18 +10,20 @@ from typing import Any
 from vitq.errors import BadInputError
 from vitq.paired import against_fp32
 from vitq.reports.files import inside
-from vitq.reports.layout import Format, render
-from vitq.reports.tables import RECONSTRUCTION, latency_text, with_error
+from vitq.reports.layout import FOR_MACHINES, Format, render
+from vitq.reports.tables import latency_text, marks_told, with_error
 from vitq.rows import Row
 
 
-def layers_table(record: Row, results: Path, fmt: Format = "markdown") -> str:
+def layers_table(record: Row, results: Path, fmt: Format = "markdown", width: int | None = None) -> str:
     """Per-layer MACs, widths, parameters and bytes, read from the record's `layers` file in the results folder."""
     if "layers" not in record.files:
         raise BadInputError(f"{record.cell.id} has no per-layer table in {results}: it was not counted, or was cleaned")
     rows = _layer_rows(inside(results, record.files["layers"]))
+    if fmt in FOR_MACHINES:
+        return render(rows, fmt)
     shown = [{k: f"{v:g}" if isinstance(v, float) else str(v) for k, v in row.items()} for row in rows]
-    return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"))
+    return render(shown, fmt, right=("macs", "left_bits", "right_bits", "weight_params", "packed_bytes"), width=width)
 
 
 def _layer_rows(path: Path) -> list[Mapping[str, Any]]:
@@ -35,7 +37,7 @@ def _layer_rows(path: Path) -> list[Mapping[str, Any]]:
     return rows
 
 
-def row_view(record: Row, fmt: Format = "plain") -> str:
+def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> str:
     """Everything a record holds but its samples: one row a fact, then metrics, latency, phases and where it is from."""
     cell, origin = record.cell, record.provenance
     facts: dict[str, Any] = {
@@ -59,8 +61,8 @@ def row_view(record: Row, fmt: Format = "plain") -> str:
         **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
     }
     rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
-    table = render(rows, fmt)
-    return f"{table}\n\n{RECONSTRUCTION}" if record.fidelity == "reconstruction" else table
+    table = render(rows, fmt, width=width)
+    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record]))])
 
 
 def _against_fp32(record: Row) -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from vitq.metrics import main_metrics
-from vitq.reports.layout import Format, render
+from vitq.reports.layout import FOR_MACHINES, Format, render
 from vitq.reports.measured import over_seeds
 from vitq.reports.tables import marked, with_error
 from vitq.reports.verdicts import group_seeds
@@ -46,7 +46,7 @@ def ablation_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     rows = _variant_rows(records)
     widths = sorted({key for row in rows for key in row if key not in _VARIANT_KEYS}, key=_by_width)
     rows = [{key: row.get(key, "") for key in (*_VARIANT_KEYS, *widths)} for row in rows]
-    if fmt == "csv" or not rows:
+    if fmt in FOR_MACHINES or not rows:
         return render(rows, fmt)
     methods = dict.fromkeys(row["method"] for row in rows)
     return "\n\n".join(render([r for r in rows if r["method"] == m], fmt, right=widths) for m in methods)

@@ -8,11 +8,15 @@ from typing import Any
 from vitq.metrics import main_metrics
 from vitq.paired import against_fp32
 from vitq.record import Metric
-from vitq.reports.layout import Format, render
+from vitq.reports.layout import FOR_MACHINES, Format, render
 from vitq.reports.measured import FAKE_QUANT, FLOATS
 from vitq.rows import Row, by_cell
 
-MARKS = {"reconstruction": "†"}
+MARKS = {"reconstruction": "†", "elsewhere": "‡"}
+MADE_ELSEWHERE = (
+    "‡ made elsewhere, by what stands in brackets: only measured here; of how it was made nothing is known but what "
+    "its file says."
+)
 RECONSTRUCTION = (
     "† reconstruction: no code was released and the paper's full text could not be read; "
     "what no source gives is the suite's own choice, listed on the method card."
@@ -22,6 +26,13 @@ RECONSTRUCTION = (
 def marked(record: Row) -> str:
     """The method's name with the mark of its fidelity."""
     return record.cell.method + MARKS.get(record.fidelity, "")
+
+
+def marks_told(records: Iterable[Row]) -> list[str]:
+    """What the marks mean that these rows bear."""
+    borne = {record.fidelity for record in records}
+    told = {"reconstruction": RECONSTRUCTION, "elsewhere": MADE_ELSEWHERE}
+    return [text for fidelity, text in told.items() if fidelity in borne]
 
 
 def order(records: Iterable[Row]) -> list[Row]:
@@ -35,25 +46,27 @@ def order(records: Iterable[Row]) -> list[Row]:
     )
 
 
-def results_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
+def results_table(records: Iterable[Row], fmt: Format = "markdown", width: int | None = None) -> str:
     """One row a cell: accuracy with its standard error and drop, size, operations, latency by execution form, status.
 
-    CSV holds plain numbers in columns of their own; the others are for reading. Empty cells were not measured.
+    CSV and JSON hold plain numbers in columns of their own; the others are for reading, a plain one within `width`
+    characters. Empty cells were not measured.
     """
     rows = order(records)
-    if fmt == "csv":
+    if fmt in FOR_MACHINES:
         return render([_flat(r) for r in rows], fmt)
     heading = "top-1 % ± se" if all(r.cell.task == "classification" for r in rows) else "accuracy % ± se"
     table = render(
         [_readable(r, heading) for r in rows],
         fmt,
         right=("n", "FP32", "drop", "packed MB", "disk MB", "BitOPs G", "OPs G"),
+        width=width,
     )
     return _with_footnotes(table, rows)
 
 
 def _with_footnotes(table: str, records: Sequence[Row]) -> str:
-    notes = [RECONSTRUCTION] if any(r.fidelity == "reconstruction" for r in records) else []
+    notes = marks_told(records)
     if any(row.exec == FAKE_QUANT for r in records for row in r.latency):
         notes.append("A fake-quant time says what evaluating costs; it is no latency of the quantized model.")
     return "\n\n".join([table, *notes])

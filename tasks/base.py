@@ -5,7 +5,7 @@ A task knows models and data; it knows no method. It alone looks inside a batch 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from vitq.datasets.base import Data
+from vitq.datasets.base import Data, Dataset
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
@@ -24,7 +24,17 @@ from vitq.subject import WHOLE, Batch, Output, Progress, Subject, silent
 from vitq.tasks.names import ModelEntry
 from vitq.tasks.places import Places
 
-__all__ = ["BadInputError", "Data", "LoadedModel", "Measured", "Places", "Preprocessing", "Progress", "Task"]
+__all__ = [
+    "BadInputError",
+    "Compilable",
+    "Data",
+    "LoadedModel",
+    "Measured",
+    "Places",
+    "Preprocessing",
+    "Progress",
+    "Task",
+]
 
 
 @dataclass(frozen=True)
@@ -57,6 +67,20 @@ class Measured:
     outcomes: NDArray[np.bool_] | Outcome | None = field(default=None, repr=False, compare=False)
 
 
+@dataclass(frozen=True)
+class Compilable:
+    """What of a model a runtime compiles: a module that maps one tensor to one tensor.
+
+    `tensor` is what the module takes of the batch it was asked for; `whole` makes of a compiled form of the module what
+    computes the model's output of a batch. `part` is the path of what is compiled in the model, `model` for all of it.
+    """
+
+    part: str
+    module: nn.Module
+    tensor: Tensor
+    whole: Callable[[Callable[[Tensor], Tensor]], Callable[[Batch], Output]]
+
+
 class Task(Protocol):
     """One task; `version` changes when its metrics change for the same model."""
 
@@ -75,6 +99,9 @@ class Task(Protocol):
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The FP model with its weights; BadInputError when they are missing or belong to another model."""
 
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
+
     def open_data(
         self,
         dataset: str,
@@ -86,6 +113,18 @@ class Task(Protocol):
         calibration: Mapping[str, Any],
     ) -> Data:
         """Open a data set; BadInputError when the folder is missing, unsorted by class or unreadable."""
+
+    def open_dataset(
+        self,
+        given: Dataset,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `open_data`, of a data set that need not be known by its name."""
 
     def subject(
         self,
@@ -118,11 +157,8 @@ class Task(Protocol):
     ) -> Batch:
         """A batch of `n` samples for counting, tracing and timing; on `meta` nothing is drawn."""
 
-    def tensor(self, batch: Batch) -> Tensor:
-        """What a model that maps one tensor to another takes of a batch, as runtimes compile it.
-
-        UnsupportedError where the task's models take more than a tensor.
-        """
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """What of a model a runtime compiles for a batch, the whole of it or its backbone."""
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""

@@ -18,7 +18,7 @@ from vitq.errors import BadInputError
 from vitq.tasks.file_kinds import Kind, kind_of
 
 State = dict[str, Tensor]
-PLAIN = ("model", "state_dict", "model_state_dict")
+PLAIN = ("model", "state_dict", "model_state_dict", "model_state")
 AVERAGED = ("model_ema", "state_dict_ema", "ema_state_dict", "ema")
 """Moving averages of the weights, which training scripts keep beside them."""
 _WRAPPERS = ("module.", "_orig_mod.", "model.")

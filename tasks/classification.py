@@ -8,13 +8,13 @@ from __future__ import annotations
 import copy
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-import timm
 import torch
 from numpy.typing import NDArray
 from timm.models.swin_transformer import SwinTransformer
@@ -22,14 +22,16 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vitq.datasets.base import Dataset
 from vitq.datasets.batches import Batch
 from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
-from vitq.tasks import hub_pins, weight_files, weights
-from vitq.tasks.base import BadInputError, Data, LoadedModel, Measured, Places
+from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
+from vitq.tasks.base import BadInputError, Compilable, Data, LoadedModel, Measured, Places
 from vitq.tasks.evaluating import Evaluating
-from vitq.tasks.names import Configured, ModelEntry, model_entry
+from vitq.tasks.names import Build, Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
@@ -56,13 +58,16 @@ class Classification(Opening, Evaluating):
         """The architecture that an entry describes, with random weights, in eval mode."""
         if isinstance(entry.build, Configured):
             raise BadInputError(f"model {entry.name} is a detector or segmenter: its task is not classification")
-        if entry.build is not None:
+        if isinstance(entry.build, Build):
             return BUILDERS[entry.build.cls](**entry.build.args).eval()
-        return timm.create_model(entry.name, pretrained=False).eval()
+        return own_models.build(entry).eval()
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights: from a file (site file, or packaged), else from the hub by its pinned tag."""
-        entry = model_entry(name)
+        return self.load_entry(model_entry(name), places)
+
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
         path = weight_files.find(entry, places)
         if path is not None:
             model, digest = self._from_file(entry, path, places)
@@ -70,13 +75,34 @@ class Classification(Opening, Evaluating):
             model, digest = _from_hub(entry)
         else:
             raise weight_files.missing(entry, places)
-        return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
+        if entry.not_papers:
+            warnings.warn(entry.not_papers, weights.WeightsWarning, stacklevel=2)
+        return LoadedModel(entry.name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def _from_file(self, entry: ModelEntry, path: Path, places: Places) -> tuple[nn.Module, str]:
         digest = weight_files.checked_sha256(path, entry, places)
-        model = self.build_model(entry.name)
-        weights.put(weights.read(path), model, f"weights file {path}", entry.name)
+        model = self.build_entry(entry)
+        where = f"weights file {path}"
+        weights.put(own_weights.adapted(weights.read(path), model, entry, where), model, where, entry.name)
         return model, digest
+
+    def open_dataset(
+        self,
+        given: Dataset,
+        loaded: LoadedModel,
+        places: Places,
+        *,
+        limit: int | None,
+        seed: int,
+        calibration: Mapping[str, Any],
+    ) -> Data:
+        """As `Opening.open_dataset`; BadInputError too where the model has no classifier."""
+        if getattr(loaded.model, "num_classes", None) == 0:
+            raise BadInputError(
+                f"model {loaded.name} has no classifier (0 classes), so that nothing can be right on {given.name}: "
+                "give weights with one"
+            )
+        return super().open_dataset(given, loaded, places, limit=limit, seed=seed, calibration=calibration)
 
     def subject(
         self,
@@ -89,13 +115,21 @@ class Classification(Opening, Evaluating):
         artifacts: Path = Path(),
         progress: Progress = silent,
     ) -> Subject:
-        """A copy of the model, with the data and these functions."""
+        """A copy of the model, with the data and these functions; without a classifier there is no loss of labels."""
+        classifies = self.classes(loaded) > 0
+
+        def no_loss(output: Tensor, batch: Batch) -> Tensor:  # noqa: ARG001
+            raise UnsupportedError(
+                f"{loaded.name} has no classifier (0 classes), and the method needs a loss of labels"
+            )
+
         return Subject(
             model=copy.deepcopy(loaded.model),
             forward=self.forward,
             calibration=data.calibration,
             example=lambda: self.example(loaded.preprocessing, 1, device, seed),
-            loss=self.loss,
+            loss=self.loss if classifies else no_loss,
+            draws_labels=classifies,
             distance=self.distance,
             distill=self.distill,
             digest=self.digest,
@@ -116,7 +150,12 @@ class Classification(Opening, Evaluating):
         return cast(Tensor, model(batch[0].to(_device(model), non_blocking=True)))
 
     def loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Cross entropy against class indices or class weights, averaged over the batch."""
+        """Cross entropy against class indices or class weights, averaged over the batch.
+
+        MethodInputError where the images were given without labels.
+        """
+        if not batch[1].is_floating_point() and len(batch[1]) and int(batch[1].min()) < 0:
+            raise MethodInputError("labels are needed, and the images were given without: give images with labels")
         return F.cross_entropy(output, batch[1].to(output.device))
 
     def distance(self, left: Tensor, right: Tensor) -> Tensor:
@@ -145,20 +184,30 @@ class Classification(Opening, Evaluating):
             return torch.empty(n, *size, device=device), labels
         return torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device), labels
 
-    def tensor(self, batch: Batch) -> Tensor:
-        """The images [B, 3, H, W]."""
-        images: Tensor = batch[0]
-        return images
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """The whole model, of the images [B, 3, H, W]."""
+        return Compilable(WHOLE, model, batch[0], lambda run: lambda each: run(each[0]))
 
     def synthesize(self, images: Tensor, generator: torch.Generator, loaded: LoadedModel) -> Batch:
-        """These images [B, C, H, W] with labels drawn uniformly by the generator."""
-        classes = int(loaded.model.num_classes)  # type: ignore[arg-type]
-        labels = torch.randint(classes, (len(images),), generator=generator, device=generator.device)
+        """These images [B, C, H, W] with labels drawn uniformly by the generator, all 0 without classes."""
+        labels = torch.randint(
+            max(1, self.classes(loaded)), (len(images),), generator=generator, device=generator.device
+        )
         return images, labels.to(images.device)
+
+    def classes(self, loaded: LoadedModel) -> int:
+        """How many classes the model has, 0 without a classifier: as it says itself, or as many as it gives numbers."""
+        told = getattr(loaded.model, "num_classes", None)
+        if isinstance(told, int):
+            return told
+        device = _device(loaded.model)
+        with torch.no_grad():
+            logits = self.forward(loaded.model, self.example(loaded.preprocessing, 1, device))
+        return int(logits.shape[-1])
 
     def judge(self, model: nn.Module, batch: Batch) -> NDArray[np.bool_]:
         """Whether each label is the first, and among the first five, of the model's logits, [B, 2]."""
-        return hits(self.forward(model, batch), batch[1])
+        return hits(_within(self.forward(model, batch), batch[1]), batch[1])
 
     def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:  # noqa: ARG002
         """Top-1 and top-5 accuracy in percent, standard error sqrt(p (1 - p) / n), and every sample's outcome."""
@@ -181,6 +230,18 @@ def hits(logits: Tensor, labels: Tensor) -> NDArray[np.bool_]:
     return cast("NDArray[np.bool_]", found.cpu().numpy())
 
 
+def _within(logits: Tensor, labels: Tensor) -> Tensor:
+    """The logits [B, classes] themselves; BadInputError where a label is none of their classes."""
+    if logits.ndim != 2 or len(logits) != len(labels):
+        raise BadInputError(f"the model gives {list(logits.shape)} for {len(labels)} images: no logits of classes")
+    if int(labels.max()) >= logits.shape[1]:
+        raise BadInputError(
+            f"an image has label {int(labels.max())}, but the model tells {logits.shape[1]} classes apart: give a "
+            "model of this data set's classes"
+        )
+    return logits
+
+
 def accuracy(outcomes: NDArray[np.bool_]) -> Measured:
     """The share of outcomes [n] that are right, in percent, with its standard error in percentage points."""
     n = len(outcomes)
@@ -195,7 +256,7 @@ def _device(model: nn.Module) -> torch.device:
 
 def _from_hub(entry: ModelEntry) -> tuple[nn.Module, str]:
     try:
-        model = timm.create_model(entry.name, pretrained=True).eval()
+        model = own_models.from_hub(entry).eval()
     except Exception as error:  # the hub's client raises errors of many libraries
         reason = (str(error).splitlines() or [type(error).__name__])[0][:160]
         raise BadInputError(

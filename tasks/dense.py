@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import copy
 import warnings
+from collections.abc import Callable
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +15,11 @@ from torch import Tensor, nn
 from vitq import mm
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.datasets.scenes import Batch, Scene
-from vitq.errors import BadInputError, UnsupportedError
-from vitq.subject import WHOLE, Progress, Subject, silent
+from vitq.errors import BadInputError
+from vitq.subject import WHOLE, Output, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
-from vitq.tasks.base import Data, LoadedModel, Places
+from vitq.tasks.backbones import Features, with_backbone
+from vitq.tasks.base import Compilable, Data, LoadedModel, Places
 from vitq.tasks.checkpoints import WeightsWarning
 from vitq.tasks.evaluating import Evaluating
 from vitq.tasks.names import Configured, ModelEntry, model_entry
@@ -31,6 +33,7 @@ class Dense(Opening, Evaluating):
     """A task on scenes; see `vitq.tasks.base.Task` for what each function promises."""
 
     name: str
+    forward: Callable[[nn.Module, Batch], Output]
     version = 1
     """Rises when its metrics change for the same model."""
 
@@ -50,7 +53,10 @@ class Dense(Opening, Evaluating):
 
     def load_model(self, name: str, places: Places) -> LoadedModel:
         """The model with its weights, from a file that the site file names or that is packaged."""
-        entry = model_entry(name)
+        return self.load_entry(model_entry(name), places)
+
+    def load_entry(self, entry: ModelEntry, places: Places) -> LoadedModel:
+        """As `load_model`, of an entry that need not be known by its name."""
         path = weight_files.find(entry, places)
         if path is None:
             raise weight_files.missing(entry, places)
@@ -59,7 +65,7 @@ class Dense(Opening, Evaluating):
         weights.put(_of_prediction(path), model, f"weights file {path}", entry.name)
         if weight_files.is_held(entry, path):
             hub_pins.pin(entry, digest)
-        return LoadedModel(name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
+        return LoadedModel(entry.name, model, entry.preprocessing, weights_sha256=digest, expected=entry.expected)
 
     def subject(
         self,
@@ -99,11 +105,27 @@ class Dense(Opening, Evaluating):
             return scenes_of(torch.empty(n, *size, device=device))
         return scenes_of(torch.randn(n, *size, generator=torch.Generator().manual_seed(seed)).to(device))
 
-    def tensor(self, batch: Batch) -> Tensor:  # noqa: ARG002  (a runtime of scenes would read it)
-        """No runtime compiles a whole detector or segmenter: UnsupportedError."""
-        raise UnsupportedError(
-            "runtimes compile models of one tensor: a detector or segmenter takes scenes of any size"
-        )
+    def compilable(self, model: nn.Module, batch: Batch) -> Compilable:
+        """The backbone, of what it is given first in a forward pass; neck and heads stay in torch."""
+        images = self._backbone_input(model, batch)
+        features = Features(cast(nn.Module, model.backbone), images)
+
+        def whole(run: Callable[[Tensor], Tensor]) -> Callable[[Batch], Output]:
+            other = with_backbone(model, features.maps_of(run))
+            return lambda each: self.forward(other, each)
+
+        return Compilable("backbone", features, images, whole)
+
+    def _backbone_input(self, model: nn.Module, batch: Batch) -> Tensor:
+        """What the backbone is given first: the images padded and stacked, or a window of them."""
+        seen: list[Tensor] = []
+        hook = cast(nn.Module, model.backbone).register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+        try:
+            with torch.inference_mode():
+                self.forward(model, batch)
+        finally:
+            hook.remove()
+        return seen[0].clone()
 
 
 def _of_prediction(path: Path) -> dict[str, Tensor]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from importlib import resources
+from types import ModuleType
 from typing import Any, Literal
 
 import yaml
@@ -14,7 +16,7 @@ from vitq.datasets.preprocessing import Preprocessing
 from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import BadInputError
 from vitq.registry import OURS, Registry
-from vitq.words import close
+from vitq.words import close, nearest, short
 
 
 class _Strict(BaseModel):
@@ -46,20 +48,28 @@ class Configured(_Strict):
         return f"sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}"
 
 
+class Timm(_Strict):
+    """A model made by timm's `create_model` from the name of an architecture, with or without a tag, and arguments."""
+
+    timm: str
+    args: dict[str, Any] = Field(default_factory=dict)
+
+
 class ModelEntry(_Strict):
     """One model. `paper_name` is what figures call it; `build` is None for a name that timm knows.
 
     `sha256` pins the weights file, `sha256_prefix` its first eight digits, `tensors_sha256` what the hub gives
     (`weights.tensors_sha256`); a file published at `url` of which none is known is held to its first reading.
     `packaged` weights ship with vitq; their sha256 and FP32 accuracy come from the card beside them. `hub` says
-    whether timm may fetch the weights by name.
+    whether timm may fetch the weights by name. `not_papers` says how the preprocessing differs from what the papers
+    used with the same weights, where it does.
     """
 
     name: str
     task: str = "classification"
     paper_name: str | None = None
     preprocessing: Preprocessing | ScenePreprocessing
-    build: Build | Configured | None = None
+    build: Build | Configured | Timm | None = None
     sha256: str | None = None
     sha256_prefix: str | None = Field(default=None, pattern=r"^[0-9a-f]{8}$")
     tensors_sha256: str | None = None
@@ -69,6 +79,7 @@ class ModelEntry(_Strict):
     expected: dict[str, dict[str, float]] = Field(default_factory=dict)
     expected_source: str = ""
     note: str = ""
+    not_papers: str = ""
 
 
 class Accuracy(_Strict):
@@ -148,14 +159,32 @@ def model_entries() -> dict[str, ModelEntry]:
     return {row["name"]: _with_card(ModelEntry.model_validate(row)) for row in rows}
 
 
+@cache
 def models() -> Registry[object]:
     """The names of all models; an entry point stands for a `ModelEntry` or a list of them, of which it is one."""
     return Registry("model", dict.fromkeys(model_entries(), "vitq.tasks:models.yaml"), group="vitq.models")
 
 
+def register(entries: Iterable[ModelEntry]) -> None:
+    """Let this process know these models too; see `vitq.registry.Registry.register` for what is refused."""
+    for entry in entries:
+        models().register(entry.name, entry)
+
+
+def registered_models() -> tuple[ModelEntry, ...]:
+    """What was registered, in that order; a worker process is told of it."""
+    return tuple(entry for entry in models().registered.values() if isinstance(entry, ModelEntry))
+
+
 def model_entry(name: str) -> ModelEntry:
-    """What is known of a model; BadInputError names the nearest ones, or says what is wrong with another package's."""
+    """What is known of a model: ours, other packages', registered, or any that timm knows.
+
+    BadInputError names the nearest ones, or says what is wrong with another package's.
+    """
     known = models()
+    if name not in known.names():
+        found: ModelEntry = _timm_models().timm_entry(name)
+        return found
     if known.offer(name).distribution == OURS:
         return model_entries()[name]
     given = known.load(name)
@@ -171,12 +200,38 @@ def paper_name(model: str) -> str | None:
 
 
 def model_names() -> list[str]:
-    """Names of all models."""
+    """Names of all models that are ours, other packages' or registered; timm knows more."""
     return models().names()
+
+
+def is_model(name: str) -> bool:
+    """Whether `model_entry` knows a name; timm is imported, and asked, where nobody else knows it."""
+    return name in model_names() or _timm_models().is_timm(name)
+
+
+def unknown_model(name: str) -> str:
+    """One line that says that no model is called so, and which names are nearest."""
+    return f"no model is called {short(name)}; {nearest_models(name)}"
+
+
+def nearest_models(word: str) -> str:
+    """`did you mean X?` of our names and timm's, or the list of ours."""
+    ours, timms = close(word, model_names()), close(word, _timm_models().timm_names(), cutoff=0.7)
+    found = list(dict.fromkeys([*ours, *timms]))
+    likest = close(word, found, most=3, cutoff=0)
+    return f"did you mean {' or '.join(map(repr, likest))}?" if likest else nearest(word, model_names())
 
 
 def near_miss(label: str) -> str | None:
     """The model's name that `label` is probably a typo of; None for a model's name and for any other word."""
     if label in model_names():
         return None
-    return next(iter(close(label, model_names(), most=1, cutoff=0.8)), None)
+    near = next(iter(close(label, model_names(), most=1, cutoff=0.8)), None)
+    return None if near is None or is_model(label) else near
+
+
+def _timm_models() -> ModuleType:
+    """What asks timm, which brings torch: imported for a name that nobody else knows."""
+    from vitq.tasks import own_models
+
+    return own_models

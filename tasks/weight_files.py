@@ -14,7 +14,7 @@ from vitq.tasks.places import Places
 
 __all__ = ["SUFFIXES", "checked_sha256", "file_sha256", "find", "is_held", "missing", "weights_identity"]
 
-SUFFIXES = (".safetensors", ".pth")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
 
 def find(entry: ModelEntry, places: Places) -> Path | None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from vitq.errors import BadInputError
 from vitq.tasks.checkpoints import WeightsWarning, read
 
-__all__ = ["RECOMPUTED", "put", "read", "tensors_sha256"]
+__all__ = ["RECOMPUTED", "WeightsWarning", "put", "read", "tensors_sha256"]
 
 RECOMPUTED = ("relative_position_index", "attn_mask")
 """Buffers that older files hold and timm computes."""
@@ -29,7 +29,7 @@ def tensors_sha256(model: nn.Module) -> str:
 
 
 def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> None:
-    """Load tensors into a model, every one and nothing else; BadInputError names the first that does not fit.
+    """Load tensors into a model, every one and nothing else; BadInputError names those that do not fit, in one line.
 
     Warns (WeightsWarning) where values were stored in another floating-point format than the model's.
     """
@@ -37,18 +37,36 @@ def put(state: dict[str, Tensor], model: nn.Module, where: str, name: str) -> No
     state = {key: tensor for key, tensor in state.items() if not key.endswith(RECOMPUTED)}
     if "head.fc.weight" in wanted and "head.fc.weight" not in state:
         state = _swin_names(state, where)
-    for key, tensor in wanted.items():
-        if key not in state:
-            raise BadInputError(f"{where} is not of {name}: tensor {key} is missing; these are another model's weights")
-        if state[key].shape != tensor.shape:
-            got, want = tuple(state[key].shape), tuple(tensor.shape)
-            raise BadInputError(f"{where} is not of {name}: tensor {key} is {got} where {want} is wanted")
-    for key in state:
-        if key not in wanted:
-            raise BadInputError(f"{where} is not of {name}: tensor {key} is not in that model")
+    wrong = _misfits(state, wanted)
+    if wrong:
+        raise BadInputError(f"{where} is not of {name}: {'; '.join(wrong)}; these are another model's weights")
     # every name was compared above; what is recomputed is not loaded
     model.load_state_dict({key: _fitted(key, state[key], wanted[key].dtype, where) for key in wanted}, strict=False)
     _say_formats([state[key].dtype for key in wanted if wanted[key].is_floating_point()], where)
+
+
+def fits(state: dict[str, Tensor], model: nn.Module) -> bool:
+    """Whether `put` would take these tensors, by their names and shapes."""
+    wanted = {key: tensor for key, tensor in model.state_dict().items() if not key.endswith(RECOMPUTED)}
+    return not _misfits({key: tensor for key, tensor in state.items() if not key.endswith(RECOMPUTED)}, wanted)
+
+
+def _misfits(state: dict[str, Tensor], wanted: dict[str, Tensor]) -> list[str]:
+    """What is missing, of another shape, or unexpected: a few words each, the first names of many."""
+    missing = [key for key in wanted if key not in state]
+    unexpected = [key for key in state if key not in wanted]
+    shapes = {key: (tuple(state[key].shape), tuple(tensor.shape)) for key, tensor in wanted.items() if key in state}
+    others = [f"{key} is {got} where {want} is wanted" for key, (got, want) in shapes.items() if got != want]
+    told = [_listed(others, "of another shape", "")] if others else []
+    told += [_listed(missing, "missing", " is missing")] if missing else []
+    return told + ([_listed(unexpected, "not in that model", " is not in that model")] if unexpected else [])
+
+
+def _listed(names: list[str], many: str, one: str) -> str:
+    if len(names) == 1:
+        return f"tensor {names[0]}{one}"
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{len(names)} tensors are {many} ({', '.join(names[:3])}{more})"
 
 
 def _fitted(key: str, tensor: Tensor, wanted: torch.dtype, where: str) -> Tensor:

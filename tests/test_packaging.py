@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import configparser
+import os
 import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -207,3 +209,103 @@ def test_tox_builds_from_the_sdist_so_that_no_stale_module_is_shipped(clone: Pat
     with tarfile.open(build("sdist", clone, tmp_path / "sdist")) as file:
         assert not [name for name in file.getnames() if name.endswith("removed.py")]
     shutil.rmtree(clone / "build")
+
+
+TEN_MINUTES = """
+import sys
+import timm
+from safetensors.torch import load_file
+import vitq
+
+photographs, weights = sys.argv[1:]
+assert "site-packages" in vitq.__file__, vitq.__file__
+model = timm.create_model("vit_tiny_patch16_224", num_classes=7)
+if weights != "none":
+    known = load_file(weights)
+    body = {name: tensor for name, tensor in known.items() if not name.startswith("head.")}
+    model.load_state_dict(body, strict=False)
+
+print(vitq.list_methods("repq*"), vitq.method_card("repq_vit").title)
+small = vitq.quantize(model, "repq_vit", bits="W4A4", data=photographs, options={"rounded_zero_point": True})
+print(small.size)
+print(small.layers())
+print(vitq.evaluate(small, photographs, limit=14))
+small.save("small.safetensors")
+"""
+AND_AGAIN = """
+import onnxruntime
+import torch
+import vitq
+
+images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+small = vitq.load("small.safetensors")
+made = small.export("small.onnx", runtime="onnxruntime", batch=2)
+session = onnxruntime.InferenceSession("small.onnx", providers=["CPUExecutionProvider"])
+theirs = torch.from_numpy(session.run(None, {session.get_inputs()[0].name: images.numpy()})[0])
+ours = small(images)
+print(made.exec, made.operators)
+assert ours.shape == theirs.shape == (2, 7)
+torch.save((ours, theirs), "again.pt")
+"""
+FIRST_LOGITS = """
+images = torch.randn(2, 3, 224, 224, generator=torch.Generator().manual_seed(0))
+torch.save(small(images), "first.pt")
+"""
+
+
+@pytest.fixture
+def photographs(tmp_path: Path) -> Path:
+    """Seventy photographs in seven folders: real ones where there are any, else drawn."""
+    from own_things import CLASSES
+    from own_things import photographs as drawn
+
+    shared = Path(os.environ.get("VITQ_DATA") or ROOT.parent / "shared") / "data" / "imagenet-proxy" / "train"
+    real = sorted(path for path in shared.rglob("*") if path.suffix.lower() in (".jpeg", ".jpg"))[:70]
+    if len(real) < 70:
+        return drawn(tmp_path / "photographs")
+    for number, path in enumerate(real):
+        folder = tmp_path / "photographs" / CLASSES[number // 10]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder / f"{number:02}{path.suffix}")
+    return tmp_path / "photographs"
+
+
+def fresh_environment(place: Path, wheel: Path) -> Path:
+    """An environment of its own with the wheel; the packages that it needs are those of this one. Its Python."""
+    venv.create(place, with_pip=False, symlinks=True)
+    python = place / "bin" / "python"
+    (packages,) = place.glob("lib/python*/site-packages")
+    others = [entry for entry in sys.path if Path(entry).name in ("site-packages", "dist-packages")]
+    (packages / "others.pth").write_text("\n".join(others))  # whose own .pth files, an editable vitq's too, stay unread
+    install = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", "--no-deps", "--no-index", "-I"]
+    done = subprocess.run([*install, str(wheel)], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return python
+
+
+@pytest.mark.slow
+def test_a_new_users_first_ten_minutes(clone: Path, photographs: Path, tmp_path: Path) -> None:
+    """From the wheel, by what `import vitq` offers: quantize, look, save; in another process load, export, run."""
+    torch, _ = (pytest.importorskip(name) for name in ("torch", "onnxruntime"))
+    python = fresh_environment(tmp_path / "env", build("wheel", clone, tmp_path))
+    shared = Path(os.environ.get("VITQ_DATA") or ROOT.parent / "shared")
+    weights = shared / "data" / "weights" / "vit_tiny_patch16_224.safetensors"
+    arguments = [str(photographs), str(weights) if weights.is_file() else "none"]
+    work = tmp_path / "work"
+    work.mkdir()
+    said = ""
+    for script in ("import torch" + TEN_MINUTES + FIRST_LOGITS, AND_AGAIN):
+        assert not re.search(r"(from|import) vitq\.", script), "nothing internal is imported"
+        done = subprocess.run(
+            [python, "-c", script, *arguments], cwd=work, check=False, capture_output=True, text=True,
+            env={"PATH": os.environ.get("PATH", ""), "OMP_NUM_THREADS": "1", "HOME": str(tmp_path)},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr[-3000:]
+        said += done.stdout
+    for word in ("blocks.11.mlp.fc2", "packed_mb", "top1", "onnxruntime"):
+        assert word in said
+    first, (again, theirs) = torch.load(work / "first.pt"), torch.load(work / "again.pt")
+    assert torch.equal(first, again)
+    alike = torch.nn.functional.cosine_similarity(again, theirs)
+    assert alike.min() > 0.7, "in 4 bits the order of a sum moves whole steps, and the direction stays"
+    assert (work / "small.safetensors").stat().st_size < 4e6

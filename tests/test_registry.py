@@ -27,6 +27,9 @@ bits: [W4A4]
 """
 
 
+LIST_METHODS = "import sys; from vitq.entry import main; sys.argv = ['vitq', 'list', 'methods']; main()"
+
+
 def python(place: Path, code: str) -> subprocess.CompletedProcess[str]:
     """Run code with others' packages on Python's path, apart from what this process has imported and remembered."""
     environment = {**os.environ, "PYTHONPATH": str(place)}
@@ -175,7 +178,7 @@ def test_what_cannot_be_imported_is_a_line_of_the_list(here: Path, broken: str, 
 def test_a_card_that_cannot_be_read_is_a_line_of_the_list(theirs: Path, text: str | None, fault: str) -> None:
     card = theirs / "their_halves" / "card.yaml"
     card.unlink() if text is None else card.write_text(text)
-    done = python(theirs, "from vitq.benchmarks.commands.names import names; print(names('methods', '', None))")
+    done = python(theirs, LIST_METHODS)
     assert "minmax" in done.stdout
     last = done.stdout.splitlines()[-1]
     assert last.startswith("the method 'halves' of package their-things (their_halves) has no usable card.yaml: ")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vitq.benchmarks.commands.declared_options import declared_options
-from vitq.benchmarks.commands.results import rows_of
+from vitq.benchmarks.commands.printing import Printer
+from vitq.benchmarks.commands.results import results_of
 from vitq.benchmarks.run.results_path import check_folder
+from vitq.benchmarks.run.store import read_rows
 from vitq.peaks import read_peaks
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.figure import load_figures
@@ -17,19 +19,19 @@ PEAKS = "peaks.json"
 """Where a results folder keeps the peaks of its machine, if somebody measured them."""
 
 
-def compare(suite_name: str, results: Path | None, site: Path | None, everything: bool) -> int:
+def compare(folder: Path, everything: bool, printer: Printer) -> int:
     """`vitq compare`: 0, or 4 when no figure could be compared."""
-    _, rows = rows_of(suite_name, results, site)
-    comparisons = compare_rows(rows, load_figures(), declared_options())
-    print(compare_table(comparisons, "plain", everything))
+    comparisons = compare_rows(read_rows(folder), load_figures(), declared_options())
+    printer.text(compare_table(comparisons, printer.fmt, everything, printer.width))
     return 0 if any(c.verdict in ("reproduced", "above", "below", "disputed") for c in comparisons) else 4
 
 
 def report(
-    suite_name: str, results: Path | None, site: Path | None, out: Path | None, peaks: Path | None = None
+    suite_name: str | None, results: Path | None, site: Path | None, out: Path | None, peaks: Path | None = None
 ) -> int:
     """`vitq report`: writes report.md, CSV tables and pictures; prints where. `peaks` must be there if it is given."""
-    folder, rows = rows_of(suite_name, results, site)
+    folder = results_of(suite_name, results, site)
+    rows = read_rows(folder)
     kept = folder / PEAKS
     measured = read_peaks(peaks or kept) if peaks is not None or kept.exists() else None
     out = out or folder / "report"

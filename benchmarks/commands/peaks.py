@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.devices import check_device
 from vitq.benchmarks.plan.limits import cores, within_cores
 from vitq.errors import BadInputError
-from vitq.words import unknown
-
-FORMATS = ("plain", "json")
 
 
-def peaks(threads: int | None, device: str, fmt: str, out: Path | None) -> int:
+def peaks(threads: int | None, device: str, out: Path | None, printer: Printer) -> int:
     """`vitq peaks`: 0 when they were printed; BadInputError before anything is measured, also for a bad `out`."""
-    if fmt not in FORMATS:
-        raise BadInputError(unknown("format", fmt, FORMATS))
     within_cores("--threads", threads)
     check_device(device)
     if out is not None:
@@ -25,10 +21,9 @@ def peaks(threads: int | None, device: str, fmt: str, out: Path | None) -> int:
     from vitq.reports.latency_table import peaks_table
 
     found = measure(threads or cores(), device)
-    written = found.model_dump_json(indent=1) + "\n"
     if out is not None:
-        out.write_text(written, encoding="utf-8")
-    print(written.rstrip("\n") if fmt == "json" else peaks_table(found, "plain"))
+        out.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    printer.text(peaks_table(found, printer.fmt))
     return 0
 
 

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vitq.benchmarks.commands.results import rows_of
+from vitq.benchmarks.commands.printing import Printer
+from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
 from vitq.reports.row_view import layers_table, row_view
 from vitq.rows import Row
 from vitq.words import nearest
 
 
-def show(wanted: str, suite_name: str, results: Path | None, site: Path | None, layers: bool) -> int:
-    """`vitq show`: one row in full, with what decides it part by part, and its per-layer table on request."""
-    folder, rows = rows_of(suite_name, results, site)
-    row = _one(rows, wanted, folder)
-    print(row_view(row))
+def show(wanted: str, folder: Path, layers: bool, printer: Printer) -> int:
+    """`vitq show`: one row in full, with what decides it part by part, and its per-layer table on request.
+
+    A format for machines has one table: that of the layers alone, where it is asked for.
+    """
+    row = _one(read_rows(folder), wanted, folder)
+    if not (layers and printer.for_machines):
+        printer.text(row_view(row, printer.fmt, printer.width))
+    if layers and not printer.for_machines:
+        printer.note()
     if layers:
-        print(layers_table(row, folder, "plain"))
+        printer.text(layers_table(row, folder, printer.fmt, printer.width))
     return 0
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vitq.benchmarks.commands.results import results_folder
+from vitq.benchmarks.commands.printing import Printer
+from vitq.benchmarks.commands.results import results_of, title_of
 from vitq.benchmarks.gate.junit import junit
 from vitq.benchmarks.gate.matching import gate, read_baseline
 from vitq.benchmarks.gate.policy import Policy
@@ -13,17 +14,16 @@ from vitq.benchmarks.gate.result import GateResult
 from vitq.benchmarks.gate.spread import read_spread
 from vitq.benchmarks.gate.summary import job_summary
 from vitq.benchmarks.plan.picking import picker
-from vitq.benchmarks.plan.site import load_site
-from vitq.benchmarks.plan.suite import load_suite
 from vitq.benchmarks.run.store import read_rows
 from vitq.errors import BadInputError
+from vitq.escape import markdown
 from vitq.rows import Row
 
 GITHUB_SUMMARY = "GITHUB_STEP_SUMMARY"
 
 
 def run_gate(
-    suite_name: str,
+    suite_name: str | None,
     baseline: Path,
     *,
     results: Path | None = None,
@@ -32,21 +32,31 @@ def run_gate(
     k: str | None = None,
     junit_file: Path | None = None,
     summary_file: Path | None = None,
+    printer: Printer | None = None,
 ) -> int:
     """Compare, print, write what CI shows; 0 good, 1 regression, 4 nothing or too little compared.
 
     Raises BadInputError for a suite, a baseline, results or outcomes that cannot be read or a file not to be written.
     """
-    suite = load_suite(suite_name)
-    folder = results or results_folder(suite, load_site(site), None)
+    printer, folder, suite = printer or Printer(), results_of(suite_name, results, site), title_of(suite_name)
     before = read_baseline(baseline)
     spread = read_spread(baseline, before)
     result = gate(_picked(before, k), _picked(read_rows(folder), k), policy, spread)
     if _one_file(baseline, folder):
-        print(f"the baseline {baseline} is the results folder itself: give the results of an earlier run")
-    print(result.render())
-    _write(result, suite.name, junit_file, summary_file)
+        printer.note(f"the baseline {baseline} is the results folder itself: give the results of an earlier run")
+    _print(result, printer)
+    _write(result, suite, junit_file, summary_file)
     return result.exit_code
+
+
+def _print(result: GateResult, printer: Printer) -> None:
+    """The rows that differ; what is said beside them stands below, and for a program's reading apart from them."""
+    if printer.fmt == "plain":
+        print(result.render())
+        return
+    printer.table([row._asdict() for row in result.shown])
+    for text in (*result.lines, result.summary):
+        printer.note(text if printer.for_machines else f"\n{markdown(text)}")
 
 
 def _picked(rows: list[Row], k: str | None) -> list[Row]:

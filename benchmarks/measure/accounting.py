@@ -24,6 +24,7 @@ from torch import nn
 from vitq.benchmarks.measure import conventions
 from vitq.benchmarks.measure.macs import Forward, count_macs, explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
+from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Roles, roles_of
 from vitq.methods.bits import Bits
@@ -63,7 +64,7 @@ def account(fp_model: nn.Module, quantized_model: nn.Module, sample: Batch, bits
     """
     explicit = explicit_copy(fp_model)
     macs = count_macs(explicit, sample, forward)
-    widths, roles = operand_widths(explicit, quantized_model, macs), roles_of(explicit)
+    widths, roles = operand_widths(explicit, quantized_model, macs), _known_roles(explicit)
     products = [
         conventions.Product(
             path, count, *widths.get(path, FP), *_elements(explicit.get_submodule(path)), conventions.where(roles, path)
@@ -72,6 +73,14 @@ def account(fp_model: nn.Module, quantized_model: nn.Module, sample: Batch, bits
     ]
     stored = stored_tensors(quantized_model)
     return Account(_size(roles, products, stored, bits), _operations(products), layer_rows(explicit, products, stored))
+
+
+def _known_roles(explicit: nn.Module) -> Roles:
+    """The model's roles; none of a network that no adapter knows, which FP32 alone is counted of."""
+    try:
+        return roles_of(explicit)
+    except UnsupportedError:
+        return Roles(family="", model=explicit, blocks=(), norm_feeds=())
 
 
 def _elements(module: nn.Module) -> tuple[int, int]:

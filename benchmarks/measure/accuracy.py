@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -13,8 +15,16 @@ from vitq.benchmarks.plan.identity import FP32
 from vitq.benchmarks.run.messages import Evaluated
 from vitq.benchmarks.run.shipping import write_whole
 from vitq.record import Identity, Metric, Record, key_of
-from vitq.subject import Batch
-from vitq.tasks.base import Measured
+from vitq.subject import Batch, Progress
+from vitq.tasks.base import Data, Task
+
+
+class Accuracy(NamedTuple):
+    """Metrics by name, every sample's outcome by metric, and a digest of the outputs on the first batch."""
+
+    metrics: dict[str, Metric]
+    outcomes: dict[str, outcomes.Outcome]
+    output_sha256: str
 
 
 def measure(bench: Bench) -> Iterator[Record]:
@@ -67,24 +77,20 @@ def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -
     key = key_of(identity)
     with bench.phase(phase):
         judged = bench.order.evaluated.get(key)
-        if judged is None:
-            measured = bench.task.evaluate(model, bench.data, bench.link.phase)
-        else:  # workers have shared the batches
-            measured = bench.task.metrics(bench.data, judged)
-        digest = _digest(bench, model)
+        found = measured(bench.task, model, bench.data, bench.link.phase, judged)
     if phase == "evaluate" and bench.order.cell.method != "fp32":
         for name, png in bench.task.pictures(bench.loaded.model, model, bench.data).items():
             bench.keep(name, bench.order.artifacts / f"{name.replace(' ', '-')}-{key[:16]}.png", png)
     if bench.data.subset:
         # named by the accuracy: a model is evaluated on several subsets, and each record keeps its own list
         bench.keep("subset", bench.order.artifacts / f"subset-{key[:16]}.txt", bench.data.subset.encode())
-    metrics = {name: Metric(value=m.value, n=m.n, stderr=m.stderr) for name, m in measured.items()}
-    kept = _keep_outcomes(bench, measured, key)
-    return bench.record("accuracy", identity=identity, metrics=metrics, outcomes=kept, output_sha256=digest)
+    kept = _keep_outcomes(bench, found.outcomes, key)
+    return bench.record(
+        "accuracy", identity=identity, metrics=found.metrics, outcomes=kept, output_sha256=found.output_sha256
+    )
 
 
-def _keep_outcomes(bench: Bench, measured: Mapping[str, Measured], key: str) -> str | None:
-    found = {name: m.outcomes for name, m in measured.items() if m.outcomes is not None}
+def _keep_outcomes(bench: Bench, found: Mapping[str, outcomes.Outcome], key: str) -> str | None:
     if not found:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
@@ -92,7 +98,21 @@ def _keep_outcomes(bench: Bench, measured: Mapping[str, Measured], key: str) -> 
     return bench.relative(path)
 
 
+def measured(
+    task: Task, model: nn.Module, data: Data, progress: Progress, judged: Sequence[Any] | None = None
+) -> Accuracy:
+    """The task's metrics of a model on the validation data, and what they are made of.
+
+    What workers have `judged` of all batches, in their order, is not evaluated again.
+    """
+    found = task.evaluate(model, data, progress) if judged is None else task.metrics(data, judged)
+    metrics = {name: Metric(value=m.value, n=m.n, stderr=m.stderr) for name, m in found.items()}
+    each = {name: m.outcomes for name, m in found.items() if m.outcomes is not None}
+    kept = {name: outcomes.Right(o) if isinstance(o, np.ndarray) else o for name, o in each.items()}
+    return Accuracy(metrics, kept, _digest(task, model, data))
+
+
 @torch.inference_mode()
-def _digest(bench: Bench, model: nn.Module) -> str:
+def _digest(task: Task, model: nn.Module, data: Data) -> str:
     """Of the outputs on the first validation batch: two runs that agree in it agree bit for bit there."""
-    return bench.task.digest(bench.task.forward(model, next(iter(bench.data.validation()))))
+    return task.digest(task.forward(model, next(iter(data.validation()))))

@@ -9,21 +9,17 @@ from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, NamedTuple, TypedDict
 
 import torch
 from torch import nn
 
+from vitq.benchmarks.measure.chosen import Chosen
 from vitq.benchmarks.run.messages import Link, Order
 from vitq.benchmarks.run.shipping import write_whole
 from vitq.details import Details
 from vitq.errors import BadInputError
-from vitq.methods.base import Method
-from vitq.methods.bits import Bits
-from vitq.methods.cards import Card, all_cards
-from vitq.methods.registry import load as load_method
 from vitq.methods.toolkit import devices
-from vitq.options import make_options
 from vitq.record import (
     Calibrated,
     Identity,
@@ -95,24 +91,10 @@ class Bench:
         return load_task(self.order.cell.task)
 
     @cached_property
-    def method(self) -> Method:
-        """The cell's method module."""
-        return load_method(self.order.cell.method)
-
-    @cached_property
-    def card(self) -> Card:
-        """The method's card."""
-        return all_cards()[self.order.cell.method]
-
-    @cached_property
-    def options(self) -> Any:
-        """The method's options dataclass, made from the cell's."""
-        return make_options(self.method.Options, self.order.cell.options)
-
-    @cached_property
-    def bits(self) -> Bits:
-        """The cell's widths."""
-        return Bits.parse(self.order.cell.bits)
+    def chosen(self) -> Chosen:
+        """The cell's method with its options, widths and scope."""
+        cell = self.order.cell
+        return Chosen(cell.method, cell.options, cell.bits, cell.scope)
 
     @cached_property
     def entry(self) -> ModelEntry:
@@ -122,7 +104,7 @@ class Bench:
     @property
     def counted_on_model(self) -> bool:
         """Whether size and operations are those of the quantized model itself, whose widths depend on data."""
-        return self.card.widths_depend_on_data and "model" in self.order.identities.own
+        return self.chosen.card.widths_depend_on_data and "model" in self.order.identities.own
 
     @cached_property
     def device(self) -> torch.device:
@@ -206,7 +188,7 @@ class Bench:
             identity=identity,
             cell=self.order.cell,
             status=status,
-            fidelity=self.card.fidelity,
+            fidelity=self.chosen.card.fidelity,
             seconds=notes.seconds,
             files=notes.files,
             warnings=list(dict.fromkeys(notes.warnings)),

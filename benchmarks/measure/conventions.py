@@ -3,7 +3,7 @@
 Everything is computed from module paths, parameters and operand widths; no figure of a paper is stored here. All sizes
 are MB of 10^6 bytes, all counts are per image.
 
-Size, for every model:
+Size, for every model (`block_weights` and `bitops_ends_8bit` where an adapter knows blocks and ends):
     params_x_bits: I-ViT's Table 1: parameters rounded to millions, times the weight width in bytes; no scales. It
         does not say how it rounds, and its DeiT rows are cut off, its Swin rows rounded up: here to the nearest.
     params_x_32: the same in floating point.
@@ -95,11 +95,9 @@ def sizes(size: Size, products: Sequence[Product], roles: Roles, bits: Bits) -> 
     """Size by every convention that says something about this model; `roles` are those of the FP model."""
     blocks = [p for p in products if p.where == "transformer"]
     millions = round(size.params / 1e6)
-    known = {
-        "params_x_bits": millions * bits.w / 8,
-        "params_x_32": millions * 4.0,
-        "block_weights": sum(p.weight * p.right_bits for p in blocks) / 8e6,
-    }
+    known = {"params_x_bits": millions * bits.w / 8, "params_x_32": millions * 4.0}
+    if roles.blocks:
+        known["block_weights"] = sum(p.weight * p.right_bits for p in blocks) / 8e6
     return known | (_binary_sizes(size, products, roles) if any(p.binary for p in products) else {})
 
 
@@ -122,7 +120,7 @@ def _binary_sizes(size: Size, products: Sequence[Product], roles: Roles) -> dict
 def operations(counted: Operations, products: Sequence[Product]) -> dict[str, float]:
     """Operations by every convention that says something about this model."""
     ends_8bit = [p._replace(left_bits=8, right_bits=8) if p.end else p for p in products]
-    known = {"bitops_ends_8bit": float(bitops(ends_8bit))}
+    known = {"bitops_ends_8bit": float(bitops(ends_8bit))} if any(p.end for p in products) else {}
     if any(p.binary for p in products):
         known |= {"ops_ratio": counted.macs / counted.ops, "ops_ratio_mixed_units": counted.macs / (2 * counted.ops)}
     return known

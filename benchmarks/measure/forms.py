@@ -22,6 +22,8 @@ from vitq.benchmarks.measure.noise_floor import FACTOR, NOISE, Nearness, batches
 from vitq.benchmarks.runtimes.base import Compiled, Runtime
 from vitq.errors import BadInputError, UnsupportedError
 from vitq.record import LatencyRow
+from vitq.subject import WHOLE
+from vitq.tasks.base import Compilable
 from vitq.tasks.names import ModelEntry
 
 EAGER = "fp32"
@@ -66,10 +68,15 @@ class Form:
             }
         )  # fmt: skip
 
-    def on(self, tensor: Callable[[Any], Tensor]) -> Form:
-        """The form for a task's batches, of which `tensor` takes what it computes on."""
-        run = self.run
-        return replace(self, run=lambda batch: run(tensor(batch)))
+    def whole(self, part: Compilable) -> Form:
+        """The form for a task's batches; where it computes a part of the model, its operators say that they are that's.
+
+        What is not compiled runs in torch, as the model that `part` was taken of does.
+        """
+        if part.part == WHOLE:
+            return replace(self, run=part.whole(self.run))
+        operators = {f"{part.part} {kind}": widths for kind, widths in self.operators.items()}
+        return replace(self, run=part.whole(self.run), operators={**operators, "the rest": {"in torch": 1}})
 
 
 def forms_of(
@@ -80,9 +87,11 @@ def forms_of(
     runtimes: Mapping[str, Runtime],
     threads: int,
     device: torch.device | str = CPU,
+    logits: bool = True,
 ) -> tuple[dict[str, Form], dict[str, Exception]]:
     """Every form that could be compiled and gives the numbers that it must, and by name why another is not there.
 
+    `logits`: whether the models' output is logits, which have a first class, or feature maps, which have none.
     UnsupportedError is why a runtime has no form of the quantized model; any other exception is its failure.
     """
     with torch.inference_mode():
@@ -90,7 +99,7 @@ def forms_of(
     models = {EAGER: fp32, exec: quantized}
     found = {name: Form(name, _eager(model), name) for name, model in models.items()}
     left_out: dict[str, Exception] = {}
-    floor = _Floor(quantized, example)
+    floor = _Floor(quantized, example, logits)
     for name, runtime in runtimes.items():
         for of, model in models.items() if name != "torch" else ():
             try:
@@ -114,9 +123,14 @@ def example_of(header: Mapping[str, Any], batch: int) -> Tensor:
     """Noise of the shape that a stored classifier takes, `batch` images; BadInputError for another task's model."""
     architecture = header["architecture"]
     if architecture["task"] != "classification":
-        raise BadInputError(f"this model is of {architecture['task']}: runtimes are given classifiers")
+        raise BadInputError(f"this model is of {architecture['task']}: an exported file is a classifier's")
     entry = ModelEntry.model_validate(architecture["model"])
-    return torch.randn(batch, *entry.preprocessing.size, generator=torch.Generator().manual_seed(0))
+    return noise(entry.preprocessing.size, batch)
+
+
+def noise(size: tuple[int, int, int], batch: int) -> Tensor:
+    """The same noise [batch, C, H, W] at every call."""
+    return torch.randn(batch, *size, generator=torch.Generator().manual_seed(0))
 
 
 def _eager(model: nn.Module) -> Callable[[Tensor], Any]:
@@ -138,8 +152,8 @@ def _compiled(
 class _Floor:
     """How near noise leaves the quantized model to itself, computed when it is first asked for."""
 
-    def __init__(self, model: nn.Module, example: Tensor) -> None:
-        self._model, self._batches = model, batches_of(example)
+    def __init__(self, model: nn.Module, example: Tensor, logits: bool = True) -> None:
+        self._model, self._batches, self.logits = model, batches_of(example, logits), logits
         self._found: tuple[Tensor, Nearness] | None = None
 
     def compare(self, run: Callable[[Tensor], Tensor]) -> tuple[Nearness, Nearness]:
@@ -147,9 +161,10 @@ class _Floor:
         if self._found is None:
             with torch.inference_mode():
                 ours = torch.cat([self._model(batch) for batch in self._batches])
-            self._found = ours, noise_floor(self._model, self._batches, ours)
+            self._found = ours, noise_floor(self._model, self._batches, ours, logits=self.logits)
         ours, floor = self._found
-        return nearness(torch.cat([run(batch).clone() for batch in self._batches]), ours), floor
+        got = torch.cat([run(batch).clone() for batch in self._batches])
+        return nearness(got, ours, self.logits), floor
 
 
 def _checked(compiled: Compiled, wanted: Tensor, of: str, example: Tensor, exact: bool, floor: _Floor) -> Form:
@@ -158,7 +173,7 @@ def _checked(compiled: Compiled, wanted: Tensor, of: str, example: Tensor, exact
     if got.shape != wanted.shape:
         raise UnsupportedError(f"its output has shape {list(got.shape)}, not {list(wanted.shape)}")
     difference = float((got - wanted).abs().max() / wanted.abs().max().clamp(min=1e-30))
-    agreement = 100 * float((got.argmax(-1) == wanted.argmax(-1)).float().mean())
+    agreement = 100 * float((got.argmax(-1) == wanted.argmax(-1)).float().mean()) if floor.logits else None
     form = Form(compiled.exec, compiled, of, difference, agreement, compiled.executed())
     exact = exact or compiled.exec.startswith(EXACT)
     tolerance = BF16_TOLERANCE if compiled.exec.startswith("bf16:") else TOLERANCE

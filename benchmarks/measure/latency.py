@@ -12,6 +12,7 @@ from vitq.benchmarks.measure.timing import BASELINE, time_in_turn
 from vitq.benchmarks.runtimes.registry import load
 from vitq.errors import UnsupportedError
 from vitq.record import LatencyAround, LatencyRow, Name, Record, Status, kind_of
+from vitq.subject import WHOLE
 
 TORCH = "latency"
 
@@ -64,17 +65,14 @@ def _forms(bench: Bench, example: object, runtimes: list[str]) -> tuple[Mapping[
     forms = {name: Form(name, bench.forward(model), name) for name, model in models.items()}
     if not runtimes:
         return forms, {}
-    try:
-        tensor = bench.task.tensor(example)
-    except UnsupportedError as error:
-        return forms, dict.fromkeys(runtimes, error)
+    own = bench.task.compilable(quantized.model, example)
     others, reasons = forms_of(
-        fp32, quantized.model, quantized.exec, tensor, {name: load(name) for name in runtimes},
-        bench.order.latency_threads, bench.device,
+        bench.task.compilable(fp32, example).module, own.module, quantized.exec, own.tensor,
+        {name: load(name) for name in runtimes}, bench.order.latency_threads, bench.device, own.part == WHOLE,
     )  # fmt: skip
     for name, form in others.items():
         if name not in forms:
-            forms[name] = form.on(bench.task.tensor)
+            forms[name] = form.whole(own)
     return forms, reasons
 
 

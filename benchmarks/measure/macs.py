@@ -6,29 +6,17 @@ normalizations, softmax and sums are not.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
-from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitq.methods.architectures.explicit import make_explicit
+from vitq.methods.served import meta_copy
 from vitq.subject import Batch, Output
 
 Forward = Callable[[nn.Module, Batch], Output]
-
-
-def meta_copy(model: nn.Module) -> nn.Module:
-    """A copy of the model whose parameters and buffers are on the meta device; no weight is read or copied."""
-    memo: dict[int, Any] = {}
-    for parameter in model.parameters():
-        memo[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device="meta"), parameter.requires_grad)
-    for buffer in model.buffers():
-        memo[id(buffer)] = torch.empty_like(buffer, device="meta")
-    copied: nn.Module = copy.deepcopy(model, memo)
-    return copied
 
 
 def explicit_copy(model: nn.Module) -> nn.Module:

@@ -33,14 +33,17 @@ logits that have little to do with ours, which differ by more than their own siz
 
 @dataclass(frozen=True)
 class Nearness:
-    """Of outputs [N, ...]: root mean square of the difference over that of ours, and on how many of N top-1 agrees."""
+    """Of outputs [N, ...]: root mean square of the difference over that of ours, and on how many of N top-1 agrees.
+
+    `of` is 0 where outputs are feature maps, which have no first class.
+    """
 
     difference: float
     agree: int
     of: int
 
     def __str__(self) -> str:
-        return f"{self.difference:.1e} rms, top-1 {self.agree}/{self.of}"
+        return f"{self.difference:.1e} rms" + (f", top-1 {self.agree}/{self.of}" if self.of else "")
 
     def within(self, floor: Nearness) -> bool:
         """Whether outputs are as near as noise leaves ours, `FACTOR` times over, one image more or less."""
@@ -48,23 +51,28 @@ class Nearness:
         return self.difference <= FACTOR * floor.difference and lost <= allowed
 
 
-def nearness(got: Tensor, ours: Tensor) -> Nearness:
-    """How near an output is to ours; infinitely far where it holds NaN."""
+def nearness(got: Tensor, ours: Tensor, logits: bool = True) -> Nearness:
+    """How near an output is to ours, logits or feature maps; infinitely far where it holds NaN."""
     error = (got.double() - ours.double()).square().mean().sqrt() / ours.double().square().mean().sqrt().clamp(
         min=1e-30
     )
-    agree = (got.flatten(1).argmax(1) == ours.flatten(1).argmax(1)).sum()
-    return Nearness(float(torch.nan_to_num(error, nan=torch.inf)), int(agree), len(ours))
+    agree = (got.flatten(1).argmax(1) == ours.flatten(1).argmax(1)).sum() if logits else 0
+    return Nearness(float(torch.nan_to_num(error, nan=torch.inf)), int(agree), len(ours) if logits else 0)
 
 
-def batches_of(example: Tensor) -> list[Tensor]:
-    """The example and as many batches of noise of its shape as make `IMAGES` images."""
-    more = range(1, -(-IMAGES // len(example)))
+def batches_of(example: Tensor, logits: bool = True) -> list[Tensor]:
+    """The example and as many batches of noise of its shape as make `IMAGES` images.
+
+    The example alone where outputs are feature maps: one has a million numbers.
+    """
+    more = range(1, -(-IMAGES // len(example))) if logits else ()
     return [example, *(torch.randn(example.shape, generator=torch.Generator().manual_seed(i)) for i in more)]
 
 
 @torch.inference_mode()
-def noise_floor(model: nn.Module, batches: Sequence[Tensor], ours: Tensor, seed: int = 0) -> Nearness:
+def noise_floor(
+    model: nn.Module, batches: Sequence[Tensor], ours: Tensor, seed: int = 0, logits: bool = True
+) -> Nearness:
     """The furthest that `DRAWS` draws of noise carry the model from its own output on these batches.
 
     Noise is on the images and on what every layer, norm and product gives, where a runtime's sums differ; an image's
@@ -73,9 +81,10 @@ def noise_floor(model: nn.Module, batches: Sequence[Tensor], ours: Tensor, seed:
     generator = torch.Generator().manual_seed(seed)
     with _noisy(model, generator):
         drawn = [
-            nearness(torch.cat([model(_noise(batch, generator)) for batch in batches]), ours) for _ in range(DRAWS)
+            nearness(torch.cat([model(_noise(batch, generator)) for batch in batches]), ours, logits)
+            for _ in range(DRAWS)
         ]
-    return Nearness(max(d.difference for d in drawn), min(d.agree for d in drawn), len(ours))
+    return Nearness(max(d.difference for d in drawn), min(d.agree for d in drawn), drawn[0].of)
 
 
 @contextmanager

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vitq.benchmarks.measure.around import watched
-from vitq.benchmarks.measure.forms import EAGER, Form
+from vitq.benchmarks.measure.forms import EAGER, Form, forms_of
 from vitq.benchmarks.measure.noise_floor import NOISE
 from vitq.benchmarks.measure.timing import time_in_turn
+from vitq.benchmarks.runtimes.base import Runtime
+from vitq.datasets.preprocessing import Preprocessing
+from vitq.datasets.scene_preprocessing import ScenePreprocessing
 from vitq.errors import UnsupportedError
 from vitq.record import LatencyAround, LatencyRow
+from vitq.saved import load_quantized
+from vitq.subject import WHOLE
+from vitq.tasks.base import Compilable, Task
+from vitq.tasks.names import ModelEntry
+from vitq.tasks.registry import load as load_task
 
 
 @dataclass
@@ -38,14 +49,14 @@ class Timed:
 def measure(
     forms: Mapping[str, Form],
     left_out: Mapping[str, Exception],
-    example: Tensor,
+    example: Sequence[Any] | Tensor,
     *,
     threads: int,
     runs: int,
     warmup: int,
     device: torch.device | str = "cpu",
 ) -> Timed:
-    """Time forms in turn on an example batch; see `time_in_turn`."""
+    """Time forms in turn on an example batch, a tensor or a list of scenes; see `time_in_turn`."""
     calls = {name: form.run for name, form in forms.items()}
     with watched(threads) as session:
         rows = time_in_turn(
@@ -53,6 +64,51 @@ def measure(
         )
     rows = [forms[row.exec].described(row) for row in rows]
     return Timed(rows, dict(forms), dict(left_out), session.found)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A stored quantized model and its architecture in FP32 with random weights, and what is known of both."""
+
+    task: Task
+    preprocessing: Preprocessing | ScenePreprocessing
+    fp32: nn.Module
+    quantized: nn.Module
+    exec: str
+    device: torch.device | str
+
+    def timed(
+        self, runtimes: Mapping[str, Runtime], batch: int, *, threads: int, runs: int
+    ) -> Iterator[tuple[str, Timed]]:
+        """A title and times: of the model, or of its backbone alone and then of the whole with it on each runtime."""
+        example = self.task.example(self.preprocessing, batch, self.device)
+        own = self.task.compilable(self.quantized, example)
+        fp32 = self.task.compilable(self.fp32, example)
+        time = partial(measure, threads=threads, runs=runs, warmup=3, device=self.device)
+        forms, left_out = forms_of(
+            fp32.module, own.module, self.exec, own.tensor, runtimes, threads, self.device, own.part == WHOLE
+        )
+        size = "x".join(map(str, own.tensor.shape[2:]))
+        title = "" if own.part == WHOLE else f"{own.part} alone, {size} pixels"
+        yield title, time(forms, left_out, own.tensor)
+        if own.part != WHOLE:
+            whole = f"the whole model, its {own.part} on the runtime and the rest in torch"
+            yield whole, time(self._whole(forms, own), left_out, example)
+
+    def _whole(self, forms: Mapping[str, Form], own: Compilable) -> dict[str, Form]:
+        """The whole model in torch, and with each runtime's form of its part."""
+        models = {EAGER: self.fp32, self.exec: self.quantized}
+        torchs = {name: Form(name, partial(self.task.forward, model), name) for name, model in models.items()}
+        return torchs | {name: form.whole(own) for name, form in forms.items() if name not in models}
+
+
+def stored(path: Path, device: torch.device | str) -> Pair:
+    """The stored model of a file; BadInputError where it holds none."""
+    loaded = load_quantized(path, device)
+    known = loaded.header["architecture"]
+    entry, task = ModelEntry.model_validate(known["model"]), load_task(known["task"])
+    fp32 = task.build_entry(entry).to(device).eval()
+    return Pair(task, entry.preprocessing, fp32, loaded.model, loaded.exec, device)
 
 
 def table_rows(timed: Timed) -> list[dict[str, str]]:

@@ -36,18 +36,19 @@ def time_in_turn(
     threads: int = 1,
     device: torch.device | str = "cpu",
     more: int = MORE_ROUNDS,
+    baseline: str = BASELINE,
 ) -> list[LatencyRow]:
     """Time every form on `example` of `batch` samples: rounds that warm up, then rounds in which each runs once.
 
-    `forms` maps an `exec` name to what runs it; `fp32`, the baseline of every ratio, must be among them. There are
+    `forms` maps an `exec` name to what runs it; `baseline`, that of every ratio, must be among them. There are
     `warmup` rounds that do not count, and up to `more` until times are steady; then `runs` rounds, each of which starts
     with another form, so that none always runs after the same one. Milliseconds a batch; rows of one call share a
     session. Torch's threads are set to `threads` and restored; a form of another runtime sets its own. `device` is
     where the forms compute; a GPU's times are those between its own events. ValueError without a baseline, without
     runs, or for an empty batch.
     """
-    if BASELINE not in forms:
-        raise ValueError(f"latency needs the form {BASELINE!r} as baseline, got {', '.join(forms) or 'none'}")
+    if baseline not in forms:
+        raise ValueError(f"latency needs the form {baseline!r} as baseline, got {', '.join(forms) or 'none'}")
     if runs < 1 or warmup < 0 or threads < 1 or batch < 1:
         raise ValueError("latency needs at least one run, one thread and one example, and a warm-up of 0 or more")
     where = torch.device(device)

@@ -49,6 +49,8 @@ from vitq.tasks.registry import TASKS
 from vitq.tasks.weight_files import weights_identity
 
 _MEASURE = "vitq.benchmarks.measure"
+_QUANTIZING = tuple(f"{_MEASURE}.{name}" for name in ("model", "quantizing", "chosen"))
+"""The code that has a method make the quantized model; what it imports is in other parts."""
 MEASUREMENTS: tuple[Measurement, ...] = ("accuracy", "counts", "latency")
 ARITHMETIC = "float32 without TF32, deterministic kernels"
 """What `methods.devices.make_deterministic` sets for every cell; records hold the settings one by one."""
@@ -129,7 +131,7 @@ def _model(cell: CellKey, around: Surroundings) -> Identity:
         **{what: data.get(what, "not read") for what in ("calibration", "training")},
         "seed": str(cell.seed),
         "code of the method": method_code(cell.method),
-        "code of the task": code_sha256(TASKS.offer(cell.task).module, alone=(f"{_MEASURE}.model",)),
+        "code of the task": code_sha256(TASKS.offer(cell.task).module, alone=_QUANTIZING),
         "code of the data": data_code(cell.dataset) if reads else "not read",
         "packages": packages(cell.model, cell.dataset if reads else None),
         "device": around.device.partition(":")[0],
@@ -177,7 +179,7 @@ def _counts(cell: CellKey, model: Identity | None) -> Identity:
         **_asked(cell),
         **_architecture(entry),
         "code of the method": method_code(cell.method),
-        "code of the counts": code_sha256(f"{_MEASURE}.accounting", alone=(f"{_MEASURE}.counts",)),
+        "code of the counts": code_sha256(f"{_MEASURE}.accounting", alone=(f"{_MEASURE}.counts", f"{_MEASURE}.chosen")),
         "packages": packages(cell.model),
     }
     if card.widths_depend_on_data and model is not None:

@@ -1,4 +1,4 @@
-"""The `-k` expressions that pick cells: words joined by and, or, not and ( ).
+"""The `-k` expressions that pick cells: words and patterns joined by and, or, not and ( ).
 
 Read by Dijkstra's shunting-yard algorithm into postfix order and evaluated on a stack, so that no depth of nesting can
 exhaust Python's own stack.
@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from vitq.errors import BadInputError
+from vitq.globs import is_glob, matches_part
 from vitq.words import short
 
 MAX_LENGTH = 100_000
@@ -20,7 +21,9 @@ _Step = tuple[str, str]
 
 
 def picker(expression: str) -> Callable[[str], bool]:
-    """A test of cell ids from `repq and W4A4 and not (swin or seed1)`; words are substrings, case ignored.
+    """A test of cell ids from `repq and W4A4 and not (swin or seed1)`, case ignored.
+
+    A word is a substring; one with `*` or `?` is a pattern of a part of the id, of parts in a row, or of the whole.
 
     Raises BadInputError for an expression that cannot be read.
     """
@@ -28,7 +31,7 @@ def picker(expression: str) -> Callable[[str], bool]:
         raise BadInputError(f"-k has {len(expression):,} characters, more than {MAX_LENGTH:,}")
     tokens = _TOKEN.findall(expression)
     if not tokens:
-        raise BadInputError("-k needs an expression, as in -k 'repq_vit and W4A4'")
+        raise BadInputError("-k needs an expression, as in -k 'repq* and W4A4'")
     steps = _postfix(tokens, expression)
     return lambda text: _holds(steps, text.lower())
 
@@ -78,7 +81,7 @@ def _holds(steps: list[_Step], text: str) -> bool:
     values: list[bool] = []
     for kind, word in steps:
         if kind == "word":
-            values.append(word in text)
+            values.append(matches_part(text, word) if is_glob(word) else word in text)
         elif word == "not":
             values[-1] = not values[-1]
         else:

@@ -12,9 +12,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from vitq.benchmarks.plan.limits import within_cores
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError
-from vitq.tasks.names import model_names, near_miss
+from vitq.tasks import hub
+from vitq.tasks.models_file import load_models_file
+from vitq.tasks.names import is_model, near_miss, nearest_models, register
 from vitq.tasks.places import Places
-from vitq.words import describe, nearest, unknown
+from vitq.words import describe, unknown
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -38,7 +40,13 @@ def _path(value: Any) -> Any:
         raise ValueError(f"{value!r}: {error}") from None
 
 
+def _listed(value: Any) -> Any:
+    """One file stands for a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
 Named = Annotated[Path, BeforeValidator(_path)]
+Models = Annotated[list[Named], BeforeValidator(_listed)]
 
 
 class Site(BaseModel):
@@ -47,6 +55,7 @@ class Site(BaseModel):
     `datasets`: data set name to folder. `weights`: any label to a folder of `<model>.safetensors`, or a model's name to
     its file. `hub`: whether weights may be fetched from the hub. `threads`: torch threads a cell (all by default).
     `workers`: processes that read images (0: none but the cell's own). Neither may exceed the machine's cores.
+    `models`: files of models of one's own (`vitq.tasks.models_file`), which every command then knows by name.
     `trust`: whether a detector's or segmenter's PyTorch file of unknown sha256 is taken, as by `vitq run --trust`.
     """
 
@@ -54,6 +63,7 @@ class Site(BaseModel):
     results: Named = Path("results")
     datasets: dict[str, Named] = Field(default_factory=dict)
     weights: dict[str, Named] = Field(default_factory=dict)
+    models: Models = Field(default_factory=list)
     hub: bool = True
     trust: bool = False
     threads: int | None = None
@@ -82,6 +92,15 @@ class Site(BaseModel):
                 )
         return named
 
+    def knowing(self, *files: Path) -> Site:
+        """The same, the models of these files known to this process, with the places of their weights."""
+        weights: dict[str, Path] = {}
+        for file in files:
+            known = load_models_file(file)
+            register(known.entries)
+            weights |= known.weights
+        return self.model_copy(update={"weights": {**weights, **self.weights}})
+
     def trusting(self, trust: bool) -> Site:
         """The same, taking published files of unknown digest where the command line or the site file says so."""
         return self.model_copy(update={"trust": self.trust or trust})
@@ -96,6 +115,7 @@ def load_site(path: Path | None = None) -> Site:
     named = path if path is not None else _from_environment()
     file = named or Path("vitq.toml")
     if not named and not file.exists():
+        hub.allow(True)
         return Site()
     try:
         site = Site.model_validate(tomllib.loads(_text(file)))
@@ -108,6 +128,7 @@ def load_site(path: Path | None = None) -> Site:
     except (ValueError, RecursionError) as error:  # TOML's own errors, bad dates and numbers, other encodings, depth
         what = "nested too deep" if isinstance(error, RecursionError) else error
         raise BadInputError(f"site file {file} is not TOML: {what}") from None
+    hub.allow(site.hub)
     return _absolute(site, file.resolve())
 
 
@@ -140,17 +161,18 @@ def _absolute(site: Site, source: Path) -> Site:
     """With every path absolute. A label of [weights] that names a file must be a model's name: nobody else reads it."""
     base = source.parent
     weights = {label: base / path for label, path in site.weights.items()}
+    models = [base / path for path in site.models]
+    datasets = {name: base / path for name, path in site.datasets.items()}
+    made = {"source": source, "results": base / site.results, "datasets": datasets, "weights": weights}
+    known = site.model_copy(update={**made, "models": models}).knowing(*models)
     for label, path in weights.items():
         _model_or_folder(source, label, path)
-    datasets = {name: base / path for name, path in site.datasets.items()}
-    return site.model_copy(
-        update={"source": source, "results": base / site.results, "datasets": datasets, "weights": weights}
-    )
+    return known
 
 
 def _model_or_folder(source: Path, label: str, path: Path) -> None:
-    if path.is_file() and label not in model_names():
+    if path.is_file() and not is_model(label):
         raise BadInputError(
             f"site file {source}: weights.{label} is a file, but {label!r} is no model's name: name the model or "
-            f"give the file's folder; {nearest(label, model_names())}"
+            f"give the file's folder; {nearest_models(label)}"
         )

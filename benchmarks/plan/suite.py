@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from vitq.benchmarks.plan import yaml_text
+from vitq import yaml_text
 from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.benchmarks.plan.option_words import MisplacedError, check_options
 from vitq.benchmarks.plan.scopes import PATH
@@ -20,7 +20,7 @@ from vitq.errors import BadInputError
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.subject import WHOLE
-from vitq.tasks.names import model_entry, model_names
+from vitq.tasks.names import is_model, model_entry, unknown_model
 from vitq.tasks.registry import TASKS
 from vitq.words import describe, location, nearest, short, unknown
 
@@ -47,7 +47,13 @@ def _bits(words: list[str] | None) -> list[str] | None:
 
 
 def _models(words: list[str] | None) -> list[str] | None:
-    return None if words is None else _once([_known(word, model_names(), "model") for word in words])
+    return None if words is None else _once([_model(word) for word in words])
+
+
+def _model(word: str) -> str:
+    if not is_model(word):
+        raise ValueError(unknown_model(word))
+    return word
 
 
 def _once(items: Any) -> Any:

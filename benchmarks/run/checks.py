@@ -9,13 +9,17 @@ from __future__ import annotations
 import multiprocessing
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
 from vitq.benchmarks.run.executors import become_worker, how_it_ended, join, start_server
-from vitq.datasets.base import Check
+from vitq.datasets import registry as datasets
+from vitq.datasets.base import Check, Dataset
+from vitq.datasets.registry import registered_datasets
 from vitq.subject import Progress
+from vitq.tasks import names
+from vitq.tasks.names import ModelEntry, registered_models
 from vitq.tasks.places import Places
 
 PRELOAD = "vitq.benchmarks.run.worker"
@@ -24,7 +28,10 @@ PRELOAD = "vitq.benchmarks.run.worker"
 
 @dataclass(frozen=True)
 class Request:
-    """What to check: the models of one task on one data set, as a cell of them would be run."""
+    """What to check: the models of one task on one data set, as a cell of them would be run.
+
+    `known_models` and `known_datasets` are those that its maker had registered.
+    """
 
     task: str
     models: tuple[str, ...]
@@ -33,6 +40,8 @@ class Request:
     sample: int
     calibration: dict[str, Any]
     threads: int | None
+    known_models: tuple[ModelEntry, ...] = field(default_factory=registered_models)
+    known_datasets: tuple[Dataset, ...] = field(default_factory=registered_datasets)
 
 
 def in_cells_process(request: Request, progress: Progress) -> list[Check]:
@@ -81,6 +90,8 @@ def _checked(request: Request, progress: Progress) -> list[Check]:
     from vitq.tasks.registry import load
     from vitq.tasks.verify import verify_task
 
+    names.register(request.known_models)
+    datasets.register(request.known_datasets)
     if request.threads:
         torch.set_num_threads(request.threads)
     with warnings.catch_warnings(record=True) as caught:

@@ -13,8 +13,11 @@ from typing import Any, NamedTuple
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Latency
+from vitq.datasets.base import Dataset
+from vitq.datasets.registry import registered_datasets
 from vitq.record import Asked, CellKey, Name, Provenance, Record, key_of
 from vitq.subject import Progress
+from vitq.tasks.names import ModelEntry, registered_models
 
 
 class Part(NamedTuple):
@@ -34,9 +37,9 @@ class Order:
 
     `wanted` have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
     is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
-    whether the file stays when the cell is done. `split` is how many workers its evaluation may be given to. Where
-    `part` is given, nothing but these batches are evaluated, and no record is made; `evaluated` is what others found
-    in all of them, which is then not evaluated again.
+    whether the file stays when the cell is done. `models` and `datasets` are those that its maker had registered.
+    `split` is how many workers its evaluation may be given to. Where `part` is given, nothing but these batches are
+    evaluated, and no record is made; `evaluated` is what others found in all of them, not to be evaluated again.
     """
 
     cell: CellKey
@@ -52,6 +55,8 @@ class Order:
     device: str = "cpu"
     keep_model: bool = True
     paper_name: str | None = None
+    models: tuple[ModelEntry, ...] = field(default_factory=registered_models)
+    datasets: tuple[Dataset, ...] = field(default_factory=registered_datasets)
     split: int = 1
     part: Part | None = None
     evaluated: Evaluated = field(default_factory=dict)

@@ -16,14 +16,17 @@ from vitq.escape import line
 from vitq.record import Record
 
 
-def plain_console() -> Console:
-    """Standard error, on which text is shown as it is: `[red]` and `:x:` mean nothing here."""
-    return Console(stderr=True, markup=False, emoji=False, highlight=False)
+def plain_console(quiet: bool = False) -> Console:
+    """Standard error, on which text is shown as it is: `[red]` and `:x:` mean nothing here; nothing where `quiet`."""
+    return Console(stderr=True, markup=False, emoji=False, highlight=False, quiet=quiet)
 
 
 @contextmanager
 def listener(console: Console) -> Iterator[Listener]:
-    """Bars on a terminal, a line a cell elsewhere."""
+    """Bars on a terminal, a line a cell elsewhere; on a quiet console, cells that failed alone."""
+    if console.quiet:
+        yield Failures(plain_console())
+        return
     if not console.is_terminal:
         yield Lines(console)
         return
@@ -35,7 +38,7 @@ def listener(console: Console) -> Iterator[Listener]:
 @contextmanager
 def phases(console: Console) -> Iterator[vitq.subject.Progress]:
     """One bar for the phases of a task in this process; silent where there is no terminal."""
-    if not console.is_terminal:
+    if console.quiet or not console.is_terminal:
         yield vitq.subject.silent
         return
     columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), TimeLeft())
@@ -81,6 +84,24 @@ class Lines:
     def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print how the cell ended."""
         _print(self.console, f"{self.count} {outcome(order, records)}")
+
+
+class Failures:
+    """A line when a cell ends without its result."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+
+    def matrix(self, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def phase(self, cell_id: str, phase: str, done: int, total: int) -> None:
+        """Say nothing."""
+
+    def ended(self, order: Order, records: Sequence[Record]) -> None:
+        """Print what went wrong."""
+        if any(r.status in ("failed", "oom") for r in records):
+            _print(self.console, outcome(order, records))
 
 
 class Bars:

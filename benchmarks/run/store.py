@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.record import SCHEMA_VERSION, Asked, Kind, Line, Record, Status, parse_line
+from vitq.record import ELSEWHERE, SCHEMA_VERSION, Asked, Kind, Line, Record, Status, parse_line
 from vitq.rows import Row, join
 
 _MEND = "mend the line or move it to another file"
@@ -218,7 +218,7 @@ def _parse(line: bytes, where: str) -> Line:
         record = parse_line(content)
     except (ValidationError, RecursionError) as error:
         raise BadInputError(f"{where} is not a record ({_first_fault(error)}): {_MEND}") from None
-    if record.cell.method not in all_cards():
+    if record.cell.method not in (*all_cards(), ELSEWHERE):
         raise BadInputError(f"{where} is of method {record.cell.method!r}, which this vitq does not have: {_MEND}")
     return record
 

@@ -18,10 +18,12 @@ import torch
 from vitq.benchmarks.measure import accuracy, counts, latency, model
 from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.run.messages import Finished, Link, Order
+from vitq.datasets import registry as datasets
 from vitq.errors import BadInputError, MethodInputError, UnsupportedError
 from vitq.methods.toolkit import devices
 from vitq.record import Kind, Name, Record, Status, kind_of
 from vitq.subject import Progress
+from vitq.tasks import names
 
 MEASUREMENTS: dict[Kind, Callable[[Bench], Iterator[Record]]] = {
     "counts": counts.measure,
@@ -34,6 +36,8 @@ MEASUREMENTS: dict[Kind, Callable[[Bench], Iterator[Record]]] = {
 
 def work_on(order: Order, link: Link) -> Finished:
     """Measure what is wanted of a cell; every way it can end is a record, but for a full disk, which ends the run."""
+    names.register(order.models)
+    datasets.register(order.datasets)
     _prepare_process(order)
     work = _Work(Bench(order, replace(link, phase=_throttled(link.phase))))
     try:
@@ -84,7 +88,7 @@ class _Work:
 
     def supported(self, names: Sequence[Name]) -> bool:
         """Whether task and method can do what the cell asks, before anything is loaded; a record each if not."""
-        reason = self.bench.task.unsupported() or self.bench.method.unsupported(self.bench.bits, self.bench.options)
+        reason = self.bench.task.unsupported() or self.bench.chosen.refused()
         for name in names if reason else ():
             self.bench.link.record(self.bench.record(name, "unsupported", error=reason))
         return reason is None

@@ -17,7 +17,7 @@ from vitq.errors import UnsupportedError
 
 INTEGER = {
     "MatMulIntegerToFloat": "MatMul", "QLinearMatMul": "MatMul", "MatMulInteger": "MatMul", "QGemm": "Linear",
-    "QAttention": "Attention", "QLinearConv": "Conv", "ConvInteger": "Conv",
+    "DynamicQuantizeMatMul": "MatMul", "QAttention": "Attention", "QLinearConv": "Conv", "ConvInteger": "Conv",
 }  # fmt: skip
 """Operators of its optimized graph that multiply integers, by our names; `DequantizeLinear` before one does not."""
 FLOAT = {
@@ -53,8 +53,11 @@ def counted(optimized: Any) -> Executed:
     return found
 
 
-def session_of(model: bytes, threads: int, device: torch.device) -> tuple[Any, Executed]:
-    """A session of a serialized ONNX model, and what it executes; UnsupportedError where onnxruntime refuses it."""
+def session_of(model: bytes | str, threads: int, device: torch.device) -> tuple[Any, Executed]:
+    """A session of a serialized ONNX model, or of a file's path, and what it executes.
+
+    UnsupportedError where onnxruntime refuses it.
+    """
     import onnx
     import onnxruntime
 

@@ -78,7 +78,8 @@ def make_explicit(model: nn.Module) -> nn.Module:
     Modules added per attention: `qk` and `av` (MatMul), `softmax`, `logits` (Identity on what enters the softmax) and,
     where attention is in windows, `bias` (Identity on the relative-position bias) and `bias_add` (Add). Per block:
     `add1`, `add2`. Where class tokens and positions join: `tokens` (Identity after the class token joins), `position`
-    (Identity on the position embedding) and `position_add` (Add). What a family's library computes differently, its
+    (Identity on the position embedding) and `position_add` (Add); `pooled` (Identity) on a mean that the classifier
+    reads at once. What a family's library computes differently, its
     module says. Layers that a library has subclasses of, which compute the same, become torch's own.
     """
     from vitq.methods.architectures.mm_libraries import plain_layers

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from vitq.errors import UnsupportedError
 from vitq.methods.architectures.explicit import Family, family_of, make_explicit
+from vitq.methods.architectures.unknown import what_it_is_made_of
 
 __all__ = [
     "Attention",
@@ -56,7 +57,8 @@ class Attention:
     both are None where there is none. That bias is gathered from the parameter `table`, [offsets, heads], by the buffer
     `index`, [N, N]. Where tokens lie in `windows`, `layout()` gives the place in the feature map of each place of the
     windows, [windows*N], -1 for padding, and `mask()` what is added to the logits of each window of an image,
-    [windows, N, N], None where nothing is. `class_tokens` are the first tokens that stand for no patch.
+    [windows, N, N], None where nothing is. `class_tokens` are the first tokens that stand for no patch. `norms` stand
+    between its layers and products: of queries, of keys, and before `proj`.
     """
 
     path: str
@@ -76,6 +78,7 @@ class Attention:
     layout: Callable[[], Tensor] | None = None
     mask: Callable[[], Tensor | None] | None = None
     class_tokens: int = 0
+    norms: tuple[str, ...] = ()
 
     @property
     def windowed(self) -> bool:
@@ -85,11 +88,16 @@ class Attention:
 
 @dataclass(frozen=True)
 class Mlp:
-    """Two linear layers and the activation between them."""
+    """Two linear layers and the activation between them, and where there is one a `norm` before the second.
+
+    A `gated` one multiplies half of what `fc1` gives, activated, by the other half.
+    """
 
     fc1: str
     act: str
     fc2: str
+    norm: str | None = None
+    gated: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,7 +136,8 @@ class Embedding:
 
     `class_token` [1, 1, C] and `positions` [1, class tokens + N, C] are the parameters that join there, and
     `further_tokens` those of registers and of distillation. Where images
-    may have other sizes, `resize(positions, height, width)` gives the positions of a map of that size.
+    may have other sizes, `resize(positions, height, width)` gives the positions of a map of that size. `last_norm`
+    stands before the first block.
     """
 
     projection: str | None = None
@@ -140,6 +149,7 @@ class Embedding:
     positions: str | None = None
     further_tokens: tuple[str, ...] = ()
     resize: Callable[[Tensor, int, int], Tensor] | None = None
+    last_norm: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,7 +158,8 @@ class Ends:
 
     `pooling` says what becomes of the features before the classifier: `class_token` takes the first token's, `mean` is
     over all positions, any other word is the library's own; None where they stay as they are. `after_pooling` are those
-    of the norms that stand after it.
+    of the norms that stand after it. `further_heads` are classifiers of other tokens, whose logits are averaged with
+    the head's.
     """
 
     norms: tuple[str, ...] = ()
@@ -156,6 +167,7 @@ class Ends:
     head: str | None = None
     pooling: str | None = None
     after_pooling: tuple[str, ...] = ()
+    further_heads: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -235,9 +247,9 @@ def roles_of(part: nn.Module) -> Roles:
     family = family_of(part)
     if family is None:
         raise UnsupportedError(
-            f"{type(part).__name__} has no block that an architecture adapter knows: the roles attention (qkv, "
-            "softmax, proj), MLP (fc1, act, fc2), norms and residual sums are missing; give the scope of a "
-            "known backbone, or add a family to methods/architectures"
+            f"{type(part).__name__} has no block that an architecture adapter knows{what_it_is_made_of(part)}: the "
+            "roles attention (qkv, softmax, proj), MLP (fc1, act, fc2), norms and residual sums are missing; give the "
+            "scope of a known backbone, or write an adapter (documentation: adding an adapter)"
         )
     _require_explicit(family, make_explicit(part))
     roles = family.roles(part)
@@ -278,6 +290,6 @@ def _modules_of(block: Block) -> list[tuple[str, str]]:
     attention, mlp = block.attention, block.mlp
     inner = ("qkv", "qk", "logits", "softmax", "av", "proj", "bias", "bias_add")
     named = [(f"attention {role}", getattr(attention, role)) for role in inner]
-    named += [(f"MLP {role}", getattr(mlp, role)) for role in ("fc1", "act", "fc2")]
+    named += [(f"MLP {role}", getattr(mlp, role)) for role in ("fc1", "act", "fc2", "norm")]
     named += [("norm1", block.norm1), ("norm2", block.norm2), *(("residual sum", path) for path in block.sums)]
     return [(role, path) for role, path in named if path is not None]

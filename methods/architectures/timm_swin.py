@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from vitq.methods.architectures import roles
 from vitq.methods.architectures.explicit import Add, MatMul, split_heads
+from vitq.methods.architectures.timm_vit_options import mlp_role
 
 
 class ExplicitWindowAttention(WindowAttention):
@@ -199,7 +200,7 @@ def _is_block(module: nn.Module) -> bool:
 def _block(path: str, block: Any) -> roles.Block:
     at = f"{path}." if path else ""
     attention = _attention(f"{at}attn", block)
-    mlp = roles.Mlp(f"{at}mlp.fc1", f"{at}mlp.act", f"{at}mlp.fc2")
+    mlp = mlp_role(f"{at}mlp", block.mlp)
     stage = path.rpartition(".")[0]
     return roles.Block(path, stage, f"{at}norm1", attention, f"{at}norm2", mlp, (f"{at}add1", f"{at}add2"))
 
@@ -254,6 +255,8 @@ def _ends(at: str, whole: SwinTransformer) -> roles.Ends:
 def _beside(part: nn.Module) -> Iterator[str]:
     """What timm's Swin may compute that no role says."""
     for path, module in part.named_modules():
+        if isinstance(module, SwinTransformer) and type(module) is not SwinTransformer:
+            yield f"a class of its own, {type(module).__name__}"
         if isinstance(module, SwinTransformerBlock) and module.dynamic_mask:
             yield f"a dynamic image size at {path}"
         if isinstance(module, SwinTransformerBlock) and not isinstance(module.mlp.norm, nn.Identity):

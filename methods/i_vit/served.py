@@ -21,7 +21,7 @@ def refuse_unserved(known: Roles) -> None:
         )
     wrong = [*known.beside, *_wrong_ends(known)]
     if wrong:
-        raise UnsupportedError(f"I-ViT does not serve {wrong[0]}")
+        raise UnsupportedError(f"I-ViT does not serve {wrong[0]}, of which it has no integer form")
 
 
 def _wrong_ends(known: Roles) -> list[str]:

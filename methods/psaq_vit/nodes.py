@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from vitq.errors import MethodInputError
+from vitq.errors import MethodInputError, UnsupportedError
 from vitq.methods.architectures.explicit import MatMul
 from vitq.methods.architectures.roles import Block, Roles, roles_of
 from vitq.methods.bits import Bits
@@ -156,8 +156,8 @@ def node_paths(roles: Roles, spared: Collection[Spared] = ()) -> list[str]:
     The softmax's probabilities and the input of GELU stay in floating point; the input image is quantized before the
     embedding's projection.
     """
-    embedding = roles.embedding
-    paths = [embedding.projection, embedding.norm, embedding.tokens, embedding.position, embedding.position_add]
+    at = roles.embedding
+    paths = [at.projection, at.norm, at.tokens, at.position, at.position_add, at.last_norm]
     for block in roles.blocks:
         paths += _block_nodes(block, spared)
     for merging in roles.mergings:
@@ -168,14 +168,14 @@ def node_paths(roles: Roles, spared: Collection[Spared] = ()) -> list[str]:
 def _block_nodes(block: Block, spared: Collection[Spared]) -> list[str | None]:
     attention = block.attention
     paths = [block.norm1, attention.qkv, attention.logits, attention.bias, attention.bias_add, attention.av]
-    paths += [attention.proj, block.norm2, block.mlp.fc2]
+    paths += [*attention.norms, attention.proj, block.norm2, block.mlp.norm, block.mlp.fc2]
     paths += [] if "activation" in spared else [block.mlp.act]
     return paths if "sums" in spared else [*paths, *block.sums]
 
 
 def _ends(roles: Roles) -> list[str]:
     ends = roles.ends
-    return roles.ordered(*ends.norms, ends.pool, ends.head)
+    return roles.ordered(*ends.norms, ends.pool, ends.head, *ends.further_heads)
 
 
 def quantize_nodes(
@@ -184,9 +184,14 @@ def quantize_nodes(
     """Give a transformer PSAQ-ViT's quantizers, in place, all off; returns it.
 
     `unreached` are paths of nodes that get none, as `calibrate` found them. UnsupportedError for a part without
-    attention.
+    attention, and for a gated MLP: the product of its halves, which enters the second layer, is no module's output.
     """
     roles = roles_of(part)
+    gated = next((block for block in roles.blocks if block.mlp.gated), None)
+    if gated is not None:
+        raise UnsupportedError(
+            f"PSAQ-ViT quantizes what modules put out, and has no node in the gated MLP of {gated.path}"
+        )
     replace_modules(part, _swap(roles, bits, spared))
     leave_out(part, [path for path in unreached if path.endswith("_quantizer")])
     for path in node_paths(roles, spared):

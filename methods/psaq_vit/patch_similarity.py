@@ -25,12 +25,12 @@ _CHUNK = {"cpu": 2**18, "cuda": 2**25}  # kernel values held at once: about a se
 _WHOLE = {"cpu": 2**22, "cuda": 2**25}  # an image larger than a chunk is held whole up to here, 16 MB; else taken twice
 
 
-def patch_similarity(attention_output: Tensor, drop_first: bool = True) -> Tensor:
+def patch_similarity(attention_output: Tensor, drop: int = 1) -> Tensor:
     """Cosine similarity of all pairs of patches, [B, H, N, d] -> [B, N', N'] (equation 6).
 
-    `attention_output` is softmax(..)·V per head; it is averaged over heads, and token 0 is left out if `drop_first`.
+    `attention_output` is softmax(..)·V per head; it is averaged over heads, and the first `drop` tokens are left out.
     """
-    u = attention_output.mean(1)[:, int(drop_first) :]
+    u = attention_output.mean(1)[:, drop:]
     u = u / u.norm(dim=-1, keepdim=True).clamp_min(1e-8)
     similarity: Tensor = u @ u.transpose(-2, -1)
     return similarity
@@ -109,9 +109,10 @@ class PatchEntropy:
         self._handles.clear()
         self._entropies.clear()
 
-    def _drops_first(self, attention: Attention) -> bool:
-        """Whether an attention leaves out its token 0, which is the class token where there is one."""
-        return self.drop_token == "first" or (self.roles.has_class_token and not attention.windowed)
+    def _dropped(self, attention: Attention) -> int:
+        """How many first tokens an attention leaves out: those that stand for no patch, and one as the option says."""
+        no_patches = 0 if attention.windowed else self.roles.class_tokens
+        return max(no_patches, int(self.drop_token == "first"))
 
     def _patch_embedding(self) -> nn.Module:
         path = self.roles.embedding.projection
@@ -126,12 +127,12 @@ class PatchEntropy:
         self._images = inputs[0].shape[0]
 
     def _hook(self, attention: Attention) -> Any:
-        drop_first = self._drops_first(attention)
+        drop = self._dropped(attention)
 
         def add(_module: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            similarity = patch_similarity(output, drop_first)
+            similarity = patch_similarity(output, drop)
             windows = similarity.shape[0] // max(1, self._images)
-            inside = _inside(attention, windows, drop_first, similarity.device)
+            inside = _inside(attention, windows, drop, similarity.device)
             self._entropies.append(similarity_entropy(similarity, self.bandwidth, self.points, windows, inside))
 
         return add
@@ -143,12 +144,12 @@ class PatchEntropy:
         return total
 
 
-def _inside(attention: Attention, windows: int, drop_first: bool, device: torch.device) -> Tensor | None:
+def _inside(attention: Attention, windows: int, drop: int, device: torch.device) -> Tensor | None:
     """Which tokens of an image's windows are patches, bool [windows, N']; None where all are."""
     layout = None if attention.layout is None else attention.layout()
     if layout is None or bool((layout >= 0).all()):
         return None
-    return (layout.view(windows, -1)[:, int(drop_first) :] >= 0).to(device)
+    return (layout.view(windows, -1)[:, drop:] >= 0).to(device)
 
 
 def _both(inside: Tensor) -> Tensor:

@@ -9,6 +9,8 @@ import os
 import resource
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -42,6 +44,29 @@ def make_deterministic() -> None:
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Else every empty tensor is filled first: no result here depends on one, and every timing would pay for it.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """`make_deterministic` for a while: what was in force before is in force again afterwards."""
+    environment = {name: os.environ.get(name) for name in _OVERRIDES}
+    matmul, precisions = _matmul_precision(), {part: _precision(part) for part in ("", *_PRECISIONS)}
+    cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
+    make_deterministic()
+    try:
+        yield
+    finally:
+        for name, word in environment.items():
+            os.environ.pop(name, None) if word is None else os.environ.update({name: word})
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        for part, precision in precisions.items():
+            _set_precision(part, precision)
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
+        torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
+        torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
 
 
 def settings() -> dict[str, str]:
@@ -123,7 +148,7 @@ def _ieee() -> None:
 
 def _backend(part: str) -> Any:
     holder: Any = torch.backends
-    for name in part.split("."):
+    for name in filter(None, part.split(".")):
         holder = getattr(holder, name, None)
     return holder
 
@@ -134,6 +159,23 @@ def _precision(part: str) -> str | None:
     if hasattr(backend, "fp32_precision"):
         return str(backend.fp32_precision)
     return ("tf32" if backend.allow_tf32 else "ieee") if hasattr(backend, "allow_tf32") else None
+
+
+def _matmul_precision() -> str | None:
+    """By its older name; None where torch refuses to say, since parts were set by the newer ones."""
+    try:
+        return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _set_precision(part: str, word: str | None) -> None:
+    """Put back what `_precision` said of a part."""
+    backend = _backend(part)
+    if word is not None and hasattr(backend, "fp32_precision"):
+        backend.fp32_precision = word
+    elif word is not None and hasattr(backend, "allow_tf32"):
+        backend.allow_tf32 = word == "tf32"
 
 
 def _algorithms() -> str:

@@ -164,6 +164,15 @@ def _payload(path: Path) -> Payload:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 
+def is_saved(path: Path) -> bool:
+    """Whether a file says of itself that it is a saved quantized model; it may be damaged all the same."""
+    try:
+        _metadata(path)
+    except MethodInputError:
+        return False
+    return True
+
+
 def read_index(path: Path) -> Index:
     """Header and index of a saved model; MethodInputError, in one line, for any other file."""
     text, held = _metadata(path)

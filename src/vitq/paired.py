@@ -98,7 +98,7 @@ def pair(left: Side, right: Side, metric: str) -> Paired | str:
         return before if isinstance(before, str) else str(after)
     if before.samples != after.samples:
         return "not the same samples"
-    return _paired(before.of[metric], after.of[metric], metric)
+    return paired(before.of[metric], after.of[metric], metric)
 
 
 def _read(run: Side, metric: str) -> outcomes.Outcomes | str:
@@ -113,7 +113,8 @@ def _read(run: Side, metric: str) -> outcomes.Outcomes | str:
     return found if metric in found.of else f"no outcomes of {metric}"
 
 
-def _paired(before: Outcome, after: Outcome, metric: str) -> Paired | str:
+def paired(before: Outcome, after: Outcome, metric: str) -> Paired | str:
+    """after - before of a metric, from outcomes of the same samples in the same order; or why there is none."""
     if before.n != after.n:
         return f"{before.n} samples against {after.n}"
     if before.n < 2:

@@ -110,6 +110,11 @@ class Size(_Strict):
     packed_mb: Positive
     conventions: dict[str, float] = Field(default_factory=dict)
 
+    @property
+    def ratio(self) -> float:
+        """How many times smaller the model ships than in FP32."""
+        return self.fp32_mb / self.packed_mb
+
 
 class Operations(_Strict):
     """Operations of one forward pass of one image: MACs with attention products, BitOPs, OPs = BOPs/64 + FLOPs."""
@@ -217,7 +222,9 @@ class Provenance(_Strict):
     finished: str = ""
 
 
-Fidelity = Literal["released-code", "paper", "reconstruction", "baseline"]
+Fidelity = Literal["released-code", "paper", "reconstruction", "baseline", "elsewhere"]
+ELSEWHERE = "elsewhere"
+"""The method of a cell whose model was quantized by others and is only measured here; the variant says by whom."""
 
 
 class Record(_Strict):
@@ -279,7 +286,7 @@ class Record(_Strict):
         held = {
             "model": True,
             "accuracy": bool(self.metrics),
-            "counts": self.size is not None and self.operations is not None,
+            "counts": self.size is not None and (self.operations is not None or self.fidelity == ELSEWHERE),
             "latency": bool(self.latency),
         }
         return held[self.kind]

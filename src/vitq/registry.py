@@ -18,6 +18,8 @@ from vitq.words import unknown
 
 OURS = "vitq"
 """The distribution of what is in no entry point."""
+HERE = "this process"
+"""What stands for the distribution of what was registered at run time."""
 T = TypeVar("T")
 
 
@@ -48,6 +50,19 @@ class Registry(Generic[T]):
 
     def __init__(self, kind: str, ours: Mapping[str, str], group: str | None = None) -> None:
         self.kind, self.ours, self.group = kind, dict(ours), group
+        self.registered: dict[str, T] = {}
+
+    def register(self, name: str, thing: T) -> None:
+        """Let this process know a thing too; registering the same again changes nothing.
+
+        BadInputError for a name that is ours or another package's, or was registered for something else.
+        """
+        known = self._offers().get(name)
+        if known is not None and known.distribution != HERE:
+            whose = "vitq's" if known.distribution == OURS else f"that of package {known.distribution}"
+            raise BadInputError(f"the {self.kind} {name!r} is {whose} already: give yours another name")
+        if self.registered.setdefault(name, thing) != thing:
+            raise BadInputError(f"two {self.kind}s are called {name!r}, and are not the same: give one another name")
 
     def names(self) -> list[str]:
         """Every name, ours first; BadInputError where two packages offer the same one."""
@@ -66,6 +81,8 @@ class Registry(Generic[T]):
         BadInputError for an unknown name, and in one line where another package's thing cannot be imported.
         """
         offer = self.offer(name)
+        if offer.distribution == HERE:
+            return self.registered[name]
         try:
             return cast(T, _found(offer, inside))
         except Exception as error:  # whatever another package's code raises
@@ -85,7 +102,7 @@ class Registry(Generic[T]):
                 both = " and ".join(sorted((offers[name].distribution, offer.distribution)))
                 raise BadInputError(f"two packages offer a {self.kind} called {name!r}, {both}: remove one of the two")
             offers[name] = offer
-        return offers
+        return {**offers, **{name: Offer("registered", HERE) for name in self.registered if name not in offers}}
 
 
 @cache

@@ -14,6 +14,7 @@ from sklearn.datasets import load_digits
 from vitq.datasets import digit_scans, digits
 from vitq.datasets.calibration import Calibration
 from vitq.datasets.digit_distortion import ONE, Distortion, Layer
+from vitq.datasets.preprocessing import Preprocessing
 from vitq.errors import BadInputError
 
 PIXELS = "6c18979d98e9f90c9ddedf4f42458813cd642b5cbe84d350f083e263be0602d8"
@@ -134,3 +135,9 @@ def test_an_index_that_is_no_scan_is_told(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("1797\n")
     with pytest.raises(BadInputError, match="'1797'"):
         digits.calibration(Calibration(images=1, list=str(tmp_path / "list.txt")))
+
+
+def test_a_model_of_another_size_is_told_so() -> None:
+    how = Preprocessing((3, 224, 224), (0.5,) * 3, (0.5,) * 3)
+    with pytest.raises(BadInputError, match="are images of 3x24x24, and the model takes 3x224x224"):
+        digits.DIGITS.open(how, Calibration(), {}, limit=None, seed=0, workers=0)

@@ -112,7 +112,7 @@ def test_nothing_is_said_to_be_nothing() -> None:
 
 
 def test_an_unknown_format_is_refused(record: Make) -> None:
-    with pytest.raises(ValueError, match="markdown, csv, plain"):
+    with pytest.raises(ValueError, match="plain, md, csv, json"):
         tables.results_table([record()], "html")  # type: ignore[arg-type]
 
 

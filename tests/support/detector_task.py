@@ -125,7 +125,7 @@ def register(put: Callable[[dict[str, Any], str, Any], None] = dict.__setitem__)
     """Make task, model and data set known by name, as long as `put` does."""
     put(TASKS.ours, NAME, "detector_task:TASK")
     put(DATASETS.ours, IMAGES, "detector_task:DATA")
-    put(names.model_entries(), MODEL, ENTRY)
+    put(names.models().registered, MODEL, ENTRY)
 
 
 def work(order: Order, link: Link) -> Finished:

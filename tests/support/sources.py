@@ -18,13 +18,14 @@ class Import(NamedTuple):
     """One name that a module imports.
 
     `name` is the whole dotted name, with what is taken from the module; `module` is without it. `lazy` where it stands
-    in a function, so that importing the module does not import it.
+    in a function, so that importing the module does not import it; `typing` where it is for types alone and never runs.
     """
 
     name: str
     module: str
     line: int
     lazy: bool
+    typing: bool = False
 
     @property
     def room(self) -> str | None:
@@ -74,14 +75,15 @@ def modules() -> list[Module]:
 
 def imports(tree: ast.Module) -> list[Import]:
     """Everything imported anywhere in a module: in functions, under TYPE_CHECKING, and by `import_module`."""
-    return list(_walk(tree, lazy=False))
+    return list(_walk(tree, lazy=False, typing=False))
 
 
-def _walk(node: ast.AST, lazy: bool) -> Iterator[Import]:
+def _walk(node: ast.AST, lazy: bool, typing: bool) -> Iterator[Import]:
     for child in ast.iter_child_nodes(node):
-        yield from _of(child, lazy)
+        yield from (each._replace(typing=typing) for each in _of(child, lazy))
         inner = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-        yield from _walk(child, lazy or inner)
+        types = isinstance(child, ast.If) and isinstance(child.test, ast.Name) and child.test.id == "TYPE_CHECKING"
+        yield from _walk(child, lazy or inner, typing or (types and not child.orelse))
 
 
 def _of(node: ast.AST, lazy: bool) -> Iterator[Import]:

@@ -156,3 +156,30 @@ def test_what_is_missing_is_told(monkeypatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "mmdet" else find(name, *a))
     assert DETECTION.unsupported() == "mmdet not installed: pip install 'vitq[mm]'"
     assert load("classification").unsupported() is None
+
+
+@needs_mm
+@pytest.mark.parametrize("task", ["detection", "segmentation"])
+def test_a_backbone_taken_out_and_put_back_changes_nothing(task: str) -> None:
+    loaded, data = opened(task)
+    batch, of = next(data.validation()), load(task)
+    before = dict(loaded.model.named_modules())
+    part = of.compilable(loaded.model, batch)
+    with torch.inference_mode():
+        whole, wanted = part.whole(part.module)(batch), of.forward(loaded.model, batch)
+        flat = part.module(part.tensor)
+    assert part.part == "backbone"
+    assert flat.shape[0] == len(batch)
+    assert of.digest(whole) == of.digest(wanted)
+    assert dict(loaded.model.named_modules()) == before
+
+
+@needs_mm
+def test_the_backbone_of_a_segmenter_that_reads_windows_is_given_a_window() -> None:
+    loaded, _ = opened("segmentation")
+    loaded.model.test_cfg.update(mode="slide", crop_size=(128, 128), stride=(64, 64))
+    batch = scenes_of(torch.randn(1, 3, 128, 192, generator=torch.Generator().manual_seed(0)))
+    part = SEGMENTATION.compilable(loaded.model, batch)
+    with torch.inference_mode():
+        assert part.tensor.shape[2:] == (128, 128)
+        assert torch.equal(part.whole(part.module)(batch), SEGMENTATION.forward(loaded.model, batch))

@@ -150,7 +150,7 @@ def test_a_hub_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     def fail(*args: object, **kwargs: object) -> None:
         raise OSError("no route\nto host")
 
-    monkeypatch.setattr("timm.create_model", fail)
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", fail)
     message = refused(DEIT, Places())
     assert "no route" in message
     assert f"{DEIT}.safetensors" in message

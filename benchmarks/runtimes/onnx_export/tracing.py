@@ -39,15 +39,22 @@ class Traced:
 
 
 class _Node(torch.autograd.Function):
-    """The identity, as one node of the graph."""
+    """The identity, as one node of the graph; `shape` in words, as `3 224 224`, for the exporter loses some shapes."""
 
     @staticmethod
-    def forward(_: Any, x: Tensor, name: str, key: int) -> Tensor:  # noqa: ARG004
+    def forward(_: Any, x: Tensor, name: str, key: int, shape: str) -> Tensor:  # noqa: ARG004
         return x.clone()
 
     @staticmethod
-    def symbolic(graph: Any, x: Any, name: str, key: int) -> Any:
-        return graph.op(f"{DOMAIN}::{name}", x, key_i=key, shape_i=x.type().sizes()).setType(x.type())
+    def symbolic(graph: Any, x: Any, name: str, key: int, shape: str) -> Any:
+        sizes = [int(size) for size in shape.split()]
+        return graph.op(f"{DOMAIN}::{name}", x, key_i=key, shape_i=sizes).setType(x.type())
+
+
+def _node(x: Tensor, name: str, key: int) -> Tensor:
+    """The same tensor, by way of a node."""
+    y: Tensor = _Node.apply(x, name, key, " ".join(str(int(size)) for size in x.shape))
+    return y
 
 
 class _GridNode(nn.Module):
@@ -59,8 +66,7 @@ class _GridNode(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The same tensor, by way of a node."""
-        y: Tensor = _Node.apply(x, "Grid", self.key)
-        return y
+        return _node(x, "Grid", self.key)
 
 
 def trace(model: nn.Module, example: Any) -> Traced:
@@ -73,7 +79,7 @@ def trace(model: nn.Module, example: Any) -> Traced:
             written = str(Path(folder) / "traced.onnx")
             torch.onnx.export(
                 marked, (example,), written, dynamo=False, opset_version=TRACED_OPSET, input_names=["images"],
-                custom_opsets={DOMAIN: 1},
+                custom_opsets={DOMAIN: 1} if found.grids or found.layers else None,
             )  # fmt: skip
             found.graph = onnx.load(written)
     except (torch.onnx.errors.OnnxExporterError, RuntimeError, ValueError, TypeError) as error:
@@ -112,7 +118,7 @@ def _mark_weight(path: str, layer: Any, found: Traced) -> None:
     original._modules = dict(layer._modules)
     found.layers.append((path, original))
     layer.weight_quantizer = None
-    layer.quantized_weight = lambda: _Node.apply(layer.weight, "Weight", key)
+    layer.quantized_weight = lambda: _node(layer.weight, "Weight", key)
 
 
 class _silence:

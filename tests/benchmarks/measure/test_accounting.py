@@ -17,13 +17,14 @@ from hypothesis import strategies as st
 from torch import nn
 
 from vitq.benchmarks.measure.accounting import Account
-from vitq.benchmarks.measure.macs import explicit_copy, meta_copy
+from vitq.benchmarks.measure.macs import explicit_copy
 from vitq.benchmarks.measure.sizes import Stored, parameter_count, stored_tensors
 from vitq.methods.architectures.explicit import MatMul, make_explicit
 from vitq.methods.binary_vit import method as binary_vit
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import load
+from vitq.methods.served import meta_copy
 from vitq.methods.toolkit.layers import QConv2d, QLinear, QMatMul
 from vitq.methods.toolkit.modules import replace_modules
 from vitq.methods.toolkit.observers import MinMax

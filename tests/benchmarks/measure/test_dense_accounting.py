@@ -12,10 +12,11 @@ from torch import nn
 
 from vitq import mm
 from vitq.benchmarks.measure.accounting import Account, account
-from vitq.benchmarks.measure.macs import count_macs, explicit_copy, meta_copy
+from vitq.benchmarks.measure.macs import count_macs, explicit_copy
 from vitq.methods.bits import Bits
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import METHODS, load
+from vitq.methods.served import meta_copy
 from vitq.subject import WHOLE, part_of, put_part
 from vitq.tasks.dense import Dense, scenes_of
 from vitq.tasks.detection import TASK as DETECTION

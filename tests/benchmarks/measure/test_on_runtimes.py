@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from places import vitq
 from torch import Tensor, nn
 
+from vitq import mm
 from vitq.benchmarks.measure.forms import forms_of
 from vitq.benchmarks.measure.on_runtimes import measure, table_rows, told
 from vitq.benchmarks.runtimes.base import Executed
@@ -109,6 +111,30 @@ def test_a_finished_cell_and_its_file_are_timed(tmp_path: Path) -> None:
     again = vitq("latency", file, "--runtime", "torch", "--batch", "1", "--runs", "2", cwd=tmp_path)
     assert again.returncode == 0
     assert "none on" not in again.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(mm.why_absent() is not None, reason="needs vitq[mm]")
+def test_a_detector_s_backbone_is_timed_alone_and_in_its_place(tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    cell = "minmax and digits_mask_rcnn and W8A8 and scope"
+    done = vitq("run", "smoke", "-k", cell, "--limit", "4", "--results", "r", "--runtime", "onnxruntime", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    file = next((tmp_path / "r" / "models").glob("*.safetensors"))
+    timed = vitq("latency", file, "--runtime", "onnxruntime", "--batch", "1", "--runs", "2", cwd=tmp_path)
+    assert timed.returncode == 0, timed.stderr
+    alone, whole = timed.stdout.split("the whole model, its backbone on the runtime and the rest in torch")
+    assert "backbone alone, 128x128 pixels" in alone
+    for table in (alone, whole):
+        assert "int8-kernel:onnxruntime" in table
+    assert "backbone Linear" in whole
+    assert "the rest 1 in torch" in whole
+    rows = [json.loads(line) for line in (tmp_path / "r" / "records.jsonl").read_text().splitlines()]
+    own = [row for record in rows for row in record.get("latency") or () if row["exec"] == "int8-kernel:onnxruntime"]
+    assert own
+    for row in own:
+        assert row["operators"].pop("the rest") == {"in torch": 1}
+        assert all(kind.startswith("backbone ") for kind in row["operators"])
 
 
 @pytest.mark.parametrize(

@@ -187,3 +187,29 @@ def test_the_peak_is_of_the_gpu_that_was_asked_for() -> None:
     kept = nn.Parameter(torch.empty(10_000_000, device="cuda:1"))
     assert devices.peak_memory_mb("cuda:1") >= kept.numel() * 4 / 1e6
     assert devices.peak_memory_mb("cuda:0") == before
+
+
+TRIES = """
+import sys, torch
+from vitq.methods.toolkit import devices
+if "legacy" in sys.argv:
+    torch.set_float32_matmul_precision("high")
+if "modern" in sys.argv and hasattr(torch.backends, "fp32_precision"):
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+if "strict" in sys.argv:
+    torch.use_deterministic_algorithms(True)
+before = devices.settings()
+try:
+    with devices.deterministic():
+        assert devices.settings()["deterministic_algorithms"] == "on, warn only"
+        raise KeyError
+except KeyError:
+    pass
+assert devices.settings() == before, (before, devices.settings())
+"""
+
+
+@pytest.mark.parametrize("word", ["plain", "legacy", "modern", "strict"])
+def test_settings_for_a_while_are_put_back(word: str) -> None:
+    done = subprocess.run([sys.executable, "-c", TRIES, word], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""A suite's YAML text, read strictly: plain words as YAML 1.2 has them, and nothing that could mean two things.
+"""YAML text of a user, read strictly: plain words as YAML 1.2 has them, and nothing that could mean two things.
 
 YAML 1.1, which PyYAML reads, takes `1:30` for 90, `no` for false, `010` for 8 and `1e-5` for text; YAML 1.2 does not.
 Words that the two read differently are refused with their line, except exponents, which 1.1 alone mistakes for text.
@@ -64,7 +64,7 @@ def read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(MAX_BYTES + 1)
     if len(data) > MAX_BYTES:
-        raise BadInputError(f"{path} is larger than {MAX_BYTES >> 10} KiB, which no suite is")
+        raise BadInputError(f"{path} is larger than {MAX_BYTES >> 10} KiB, which no such file is")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -91,7 +91,7 @@ def parse(text: str, shown: str) -> tuple[Any, yaml.Node | None]:
     except yaml.YAMLError as error:
         raise BadInputError(_not_yaml(error, text, shown)) from None
     except (ValueError, OverflowError, RecursionError) as error:  # dates that do not exist, `!!int x`, huge numbers
-        raise BadInputError(f"{shown} is not YAML that a suite can use: {_first_line(error)}") from None
+        raise BadInputError(f"{shown} is not YAML that vitq can use: {_first_line(error)}") from None
 
 
 def line_of(node: Any, path: Any) -> int:
@@ -129,7 +129,7 @@ def _bounded(text: str, shown: str) -> None:
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth > MAX_DEPTH:
             line = getattr(event.start_mark, "line", 0) + 1
-            raise BadInputError(f"{shown} line {line} is nested more than {MAX_DEPTH} deep, which no suite needs")
+            raise BadInputError(f"{shown} line {line} is nested more than {MAX_DEPTH} deep, which no such file needs")
 
 
 def _children(node: yaml.Node) -> list[yaml.Node]:
@@ -150,7 +150,7 @@ def _nodes(root: yaml.Node) -> Iterator[yaml.Node]:
 
 
 def _bounded_aliases(root: yaml.Node, shown: str) -> None:
-    """Refuse aliases that contain themselves or unfold to more values than a suite can have."""
+    """Refuse aliases that contain themselves or unfold to more values than a file of a user has."""
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node, above: frozenset[int]) -> int:
