@@ -36,8 +36,8 @@ COMMANDS = {
     "report": reading.write_report,
     "gate": gating.gate_results,
     "show": reading.show_record,
-    "clean": reading.clean_results,
     "merge": reading.merge_results,
+    "clean": reading.clean_results,
 }
 """In the order of `vitq --help`."""
 for _name, _command in COMMANDS.items():

@@ -1,4 +1,4 @@
-"""Commands that read what was run, or what there is: `list`, `compare`, `report`, `show`, `clean`."""
+"""Commands that read what was run, or what there is: `list`, `compare`, `report`, `show`, `merge`, `clean`."""
 
 from __future__ import annotations
 
@@ -106,6 +106,19 @@ def show_record(
 
 
 @plain_errors
+def merge_results(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=to_path, metavar="FOLDER...", help="Results folders to join.")
+    ],
+    out: Annotated[Path | None, path_option("--out", "-o", "The folder to write; default the first one.")] = None,
+) -> int:
+    """Join results folders: records, models, outcomes and artifacts; contradicting records are refused."""
+    from vitq.benchmarks.commands.merge import merge
+
+    return merge(folders, out)
+
+
+@plain_errors
 def clean_results(
     suite: SuiteArgument = None,
     results: ResultsOption = None,
@@ -118,16 +131,3 @@ def clean_results(
 
     typer.echo(clean(results_of(suite, results, site), dry_run))
     return GOOD
-
-
-@plain_errors
-def merge_results(
-    folders: Annotated[
-        list[Path], typer.Argument(parser=to_path, metavar="FOLDER...", help="Results folders to join.")
-    ],
-    out: Annotated[Path | None, path_option("--out", "-o", "The folder to write; default the first one.")] = None,
-) -> int:
-    """Join results folders: records, models, outcomes and artifacts; contradicting records are refused."""
-    from vitq.benchmarks.commands.merge import merge
-
-    return merge(folders, out)

@@ -126,14 +126,13 @@ def run_suite(
     from vitq.benchmarks.commands.estimates import ask_what_to_run
     from vitq.benchmarks.commands.printing import Printer
     from vitq.benchmarks.commands.run import chosen, run
-    from vitq.benchmarks.plan.devices import check_device
     from vitq.benchmarks.plan.own_suite import Wish
     from vitq.benchmarks.plan.picking import picker
-    from vitq.benchmarks.run.executing import LOCAL, Executing
+    from vitq.benchmarks.run.executing import Executing
 
-    executing = Executing(executor, jobs, split, address, cpus, gpus, memory)
+    executing = Executing(executor, jobs, split, address, cpus, gpus, memory, site)
     executing.check()
-    check_device(device, here=executor == LOCAL and not dry_run, placed=executor != LOCAL)
+    executing.check_device(device, dry_run)
     if k is not None:
         picker(k)
     printer = Printer(fmt)
@@ -146,6 +145,6 @@ def run_suite(
     asked, here = chosen(suite, wish, site, models or (), trust)
     return run(
         asked, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
-        executing=executing, results=results, site=here, site_file=site, command=command_line(), quiet=quiet,
+        executing=executing, results=results, site=here, command=command_line(), quiet=quiet,
         printer=printer,
     )  # fmt: skip

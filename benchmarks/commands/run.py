@@ -70,7 +70,6 @@ def run(
     executing: Executing,
     results: Path | None,
     site: Site,
-    site_file: Path | None = None,
     command: str,
     quiet: bool = False,
     printer: Printer,
@@ -89,15 +88,14 @@ def run(
         check_results(folder)
     console = plain_console(quiet)
     unready: dict[str, str] | None = {} if dry_run else None
-    jobs, threads = executing.count_jobs() or 1, site.threads or suite.threads
-    with setting_of(
-        executing, device=device, threads=threads, site=site_file, trust=site.trust, dry=dry_run
-    ) as setting:
+    threads = site.threads or suite.threads
+    with setting_of(executing, device=device, threads=threads, trust=site.trust, dry=dry_run) as setting:
         with _said_if_slow(console):
             orders = plan(
                 suite, cells, site, folder, device=device, command=command, threads=setting.threads,
                 machine=setting.machine, fetch=not dry_run, unready=unready,
             )  # fmt: skip
+        jobs = setting.jobs
         if unready is not None:
             past = Past(read_lines(folder) if (folder / RECORDS).is_file() else [])
             lacking = [cell for cell in cells if cell.id in unready]
@@ -111,8 +109,8 @@ def run(
         past = Past(store.lines())
         for line in summary_of_changes(past, orders):
             console.print(escape.line(line), soft_wrap=True)
-        costs = costs_of(orders, past, folder, site)
-        estimate, started = together(list(costs.values()), jobs, device), time.monotonic()
+        estimate = together(list(costs_of(orders, past, folder, site).values()), jobs, device)
+        started = time.monotonic()
         with listener(console) as told:
             summary = run_matrix(orders, store, setting.executor(orders, folder), told)
     code = _told(summary, store, orders, refused, printer)

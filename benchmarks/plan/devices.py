@@ -11,18 +11,13 @@ from vitq.words import short
 _CUDA = re.compile(r"cuda(?::(0|[1-9][0-9]{0,3}))?")
 
 
-def check_device(device: str, here: bool = True, placed: bool = False) -> None:
-    """Raise BadInputError for any other word, and for a card that is not `here`; torch is asked for CUDA alone.
-
-    Where cells are `placed` by Ray, which picks the card, it cannot be numbered.
-    """
+def check_device(device: str, here: bool = True) -> None:
+    """Raise BadInputError for any other word, and for a card that is not `here`; torch is asked for CUDA alone."""
     if device == "cpu":
         return
     word = _CUDA.fullmatch(device)
     if word is None:
         raise BadInputError(f"no device is called {short(device)}: give cpu, cuda or cuda:N")
-    if placed and word[1] is not None:
-        raise BadInputError(f"device {device} names a card, which Ray picks for each cell: give cuda")
     if not here:
         return
     import torch

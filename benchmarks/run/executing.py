@@ -8,7 +8,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from vitq.benchmarks.plan.devices import cards
+from vitq.benchmarks.plan.devices import cards, check_device
 from vitq.benchmarks.plan.limits import cores, counted
 from vitq.benchmarks.run.asks import Asks, asks_of
 from vitq.benchmarks.run.executors import Executor, LocalExecutor, imports_of
@@ -26,7 +26,8 @@ _AUTO = "auto"
 class Executing:
     """The words of the command line: `jobs` cells at once, `split` workers an evaluation, the rest for Ray alone.
 
-    What is None was not given: one job on this machine, and on a cluster as many as fit.
+    What is None was not given: one job on this machine, and on a cluster as many as fit. `site` is the site file as
+    named, which workers look for on their own machines.
     """
 
     executor: str = LOCAL
@@ -36,6 +37,7 @@ class Executing:
     cpus: float | None = None
     gpus: float | None = None
     memory: str | None = None
+    site: Path | None = None
 
     def check(self) -> None:
         """BadInputError for an executor that there is not, and for an option that it does not take."""
@@ -46,6 +48,13 @@ class Executing:
                 raise BadInputError(f"--{name} is for --executor ray: give both, or leave it out")
         self.count_jobs()
         self.parts()
+
+    def check_device(self, device: str, dry: bool) -> None:
+        """BadInputError for a device that is none, or that is not where cells run, unless the run is `dry`."""
+        here = self.executor == LOCAL
+        check_device(device, here=here and not dry)
+        if not here and ":" in device:
+            raise BadInputError(f"device {device} names a card, which Ray picks for each cell: give cuda")
 
     def count_jobs(self) -> int | None:
         """Cells at once; None for as many as fit. BadInputError for another word than a number or auto."""
@@ -60,17 +69,21 @@ class Executing:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a plan needs of the executor, and how to make it: torch threads of a cell where neither suite nor site says,
-    the kind of machine that latency is measured on (this one where empty)."""
+    """What a plan needs of the executor, and how to make it.
+
+    `threads` of torch are a cell's where neither suite nor site says, `machine` is the kind of machine that latency is
+    measured on (this one where empty), `jobs` how many cells run at once, as far as it is known.
+    """
 
     threads: int
     machine: str
+    jobs: int
     executor: Callable[[Sequence[Order], Path], Executor]
 
 
 @contextmanager
 def executing(
-    asked: Executing, *, device: str, threads: int | None, site: Path | None, trust: bool, dry: bool = False
+    asked: Executing, *, device: str, threads: int | None, trust: bool, dry: bool = False
 ) -> Iterator[Setting]:
     """The setting of a run, as long as the context lasts; `threads` are those that suite or site give a cell.
 
@@ -83,10 +96,10 @@ def executing(
         return
     asks = asks_of(asked.cpus, asked.gpus, asked.memory, threads, device)
     if dry:
-        yield Setting(max(1, int(asks.cpus)), "", _never)
+        yield Setting(max(1, int(asks.cpus)), "", asked.count_jobs() or 1, _never)
         return
     with ExitStack() as stack:
-        yield _on_ray(asked, asks, site, trust, stack)
+        yield _on_ray(asked, asks, trust, stack)
 
 
 def _local(asked: Executing, device: str) -> Setting:
@@ -97,10 +110,10 @@ def _local(asked: Executing, device: str) -> Setting:
         parts = asked.parts()
         return Splitting(local, parts) if parts else local
 
-    return Setting(max(1, cores() // jobs), "", make)
+    return Setting(max(1, cores() // jobs), "", jobs, make)
 
 
-def _on_ray(asked: Executing, asks: Asks, site: Path | None, trust: bool, stack: ExitStack) -> Setting:
+def _on_ray(asked: Executing, asks: Asks, trust: bool, stack: ExitStack) -> Setting:
     from vitq.benchmarks.run.cluster import Cluster
     from vitq.benchmarks.run.ray_executor import RayExecutor
     from vitq.benchmarks.run.ray_worker import THREADS, Sent
@@ -113,10 +126,11 @@ def _on_ray(asked: Executing, asks: Asks, site: Path | None, trust: bool, stack:
     def make(orders: Sequence[Order], folder: Path) -> Executor:
         cluster.see(stack.enter_context(marked(folder)))
         ship = not all(machine.shared for machine in cluster.machines())
-        sent = Sent(site, trust, tuple(imports_of(orders)), os.environ.get(THREADS), ship)
+        sent = Sent(asked.site, trust, tuple(imports_of(orders)), os.environ.get(THREADS), ship)
         return Splitting(RayExecutor(cluster, asks, sent, kind, asked.count_jobs()), asked.parts())
 
-    return Setting(max(1, int(asks.cpus)), kind, make)
+    jobs = min(filter(None, (cluster.slots(asks), asked.count_jobs())))
+    return Setting(max(1, int(asks.cpus)), kind, jobs, make)
 
 
 def _never(_orders: Sequence[Order], _folder: Path) -> Executor:

@@ -24,8 +24,10 @@ from vitq.benchmarks.run.failures import failed
 from vitq.benchmarks.run.messages import Died, Event, Finished, Measured, Order, Progressed
 from vitq.benchmarks.run.provenance import collect, machine_id
 from vitq.benchmarks.run.shipping import Files, named_by, sees, write_all
+from vitq.datasets import registry as datasets
 from vitq.errors import BadInputError
 from vitq.record import Identity, Name, in_order, kind_of
+from vitq.tasks import names
 
 POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 1.0
@@ -132,6 +134,9 @@ def on_this_machine(order: Order, site: Site) -> Order:
 
     BadInputError where data, weights, code or packages here are not those of the driver, with the parts that differ.
     """
+    names.register(order.models)
+    datasets.register(order.datasets)
+    site = _with_given(site, order)
     found = identify(order.cell, _surroundings(order, site))
     differ: dict[str, str] = {}
     for name in order.wanted or order.identities.own:
@@ -142,6 +147,15 @@ def on_this_machine(order: Order, site: Site) -> Order:
         said = ", ".join(differ.values())
         raise BadInputError(f"what decides this cell is not the driver's here: {said}; let both have the same")
     return replace(order, site=site, provenance=collect(order.provenance.command))
+
+
+def _with_given(site: Site, order: Order) -> Site:
+    """The site with places of what the driver's user named by its path: a checkpoint, a folder, a file of models."""
+    models, data = ({each.name for each in given} for given in (order.models, order.datasets))
+    weights = {name: path for name, path in order.site.weights.items() if name in models}
+    folders = {name: path for name, path in order.site.datasets.items() if name in data}
+    places = {"weights": {**weights, **site.weights}, "datasets": {**folders, **site.datasets}}
+    return site.model_copy(update=places)
 
 
 def _differing(theirs: Identity, ours: Identity) -> dict[str, str]:
