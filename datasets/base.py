@@ -34,6 +34,8 @@ class Data:
     it under `validation`; `names` are those images in the order they are read. `calibration_overlap` is how many of the
     calibration images are among them. `truth` tells what a detection data set has in those images, as a COCO file says
     it: `images` (in the same order), `annotations` and `categories`, whose sorted ids are the labels 0, 1, ...
+    `batch` is how many images a validation batch has, but for the last; `between` reads the batches of these two
+    numbers, the second left out, and no others: None where that cannot be.
     """
 
     calibration: Callable[[], Iterator[Any]]
@@ -46,6 +48,8 @@ class Data:
     names: Sequence[str] = ()
     calibration_overlap: int = 0
     truth: Callable[[], Mapping[str, Any]] | None = None
+    batch: int = 0
+    between: Callable[[int, int], Iterator[Any]] | None = None
 
 
 class Dataset(Protocol):

@@ -136,6 +136,10 @@ def open_digits(how: Preprocessing, spec: Calibration, *, limit: int | None, see
         calibration=lambda: _normalized(batches(calibrated, spec.batch), how),
         training=training,
         validation=lambda: _normalized(batches(chosen, EVALUATION_BATCH), how),
+        batch=EVALUATION_BATCH,
+        between=lambda first, end: _normalized(
+            batches(chosen[first * EVALUATION_BATCH : end * EVALUATION_BATCH], EVALUATION_BATCH), how
+        ),
         n_validation=len(chosen),
         sha256=validation_sha256(chosen, digits.content(chosen)),
         subset=None if limit is None else as_text(chosen),

@@ -46,6 +46,10 @@ def open_scenes(task: str, how: ScenePreprocessing, spec: Calibration, *, limit:
         calibration=lambda: batches(task, calibrated, spec.batch, how),
         training=lambda epoch: _epoch(task, how, spec, seed_of("train", seed, epoch)),
         validation=lambda: batches(task, chosen, EVALUATION_BATCH, how),
+        batch=EVALUATION_BATCH,
+        between=lambda first, end: batches(
+            task, chosen[first * EVALUATION_BATCH : end * EVALUATION_BATCH], EVALUATION_BATCH, how
+        ),
         n_validation=len(chosen),
         sha256=validation_sha256(chosen, digit_scenes.content(chosen)),
         subset=None if limit is None else as_text(chosen),

@@ -59,6 +59,10 @@ def open_scenes(
         calibration=lambda: scene_batches(folder.root, calibrated, taught, how, spec.batch, workers),
         training=None if training is None else lambda number: epoch(number, training),
         validation=lambda: scene_batches(folder.root, chosen, evaluated, how, EVALUATION_BATCH, workers),
+        batch=EVALUATION_BATCH,
+        between=lambda first, end: scene_batches(
+            folder.root, chosen[first:end], evaluated, how, EVALUATION_BATCH, workers
+        ),
         n_validation=len(chosen),
         sha256=validation_sha256(chosen, folder.content(chosen)),
         subset=None if limit is None else as_text(chosen),

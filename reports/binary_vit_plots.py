@@ -13,11 +13,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from vitq.details.binary_vit import Details, Epoch, Weights
 from vitq.metrics import METRICS
 from vitq.reports.pictures import Picture
-from vitq.reports.style import clean, save
+from vitq.reports.style import clean, file_name, save
 from vitq.rows import Row
 
 COLOURS = {"baseline": "#7F7F7F", "+GRS": "#D55E00", "+ASM": "#009E73", "+GRS +ASM": "#0072B2"}
@@ -66,7 +67,7 @@ def _cells(rows: Rows) -> str:
 
 
 def _file(out: Path, model: str, kind: str) -> Path:
-    return out / f"binary_vit_plots_{model.replace('/', '_')}_{kind}.png"
+    return out / f"binary_vit_plots_{file_name(model, kind)}.png"
 
 
 def _curve(axes: Axes, x: Sequence[float], curves: Sequence[Sequence[float]], name: str) -> None:
@@ -117,6 +118,7 @@ def _training(model: str, rows: Rows, out: Path) -> Picture:
     for axes, label in ((flips, "weights whose sign flipped, %"), (loss, "training loss"), (top, f"{metric}, %")):
         clean(axes)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.set_ylabel(label)
     flips.legend(fontsize=8)
     if metric is None:
@@ -125,7 +127,24 @@ def _training(model: str, rows: Rows, out: Path) -> Picture:
         f"{model}: share of binary weights whose sign at the end of an epoch differs from its start, loss, and "
         f"validation metric where it was taken. Line: mean of the seeds, band: their range. {_cells(rows)}."
     )
-    return Picture(save(figure, _file(out, model, "training")), f"BinaryViT, training, {model}", caption)
+    title = f"BinaryViT, training, {model}"
+    return Picture(save(figure, _file(out, model, "training")), title, caption, _last_epochs(rows))
+
+
+def _last_epochs(rows: Rows) -> tuple[dict[str, str], ...]:
+    """How every run's training ended."""
+    return tuple(
+        {
+            "run": name,
+            "seed": str(run.seed),
+            "epochs": str(len(run.details.training)),
+            "signs flipped in the last, %": f"{100 * run.details.training[-1].flipped_share:.3g}",
+            "last loss": f"{run.details.training[-1].loss:.4g}",
+            **{metric: f"{value:.2f}" for metric, value in run.details.training[-1].metrics.items()},
+        }
+        for name, found in rows.items()
+        for run in found
+    )
 
 
 def _metric(axes: Axes, curves: Sequence[Sequence[Epoch]], metric: str, name: str) -> None:
@@ -148,7 +167,7 @@ def _means(model: str, rows: Rows, out: Path) -> Picture:
     _sides(channels, sorted(widest.before), sorted(widest.after), name, "-")
     inputs = list(means.spread)
     step = max(1, len(inputs) // 24)
-    spread.set_xticks(range(0, len(inputs), step), inputs[::step], rotation=90, fontsize=5)
+    spread.set_xticks(range(0, len(inputs), step), inputs[::step], rotation=90, fontsize=7)
     spread.set_ylabel("spread of channel means")
     spread.legend(fontsize=8)
     channels.set_xlabel("channel, sorted by its mean")

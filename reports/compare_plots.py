@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
+from vitq.reports.compare_tables import most_different
 from vitq.reports.figure import ACCURACY, Figure
 from vitq.reports.pictures import Picture
 from vitq.reports.style import clean, look, method_handle, save
@@ -45,7 +46,7 @@ def _figure_label(figure: Figure) -> str:
 
 def _differences(shown: Sequence[Comparison], out: Path) -> list[Picture]:
     """One row a comparable figure: measured less reported, over the tolerance it is judged by."""
-    rows = [c for c in shown if c.verdict != "not-comparable" and c.figure]
+    rows, left_out = most_different([c for c in shown if c.verdict != "not-comparable" and c.figure])
     if not rows:
         return []
     rows.sort(key=lambda c: (c.records[0].cell.method, _figure_label(c.figure), c.figure.table) if c.figure else ())
@@ -63,7 +64,7 @@ def _differences(shown: Sequence[Comparison], out: Path) -> list[Picture]:
     axes.set_xlabel("measured less reported, points (linear within 1, logarithmic beyond)")
     caption = (
         "Figures that could be compared. Grey band: the tolerance of the row. Filled: reproduced; hollow: above or "
-        "below. Red: a disputed figure, the bar is what others measured."
+        f"below. Red: a disputed figure, the bar is what others measured.{left_out}"
     )
     return [Picture(save(canvas, out / "differences.png"), "Measured less reported, figure by figure", caption)]
 

@@ -31,6 +31,18 @@ def compare_table(
     )
 
 
+MOST_ROWS = 100
+"""Figures that a picture of differences has room for."""
+
+
+def most_different(comparisons: Sequence[Comparison], most: int = MOST_ROWS) -> tuple[list[Comparison], str]:
+    """The comparisons that a picture shows, the farthest off of too many, and words on what is left out."""
+    kept = sorted(comparisons, key=lambda c: -abs(c.difference or 0.0))[:most]
+    left_out = len(comparisons) - len(kept)
+    words = f" The {most} that differ most of {len(comparisons):,}; the table has all." if left_out else ""
+    return kept, words
+
+
 def summary(comparisons: Sequence[Comparison]) -> str:
     """Number of each verdict, in one line."""
     counts = Counter(c.verdict for c in comparisons)

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from vitq.details import read_details
 from vitq.details.i_vit import Curve, Details
 from vitq.reports.pictures import Picture
-from vitq.reports.style import clean, save
+from vitq.reports.style import clean, file_name, plain_log, save
 from vitq.rows import Row
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -50,7 +50,7 @@ def difference_table(rows: Sequence[Curve]) -> list[tuple[str, str, str, float, 
 
 
 def _file(out: Path, model: str, kind: str) -> Path:
-    return out / f"i_vit_plots_{model.replace('/', '_')}_{kind}.png"
+    return out / f"i_vit_plots_{file_name(model, kind)}.png"
 
 
 def _lines(axes: Axes, operator: str, rows: Sequence[Curve]) -> None:
@@ -62,6 +62,7 @@ def _lines(axes: Axes, operator: str, rows: Sequence[Curve]) -> None:
     axes.set_ylabel(f"error, {rows[0].unit}")
     if operator == "layernorm":
         axes.set_yscale("log")
+        plain_log(axes.yaxis)
     clean(axes)
     axes.legend(fontsize=6)
 
@@ -98,6 +99,7 @@ def _table(record: Row, rows: Sequence[Curve], out: Path) -> Picture:
     axes.set_yticks(list(lines), [f"{row[0]}: {row[1]}" for row in table], fontsize=7)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    plain_log(axes.xaxis)
     axes.set_xlim(right=50 * max(max(row[3] for row in table), 1e-9))
     axes.set_xlabel("absolute error against the real function (mean / largest)")
     clean(axes)
@@ -107,4 +109,8 @@ def _table(record: Row, rows: Sequence[Curve], out: Path) -> Picture:
         f"by side, over the ranges of the curves. From {record.cell.id}."
     )
     title = f"I-ViT, operators' errors, {record.cell.model}"
-    return Picture(save(canvas, _file(out, record.cell.model, "errors")), title, caption)
+    words = [
+        {"operator": op, "form": form, "mean error": f"{mean:.3g} {unit}", "largest error": f"{most:.3g} {unit}"}
+        for op, form, unit, most, mean in table
+    ]
+    return Picture(save(canvas, _file(out, record.cell.model, "errors")), title, caption, tuple(words))

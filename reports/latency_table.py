@@ -145,19 +145,29 @@ def disturbed(around: LatencyAround | None) -> str:
 
 def peaks_table(peaks: Peaks, fmt: Format = "markdown") -> str:
     """Every rate with its quartiles and what reached it, the best of a kind marked; below it the machine."""
+    rows = peaks_rows(peaks)
+    if fmt in FOR_MACHINES:
+        return render(rows, fmt)
+    table, said = render(rows, fmt, right=("median", "quartiles", "rounds")), peaks_words(peaks)
+    return f"{table}\n\n{said if fmt == 'plain' else markdown(said)}"
+
+
+def peaks_rows(peaks: Peaks) -> list[dict[str, str]]:
+    """The rows of `peaks_table`."""
     best = {what: peaks.best(what) for what in (*PRODUCTS, *MEMORY)}
     rows = [_rate(rate, rate == best[rate.what]) for what in best for rate in peaks.rates if rate.what == what]
-    rows += [
+    return rows + [
         {"what": name.partition(" by ")[0], "by": name.partition(" by ")[2], "median": f"not measured: {reason}"}
         for name, reason in sorted(peaks.left_out.items())
     ]
-    if fmt in FOR_MACHINES:
-        return render(rows, fmt)
+
+
+def peaks_words(peaks: Peaks) -> str:
+    """The machine that the peaks are of, and how memory is counted."""
     where = peaks.gpu if peaks.device.startswith("cuda") and peaks.gpu else peaks.cpu
     sets = " ".join(peaks.instruction_sets) or "instruction sets unknown"
     told = f"{where}; {sets}; {peaks.threads} threads; {peaks.device}. Disturbed: {disturbed(peaks.around)}."
-    table, said = render(rows, fmt, right=("median", "quartiles", "rounds")), f"{told} {peaks.convention}."
-    return f"{table}\n\n{said if fmt == 'plain' else markdown(said)}"
+    return f"{told} {peaks.convention}."
 
 
 def _rate(rate: Rate, best: bool) -> dict[str, str]:

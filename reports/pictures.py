@@ -23,11 +23,15 @@ from vitq.rows import Row
 
 
 class Picture(NamedTuple):
-    """A picture of a report: the PNG, a short title, and a caption that says what is seen and from which records."""
+    """A picture of a report: the PNG, a short title, and a caption that says what is seen and from which records.
+
+    `rows` are what was drawn, as words, for who cannot see the picture: a table where it has numbers to tell.
+    """
 
     file: Path
     title: str
     caption: str
+    rows: tuple[dict[str, str], ...] = ()
 
 
 MODULES: dict[str, str] = {

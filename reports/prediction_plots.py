@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib import image as pixels
 from matplotlib import pyplot as plt
 
-from vitq.metrics import main_metrics
+from vitq.metrics import label, main_metrics
 from vitq.reports import style
 from vitq.reports.files import inside
 from vitq.reports.pictures import Picture
@@ -33,8 +33,9 @@ def _picture(rows: Sequence[Row], results: Path, out: Path) -> Picture:
     cell, chosen = rows[0].cell, _chosen(rows)
     images = sum(name.startswith(AFTER) for name in chosen[0].files)
     canvas, panels = plt.subplots(
-        images, len(chosen) + 1, figsize=(1.9 * (len(chosen) + 1), 2.1 * images + 0.4), squeeze=False
-    )
+        images, len(chosen) + 1, figsize=(1.9 * (len(chosen) + 1), 1.9 * images + 0.6), squeeze=False,
+        layout="constrained",
+    )  # fmt: skip
     columns = [("FP32\n" + _metrics(rows[0], fp32=True), BEFORE, rows[0])]
     columns += [(f"{_short(row)}\n{_metrics(row)}", AFTER, row) for row in chosen]
     for x, (title, what, row) in enumerate(columns):
@@ -44,13 +45,14 @@ def _picture(rows: Sequence[Row], results: Path, out: Path) -> Picture:
             name = row.files.get(f"{what} {y + 1}")
             if name is not None:
                 panels[y][x].imshow(pixels.imread(inside(results, name)), interpolation="none")
-    safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in f"{cell.dataset}_{cell.model}")
-    file = style.save(canvas, out / f"predictions_{safe}.png")
+    file = style.save(canvas, out / f"predictions_{style.file_name(cell.dataset, cell.model)}.png")
     caption = (
         f"The first {images} validation images of {cell.dataset}, {cell.task} by {cell.model}: FP32 beside each method "
         "at its fewest bits. A picture of a few images proves nothing; the metrics are of all."
     )
-    return Picture(file, f"Predictions before and after, {cell.model}", caption)
+    told = [("FP32", _metrics(rows[0], fp32=True)), *((_short(row), _metrics(row)) for row in chosen)]
+    words = tuple({"run": run, "metrics of all images, %": text.replace("\n", ", ")} for run, text in told)
+    return Picture(file, f"Predictions before and after, {cell.model}", caption, words)
 
 
 def _chosen(rows: Sequence[Row]) -> list[Row]:
@@ -74,4 +76,4 @@ def _short(row: Row) -> str:
 
 def _metrics(row: Row, *, fp32: bool = False) -> str:
     found = row.fp32 if fp32 else row.metrics
-    return "\n".join(f"{n} {with_error(found[n])}" for n in main_metrics(row.cell.task) if n in found)
+    return "\n".join(f"{label(n)} {with_error(found[n])}" for n in main_metrics(row.cell.task) if n in found)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, stdev
 
+from matplotlib import image as pixels
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from tabulate import tabulate
@@ -62,12 +62,15 @@ class SourceRow:
 
 
 def draw(records: Sequence[Row], results: Path, out: Path) -> list[Picture]:
-    """Contact sheets and loss curves, one a model and variant, and the comparison of the calibration sources."""
+    """A model's generated images, a method each, and all its losses; and the comparison of the calibration sources."""
     pictures: list[Picture] = []
-    for record, images, curves in _one_each(_generated(records)):
-        if "contact_sheet" in record.files:
-            pictures.append(_sheet(record, images, results, out))
-        pictures.append(_curves(record, curves, out))
+    by_model: dict[tuple[str, str], list[_Generated]] = {}
+    for each in _one_each(_generated(records)):
+        by_model.setdefault((each[0].cell.dataset, each[0].cell.model), []).append(each)
+    for _, group in sorted(by_model.items()):
+        sheets = [each for each in _defaults(group) if "contact_sheet" in each[0].files]
+        pictures += [_sheets(sheets, group, results, out)] if sheets else []
+        pictures.append(_curves(group, out))
     rows = source_rows(records)
     if len({row.source for row in rows}) > 1:
         pictures.append(_comparison(rows, out))
@@ -182,33 +185,75 @@ def _one_each(generated: Sequence[_Generated]) -> list[_Generated]:
     return list(chosen.values())
 
 
+def _defaults(generated: Sequence[_Generated]) -> list[_Generated]:
+    """One of each method: without a variant where there is one."""
+    chosen: dict[str, _Generated] = {}
+    for each in sorted(generated, key=lambda g: g[0].cell.variant):
+        chosen.setdefault(each[0].cell.method, each)
+    return list(chosen.values())
+
+
+def _named(record: Row) -> str:
+    return record.cell.method + (f"[{record.cell.variant}]" if record.cell.variant else "")
+
+
 def _path(record: Row, what: str, out: Path) -> Path:
-    name = "".join(c if c.isalnum() or c in "-_." else "_" for c in record.cell.id)
-    return out / f"psaq_plots_{what}_{name}.png"
+    return out / f"psaq_plots_{what}_{style.file_name(record.cell.dataset, record.cell.model)}.png"
 
 
-def _sheet(record: Row, images: int | None, results: Path, out: Path) -> Picture:
-    copy = Path(shutil.copyfile(inside(results, record.files["contact_sheet"]), _path(record, "images", out)))
-    caption = (
-        f"Generated images above Gaussian noise and, where there is a calibration set, real images; {record.cell.id}, "
-        f"{images} images, details of the recipe in the record."
+def _sheets(shown: Sequence[_Generated], group: Sequence[_Generated], results: Path, out: Path) -> Picture:
+    """The contact sheets of a model's methods, side by side."""
+    images = [pixels.imread(inside(results, record.files["contact_sheet"])) for record, _, _ in shown]
+    high = max(image.shape[0] / image.shape[1] for image in images)
+    canvas, panels = plt.subplots(
+        1, len(shown), figsize=(5.6 * len(shown), 5.6 * high + 0.4), squeeze=False, layout="constrained"
     )
-    return Picture(copy, f"Generated images, {record.cell.model}", caption)
+    for axes, image, (record, _, _) in zip(panels[0], images, shown, strict=True):
+        axes.imshow(image, interpolation="none")
+        axes.set_axis_off()
+        axes.set_title(_named(record), fontsize=10, loc="left")
+    first = shown[0][0]
+    left_out = [_named(record) for record, _, _ in group if record not in [each for each, _, _ in shown]]
+    caption = (
+        f"Generated images above Gaussian noise and, where there is a calibration set, real images. "
+        f"{'; '.join(f'{record.cell.id}, {count} images' for record, count, _ in shown)}."
+        + (f" Images of variants are among the artifacts: {', '.join(left_out)}." if left_out else "")
+    )
+    return Picture(style.save(canvas, _path(first, "images", out)), f"Generated images, {first.cell.model}", caption)
 
 
-def _curves(record: Row, curves: LossCurves, out: Path) -> Picture:
-    terms = curves.terms()
-    canvas, panels = plt.subplots(1, len(terms), figsize=(3.1 * len(terms), 2.6), squeeze=False)
-    for axes, (name, values) in zip(panels[0], terms.items(), strict=True):
-        axes.plot(
-            curves.iteration, [math.nan if v is None else v for v in values], color=style.look(record.cell.method)[0]
-        )
+def _curves(group: Sequence[_Generated], out: Path) -> Picture:
+    """Every loss term of a model's methods and variants, a panel a term."""
+    names = sorted(
+        {name for _, _, curves in group for name in curves.terms()}, key=lambda name: (name == "total", name)
+    )
+    canvas, panels = plt.subplots(1, len(names), figsize=(3.3 * len(names), 3.0), squeeze=False, layout="constrained")
+    for place, (record, _, curves) in enumerate(group):
+        for axes, name in zip(panels[0], names, strict=True):
+            values = [math.nan if v is None else v for v in curves.terms().get(name, [])]
+            axes.plot(
+                curves.iteration[: len(values)], values, label=_named(record), linewidth=1.2, color=f"C{place % 10}"
+            )
+    for axes, name in zip(panels[0], names, strict=True):
         axes.set(title=name.replace("_", " "), xlabel="iteration")
         style.clean(axes)
-    caption = f"Loss terms before weighting, by iteration of image generation; {record.cell.id}."
-    return Picture(
-        style.save(canvas, _path(record, "losses", out)), f"Losses of generation, {record.cell.model}", caption
+    handles, labels = panels[0][-1].get_legend_handles_labels()
+    canvas.legend(handles, labels, fontsize=7, loc="outside lower center", ncols=min(4, len(labels)), frameon=False)
+    first = group[0][0]
+    words = tuple({"run": _named(record), **_last(curves)} for record, _, curves in group)
+    caption = (
+        f"Loss terms before weighting, by iteration of image generation, of {first.cell.model} on "
+        f"{first.cell.dataset}; a line a method and variant, of its first seed and width."
     )
+    return Picture(
+        style.save(canvas, _path(first, "losses", out)), f"Losses of generation, {first.cell.model}", caption, words
+    )
+
+
+def _last(curves: LossCurves) -> dict[str, str]:
+    """Where every term ended."""
+    ends = {name: next((v for v in reversed(values) if v is not None), None) for name, values in curves.terms().items()}
+    return {f"last {name.replace('_', ' ')}": f"{end:.4g}" for name, end in ends.items() if end is not None}
 
 
 def _comparison(rows: Sequence[SourceRow], out: Path) -> Picture:
@@ -219,11 +264,16 @@ def _comparison(rows: Sequence[SourceRow], out: Path) -> Picture:
     axes.set_yticks(range(len(labels)), labels, fontsize=7)
     axes.invert_yaxis()
     axes.set(xlabel="top-1 (%), mean over seeds, one standard error; a dot a seed", xlim=(0, 100))
-    axes.legend(fontsize=7, loc="lower right")
+    axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
     style.clean(axes)
     caption = "What sets the activation ranges. " + " ".join(f"{line}" for line in statements(rows))
     file = style.save(canvas, out / "psaq_plots_sources.png")
-    return Picture(file, "Generated against real images and Gaussian noise", caption)
+    words = tuple(
+        {"run": row.label, "data": row.dataset, "calibrated on": NAMES[row.source], "seeds": str(len(row.values)),
+         "top-1 %": f"{row.mean:.2f} ± {row.error:.2f}"}
+        for row in rows
+    )  # fmt: skip
+    return Picture(file, "Generated against real images and Gaussian noise", caption, words)
 
 
 def _bars(axes: Axes, rows: Sequence[SourceRow], labels: Sequence[str], offset: int) -> None:

@@ -13,6 +13,7 @@ from vitq.reports import tables
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
+from vitq.reports.html.page import Content, write_page
 from vitq.reports.latency_table import latency_table, peaks_table
 from vitq.reports.layout import NOTHING
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
@@ -30,12 +31,14 @@ def write_report(
     out: Path,
     title: str = "Report",
     peaks: Peaks | None = None,
+    suite: str = "",
 ) -> Path:
-    """Write `report.md`, `results.csv`, `latency.csv`, `compare.csv` and the PNGs into `out`; returns `report.md`.
+    """Write `report.html`, `report.md`, `results.csv`, `latency.csv`, `compare.csv` and PNGs; returns `report.md`.
 
-    `out` is made. `results` is the folder that the records' files are relative to; `options` are those that the methods
-    declare; `peaks` are a machine's, for a roofline of what was timed on it. Any records will do, none at all
-    included. OSError where `out` cannot be made or written.
+    `out` is made; `report.html` needs no other file. `suite` is the name of what was run. `results` is the folder that
+    the records' files are relative to; `options` are those that the methods declare; `peaks` are a machine's, for a
+    roofline of what was timed on it. Any records will do, none at all included. OSError where `out` cannot be made or
+    written.
     """
     from vitq.reports.compare_plots import measured_against_reported
     from vitq.reports.size_plot import accuracy_against_size
@@ -48,22 +51,25 @@ def write_report(
     (out / "compare.csv").write_text(compare_table(comparisons, "csv"), encoding="utf-8")
     drawn = [*accuracy_against_size(records, out), *measured_against_reported(comparisons, out)]
     of_methods, problems = draw_method_pictures(records, results, out)
-    drawn += _of_predictions(records, results, out, problems)
+    predictions = _of_predictions(records, results, out, problems)
+    drawn += predictions
     drawn += _of_latency(records, peaks, out, problems)
     sections = {
         title: _what_was_run(records),
+        "Warnings and failures": _troubles(records, problems),
         "Results": tables.results_table(records),
         **_latency(records, peaks),
         "Against the papers": compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
         "Variants side by side": ablation_table(records),
         "Over seeds": seeds_table(records),
         **method_sections(records),
-        "Warnings and failures": _troubles(records, problems),
         "Pictures": _gallery([*drawn, *of_methods], out),
     }
     text = "\n\n".join(f"{'#' if name == title else '##'} {name}\n\n{body}" for name, body in sections.items())
     path = out / "report.md"
     path.write_text(text + "\n", encoding="utf-8")
+    shown = [*predictions, *of_methods]
+    write_page(Content(records, comparisons, figures, shown, problems, peaks, title, suite), out / "report.html")
     return path
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vitq.errors import BadInputError
-from vitq.paired import against_fp32
+from vitq.paired import Paired, against_fp32
 from vitq.reports.files import inside
 from vitq.reports.layout import FOR_MACHINES, Format, render
 from vitq.reports.tables import latency_text, marks_told, with_error
@@ -38,9 +38,19 @@ def _layer_rows(path: Path) -> list[Mapping[str, Any]]:
 
 
 def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> str:
-    """Everything a record holds but its samples: one row a fact, then metrics, latency, phases and where it is from."""
+    """Everything a record holds but its samples, one row a fact."""
+    rows = [{"what": name, "value": value} for name, value in facts(record).items()]
+    table = render(rows, fmt, width=width)
+    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record], fmt))])
+
+
+def facts(record: Row, paired: Mapping[str, Paired | None] | None = None) -> dict[str, str]:
+    """What a record holds by its words: what was asked, metrics, counts, latency, phases, and where it is from.
+
+    `paired` are comparisons with FP32 by metric that were made already; without it every metric is compared.
+    """
     cell, origin = record.cell, record.provenance
-    facts: dict[str, Any] = {
+    found: dict[str, Any] = {
         **{"cell": cell.id, "status": record.status, "error": record.error, "fidelity": record.fidelity},
         **{"data": cell.dataset, "limit": cell.limit, "scope": cell.scope, "seed": cell.seed},
         **{f"{what} added by": package for what, package in sorted(record.added_by.items())},
@@ -48,7 +58,7 @@ def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> st
         **{f"calibration {name}": value for name, value in sorted(cell.calibration.items())},
         **{name: f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.metrics.items())},
         **{f"FP32 {name}": f"{with_error(m)} % of {m.n:,}" for name, m in sorted(record.fp32.items())},
-        **_against_fp32(record),
+        **_paired_text(_against_fp32(record) if paired is None else paired),
         **_counts(record),
         **_calibrated(record),
         **_file(record),
@@ -61,14 +71,15 @@ def row_view(record: Row, fmt: Format = "plain", width: int | None = None) -> st
         **_decided_by(record),
         **{f"from {name}": _short(value) for name, value in origin.model_dump().items() if value not in (None, "", {})},
     }
-    rows = [{"what": name, "value": str(value)} for name, value in facts.items() if value not in (None, "")]
-    table = render(rows, fmt, width=width)
-    return "\n\n".join([table, *([] if fmt in FOR_MACHINES else marks_told([record], fmt))])
+    return {name: str(value) for name, value in found.items() if value not in (None, "")}
 
 
-def _against_fp32(record: Row) -> dict[str, str]:
+def _against_fp32(record: Row) -> dict[str, Paired | None]:
     """What quantization changed, sample by sample."""
-    found = {name: against_fp32(record, name) for name in sorted(record.metrics) if name in record.fp32}
+    return {name: against_fp32(record, name) for name in sorted(record.metrics) if name in record.fp32}
+
+
+def _paired_text(found: Mapping[str, Paired | None]) -> dict[str, str]:
     return {f"{name} against FP32": str(paired) for name, paired in found.items() if paired is not None}
 
 

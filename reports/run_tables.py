@@ -14,28 +14,31 @@ from vitq.reports.tables import foreign, marked, marked_id, with_error
 from vitq.reports.verdicts import group_seeds
 from vitq.rows import Row
 
+SEEDS_RIGHT = ("seeds", "mean ± se", "std", "lowest", "highest")
+
 
 def seeds_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
     """Reproducibility: mean, standard deviation and standard error over seeds of every run with at least two."""
-    rows = []
-    for run in group_seeds(records):
-        for name in main_metrics(run[0].cell.task):
-            values = [r.metrics[name].value for r in run if name in r.metrics]
-            if run[0].status == "done" and len(values) > 1:
-                mean = over_seeds(values)
-                rows.append(
-                    {
-                        "run": marked_id(run[0]).rpartition("/")[0],
-                        "data": run[0].cell.dataset + foreign(run[0], "data set"),
-                        "metric": name,
-                        "seeds": str(len(values)),
-                        "mean ± se": f"{mean.value:.2f} ± {mean.stderr:.2f}",
-                        "std": f"{statistics.stdev(values):.2f}",
-                        "lowest": f"{min(values):.2f}",
-                        "highest": f"{max(values):.2f}",
-                    }
-                )
-    return render(rows, fmt, right=("seeds", "mean ± se", "std", "lowest", "highest"))
+    return render(seeds_rows(records), fmt, right=SEEDS_RIGHT)
+
+
+def seeds_rows(records: Iterable[Row]) -> list[dict[str, str]]:
+    """The rows of `seeds_table`."""
+    return [
+        {
+            "run": marked_id(run[0]).rpartition("/")[0],
+            "data": run[0].cell.dataset + foreign(run[0], "data set"),
+            "metric": name,
+            "seeds": str(len(values)),
+            "mean ± se": f"{over_seeds(values).value:.2f} ± {over_seeds(values).stderr:.2f}",
+            "std": f"{statistics.stdev(values):.2f}",
+            "lowest": f"{min(values):.2f}",
+            "highest": f"{max(values):.2f}",
+        }
+        for run in group_seeds(records)
+        for name in main_metrics(run[0].cell.task)
+        if run[0].status == "done" and len(values := [r.metrics[name].value for r in run if name in r.metrics]) > 1
+    ]
 
 
 def ablation_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
@@ -43,9 +46,8 @@ def ablation_table(records: Iterable[Row], fmt: Format = "markdown") -> str:
 
     A table a method, but a single one as CSV.
     """
-    rows = _variant_rows(records)
-    widths = sorted({key for row in rows for key in row if key not in _VARIANT_KEYS}, key=_by_width)
-    rows = [{key: row.get(key, "") for key in (*_VARIANT_KEYS, *widths)} for row in rows]
+    rows = variant_rows(records)
+    widths = [key for key in (rows[0] if rows else ()) if key not in _VARIANT_KEYS]
     if fmt in FOR_MACHINES or not rows:
         return render(rows, fmt)
     methods = dict.fromkeys(row["method"] for row in rows)
@@ -59,7 +61,14 @@ def _by_width(bits: str) -> tuple[int, ...]:
     return tuple(int(digits) for digits in re.findall(r"\d+", bits))
 
 
-def _variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
+def variant_rows(records: Iterable[Row]) -> list[dict[str, str]]:
+    """A row a variant of the methods that have several; every row has all widths as columns, empty where not run."""
+    rows = _variants(records)
+    widths = sorted({key for row in rows for key in row if key not in _VARIANT_KEYS}, key=_by_width)
+    return [{key: row.get(key, "") for key in (*_VARIANT_KEYS, *widths)} for row in rows]
+
+
+def _variants(records: Iterable[Row]) -> list[dict[str, str]]:
     groups: dict[tuple[str, ...], dict[str, dict[str, str]]] = defaultdict(lambda: defaultdict(dict))
     for run in group_seeds(records):
         cell = run[0].cell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import matplotlib as mpl
 
 mpl.use("Agg")
@@ -10,8 +12,10 @@ from pathlib import Path
 
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure as Canvas
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 mpl.rcParams["text.parse_math"] = False  # a $ in a record's name is a $
 
@@ -56,6 +60,18 @@ def clean(axes: Axes) -> None:
     axes.grid(True, which="major", color="#DDDDDD", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def plain_log(axis: Axis) -> None:
+    """Numbers of a logarithmic axis as words: matplotlib's own are mathematics, which names here must not be."""
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
+
+
+def file_name(*parts: str) -> str:
+    """Names as one part of a file's name: letters, digits, `-`, `_` and `.` alone, so that every tool takes it."""
+    kept = ("".join(c if c.isascii() and (c.isalnum() or c in "-.") else "_" for c in part) for part in parts)
+    return re.sub("_+", "_", "_".join(part.strip("_.") for part in kept if part))
 
 
 def save(canvas: Canvas, path: Path) -> Path:

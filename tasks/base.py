@@ -5,7 +5,7 @@ A task knows models and data; it knows no method. It alone looks inside a batch 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -162,6 +162,12 @@ class Task(Protocol):
 
     def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
         """The task's metrics on the validation data."""
+
+    def judge_all(self, model: nn.Module, batches: Iterable[Batch], progress: Progress, total: int) -> list[Any]:
+        """What the metrics are made of, an entry a batch; picklable, so that workers may share the batches."""
+
+    def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:
+        """What `evaluate` gives, of what `judge_all` said of every validation batch in their order."""
 
     def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
         """PNGs of what two models say of the first validation images, by name; empty where there is nothing to draw.

@@ -9,7 +9,7 @@ import copy
 import hashlib
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +30,7 @@ from vitq.errors import MethodInputError, UnsupportedError
 from vitq.subject import WHOLE, Progress, Subject, silent
 from vitq.tasks import hub_pins, own_models, own_weights, weight_files, weights
 from vitq.tasks.base import BadInputError, Compilable, Data, LoadedModel, Measured, Places
+from vitq.tasks.evaluating import Evaluating
 from vitq.tasks.names import Build, Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
@@ -39,7 +40,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
 }
 
 
-class Classification(Opening):
+class Classification(Opening, Evaluating):
     """The task; see `vitq.tasks.base.Task` for what each function promises."""
 
     name = "classification"
@@ -204,19 +205,14 @@ class Classification(Opening):
             logits = self.forward(loaded.model, self.example(loaded.preprocessing, 1, device))
         return int(logits.shape[-1])
 
-    def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
+    def judge(self, model: nn.Module, batch: Batch) -> NDArray[np.bool_]:
+        """Whether each label is the first, and among the first five, of the model's logits, [B, 2]."""
+        return hits(_within(self.forward(model, batch), batch[1]), batch[1])
+
+    def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:  # noqa: ARG002
         """Top-1 and top-5 accuracy in percent, standard error sqrt(p (1 - p) / n), and every sample's outcome."""
-        was_training = model.training
-        model.eval()
-        found, n = [], 0
-        with torch.no_grad():
-            for batch in data.validation():
-                found.append(hits(_within(self.forward(model, batch), batch[1]), batch[1]))
-                n += len(batch[1])
-                progress("evaluate", n, data.n_validation)
-        model.train(was_training)
-        top1, top5 = np.concatenate(found)[:, 0], np.concatenate(found)[:, 1]
-        return {"top1": accuracy(top1), "top5": accuracy(top5)}
+        found = np.concatenate(judged)
+        return {"top1": accuracy(found[:, 0]), "top5": accuracy(found[:, 1])}
 
     def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:  # noqa: ARG002
         """None: a class is a word."""

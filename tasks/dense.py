@@ -19,8 +19,9 @@ from vitq.errors import BadInputError
 from vitq.subject import WHOLE, Output, Progress, Subject, silent
 from vitq.tasks import hub_pins, mm_models, swin_names, weight_files, weights
 from vitq.tasks.backbones import Features, with_backbone
-from vitq.tasks.base import Compilable, Data, LoadedModel, Measured, Places
+from vitq.tasks.base import Compilable, Data, LoadedModel, Places
 from vitq.tasks.checkpoints import WeightsWarning
+from vitq.tasks.evaluating import Evaluating
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.opening import Opening
 
@@ -28,11 +29,10 @@ LOOKING = ("forward", "loss", "distance", "distill", "digest")
 """The functions of `Subject` that look inside a batch or an output, which each task has of its own."""
 
 
-class Dense(Opening):
+class Dense(Opening, Evaluating):
     """A task on scenes; see `vitq.tasks.base.Task` for what each function promises."""
 
     name: str
-    evaluate: Callable[[nn.Module, Data, Progress], dict[str, Measured]]
     forward: Callable[[nn.Module, Batch], Output]
     version = 1
     """Rises when its metrics change for the same model."""

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import MethodInputError
-from vitq.subject import Progress
 from vitq.tasks import prediction_pictures
 from vitq.tasks.average_precision import Found, average_precision
 from vitq.tasks.base import Data, Measured
@@ -96,19 +95,15 @@ class Detection(Dense):
                 found.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}\n".encode() + tensor.numpy().tobytes())
         return found.hexdigest()
 
-    def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
+    def judge(self, model: nn.Module, batch: Batch) -> list[Found]:
+        """What the model finds in each image of a batch."""
+        rows = self.forward(model, batch).found or []
+        return [_as_found(scene, row) for scene, row in zip(batch, rows, strict=True)]
+
+    def metrics(self, data: Data, judged: Sequence[Any]) -> dict[str, Measured]:
         """Box and mask AP in percent by COCO's rules, with the bootstrap's standard error over images."""
-        was_training = model.training
-        model.eval()
-        found: list[Found] = []
-        with torch.no_grad():
-            for batch in data.validation():
-                rows = self.forward(model, batch).found or []
-                found += [_as_found(scene, row) for scene, row in zip(batch, rows, strict=True)]
-                progress("evaluate", len(found), data.n_validation)
-        model.train(was_training)
         assert data.truth is not None
-        return average_precision(data.truth(), found)
+        return average_precision(data.truth(), [found for each in judged for found in each])
 
     def pictures(self, before: nn.Module, after: nn.Module, data: Data) -> dict[str, bytes]:
         """The first validation images with what each of two models finds in them."""

@@ -6,6 +6,7 @@ A batch is a list of scenes (`vitq.datasets.scenes`); what comes out are logits 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,12 +17,11 @@ from torch.nn import functional as F
 from vitq.datasets.scenes import Batch, Scene
 from vitq.errors import MethodInputError
 from vitq.outcomes import Overlaps
-from vitq.subject import Progress
 from vitq.tasks import prediction_pictures
 from vitq.tasks.base import Data, Measured
 from vitq.tasks.dense import Dense, device_of
 from vitq.tasks.mm_inputs import stacked
-from vitq.tasks.overlaps import UNLABELLED, mean_iou, overlap
+from vitq.tasks.overlaps import UNLABELLED, Pixels, mean_iou, overlap
 
 
 class Segmentation(Dense):
@@ -67,20 +67,17 @@ class Segmentation(Dense):
         """sha256 of the logits' bytes as float32."""
         return hashlib.sha256(output.detach().float().cpu().contiguous().numpy().tobytes()).hexdigest()
 
-    def evaluate(self, model: nn.Module, data: Data, progress: Progress) -> dict[str, Measured]:
+    def judge(self, model: nn.Module, batch: Batch) -> list[tuple[Pixels, Pixels, Pixels]]:
+        """Pixels by class of each image of a batch, at the image's own size; see `overlaps.overlap`."""
+        classes, counts = int(cast(Any, model).decode_head.num_classes), []
+        for scene, said in zip(batch, self.labels(model, batch), strict=True):
+            assert scene.label_map is not None
+            counts.append(overlap(said.numpy(), scene.label_map.numpy(), classes))
+        return counts
+
+    def metrics(self, data: Data, judged: Sequence[Sequence[Any]]) -> dict[str, Measured]:  # noqa: ARG002
         """mIoU, aAcc and mAcc in percent at the images' own size, with the bootstrap's standard error over images."""
-        was_training = model.training
-        model.eval()
-        counts = []
-        with torch.no_grad():
-            for batch in data.validation():
-                for scene, said in zip(batch, self.labels(model, batch), strict=True):
-                    assert scene.label_map is not None
-                    counts.append(
-                        overlap(said.numpy(), scene.label_map.numpy(), int(cast(Any, model).decode_head.num_classes))
-                    )
-                progress("evaluate", len(counts), data.n_validation)
-        model.train(was_training)
+        counts = [pixels for each in judged for pixels in each]
         return mean_iou(Overlaps(*(np.stack(parts) for parts in zip(*counts, strict=True))))
 
     def labels(self, model: nn.Module, batch: Batch) -> list[Tensor]:

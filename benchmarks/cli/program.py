@@ -36,6 +36,7 @@ COMMANDS = {
     "report": reading.write_report,
     "gate": gating.gate_results,
     "show": reading.show_record,
+    "merge": reading.merge_results,
     "clean": reading.clean_results,
 }
 """In the order of `vitq --help`."""

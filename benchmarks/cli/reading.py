@@ -1,4 +1,4 @@
-"""Commands that read what was run, or what there is: `list`, `compare`, `report`, `show`, `clean`."""
+"""Commands that read what was run, or what there is: `list`, `compare`, `report`, `show`, `merge`, `clean`."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from vitq.benchmarks.cli.options import (
     SuiteArgument,
     complete_whats,
     path_option,
+    to_path,
 )
 from vitq.benchmarks.plain import GOOD, plain_errors
 from vitq.errors import BadInputError
@@ -74,7 +75,7 @@ def write_report(
         path_option("--peaks", "What `vitq peaks -o` wrote, for the roofline; default <results>/peaks.json."),
     ] = None,
 ) -> int:
-    """Write report.md, CSV tables and pictures."""
+    """Write report.html, complete in itself; and report.md, CSV tables and pictures."""
     from vitq.benchmarks.commands.compare import report
     from vitq.benchmarks.commands.results import results_of
     from vitq.benchmarks.run.results_path import check_folder
@@ -102,6 +103,19 @@ def show_record(
     if not record.strip():
         raise BadInputError("the record's name is empty: give a cell id or part of it, see `vitq list cells`")
     return show(record, results_of(suite, results, site), layers, Printer(fmt))
+
+
+@plain_errors
+def merge_results(
+    folders: Annotated[
+        list[Path], typer.Argument(parser=to_path, metavar="FOLDER...", help="Results folders to join.")
+    ],
+    out: Annotated[Path | None, path_option("--out", "-o", "The folder to write; default the first one.")] = None,
+) -> int:
+    """Join results folders: records, models, outcomes and artifacts; contradicting records are refused."""
+    from vitq.benchmarks.commands.merge import merge
+
+    return merge(folders, out)
 
 
 @plain_errors

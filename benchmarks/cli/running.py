@@ -30,7 +30,7 @@ from vitq.benchmarks.cli.options import (
     TrustOption,
 )
 from vitq.benchmarks.plain import command_line, plain_errors
-from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED, counted
+from vitq.benchmarks.plan.limits import MAX_IMAGES, MAX_SEED
 from vitq.errors import BadInputError
 
 
@@ -87,11 +87,31 @@ def run_suite(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, time and disk; run nothing.")] = False,
     verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
-    executor: Annotated[str, typer.Option("--executor", help="Where cells run: local.")] = "local",
+    executor: Annotated[
+        str, typer.Option("--executor", help="Where cells run: local (this machine) or ray (a cluster).")
+    ] = "local",
     jobs: Annotated[
-        str,
-        typer.Option(help="Cells at once, at most one a core (auto: one a core); latency is measured alone, after."),
-    ] = "1",
+        str | None,
+        typer.Option(
+            help="Cells at once; here 1, at most one a core (auto: one a core), with Ray as many as fit. With --device "
+            "cuda they are placed over the GPUs. Latency is measured alone, after."
+        ),
+    ] = None,
+    split: Annotated[
+        str, typer.Option("--split", help="Workers that share an evaluation; auto: those that no cell is left for.")
+    ] = "auto",
+    address: Annotated[
+        str | None, typer.Option("--address", help="A running Ray cluster, HOST:PORT or auto; default a local one.")
+    ] = None,
+    cpus: Annotated[
+        float | None, typer.Option("--cpus", help="CPUs that a cell asks Ray for; default the suite's threads.")
+    ] = None,
+    gpus: Annotated[
+        float | None, typer.Option("--gpus", help="GPUs, or a share of one; default 1 with --device cuda.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option("--memory", help="Memory that a cell asks Ray for, as 8GB; default none.")
+    ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option("--runtime", help="Time quantized models on this runtime too, also those of a finished run."),
@@ -106,12 +126,13 @@ def run_suite(
     from vitq.benchmarks.commands.estimates import ask_what_to_run
     from vitq.benchmarks.commands.printing import Printer
     from vitq.benchmarks.commands.run import chosen, run
-    from vitq.benchmarks.plan.devices import check_device
     from vitq.benchmarks.plan.own_suite import Wish
     from vitq.benchmarks.plan.picking import picker
+    from vitq.benchmarks.run.executing import Executing
 
-    at_once = counted("--jobs", jobs)
-    check_device(device, here=not dry_run)
+    executing = Executing(executor, jobs, split, address, cpus, gpus, memory, site)
+    executing.check()
+    executing.check_device(device, dry_run)
     if k is not None:
         picker(k)
     printer = Printer(fmt)
@@ -124,6 +145,6 @@ def run_suite(
     asked, here = chosen(suite, wish, site, models or (), trust)
     return run(
         asked, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
-        executor=executor, jobs=at_once, results=results, site=here, command=command_line(), quiet=quiet,
+        executing=executing, results=results, site=here, command=command_line(), quiet=quiet,
         printer=printer,
     )  # fmt: skip

@@ -29,12 +29,13 @@ def compare(folder: Path, everything: bool, printer: Printer) -> int:
 def report(
     suite_name: str | None, results: Path | None, site: Path | None, out: Path | None, peaks: Path | None = None
 ) -> int:
-    """`vitq report`: writes report.md, CSV tables and pictures; prints where. `peaks` must be there if it is given."""
+    """`vitq report`: writes report.html, report.md, tables and pictures; prints where. Given `peaks` must be there."""
     folder = results_of(suite_name, results, site)
     rows = read_rows(folder)
+    suite = Path(suite_name).stem if suite_name else folder.resolve().name
     kept = folder / PEAKS
     measured = read_peaks(peaks or kept) if peaks is not None or kept.exists() else None
     out = out or folder / "report"
     check_folder(out, "the report's folder")
-    print(write_report(rows, load_figures(), declared_options(), folder, out, peaks=measured))
+    print(write_report(rows, load_figures(), declared_options(), folder, out, peaks=measured, suite=suite))
     return 0

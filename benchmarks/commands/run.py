@@ -26,7 +26,8 @@ from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.settings import read_settings, with_settings
 from vitq.benchmarks.plan.site import Site, load_site
 from vitq.benchmarks.plan.suite import Suite, load_suite
-from vitq.benchmarks.run.executors import EXECUTORS, imports_of
+from vitq.benchmarks.run.executing import LOCAL, Executing
+from vitq.benchmarks.run.executing import executing as setting_of
 from vitq.benchmarks.run.messages import Order
 from vitq.benchmarks.run.progress import listener, plain_console
 from vitq.benchmarks.run.results_path import check_results
@@ -37,7 +38,7 @@ from vitq.benchmarks.runtimes.registry import RUNTIMES
 from vitq.errors import BadInputError
 from vitq.record import CellKey
 from vitq.rows import Row, by_cell
-from vitq.words import nearest, short
+from vitq.words import short
 
 PATIENCE_SECONDS = 5
 
@@ -66,8 +67,7 @@ def run(
     dry_run: bool,
     verbose: bool,
     device: str,
-    executor: str,
-    jobs: int,
+    executing: Executing,
     results: Path | None,
     site: Site,
     command: str,
@@ -75,12 +75,12 @@ def run(
     printer: Printer,
 ) -> int:
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
-    if executor not in EXECUTORS:
-        raise BadInputError(f"no executor is called {executor!r}; {nearest(executor, EXECUTORS)}")
+    executing.check()
     suite = suite.timed_on(_known_runtimes(runtimes))
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
-    within_machine(suite.name, suite.threads, *timed)
+    if executing.executor == LOCAL:
+        within_machine(suite.name, suite.threads, *timed)
     cells, refused = _picked(suite, k, limit, scope)
     check_scopes(cells)
     folder = results_folder(suite, site, results)
@@ -88,24 +88,31 @@ def run(
         check_results(folder)
     console = plain_console(quiet)
     unready: dict[str, str] | None = {} if dry_run else None
-    with _said_if_slow(console):
-        orders = plan(
-            suite, cells, site, folder, device=device, command=command, jobs=jobs, fetch=not dry_run, unready=unready
-        )
-    if unready is not None:
-        past = Past(read_lines(folder) if (folder / RECORDS).is_file() else [])
-        lacking = [cell for cell in cells if cell.id in unready]
-        costs = costs_of(orders, past, folder, site)
-        costs |= costs_of_missing(suite, lacking, folder, site, device, jobs)
-        estimate = together(list(costs.values()), jobs, device)
-        return print_dry_run(cells, orders, unready, refused, past, costs, estimate, verbose=verbose, printer=printer)
-    store = Store(folder)
-    past = Past(store.lines())
-    for line in summary_of_changes(past, orders):
-        console.print(escape.line(line), soft_wrap=True)
-    estimate, started = together(list(costs_of(orders, past, folder, site).values()), jobs, device), time.monotonic()
-    with listener(console) as told:
-        summary = run_matrix(orders, store, EXECUTORS[executor](jobs, imports_of(orders)), told)
+    threads = site.threads or suite.threads
+    with setting_of(executing, device=device, threads=threads, trust=site.trust, dry=dry_run) as setting:
+        with _said_if_slow(console):
+            orders = plan(
+                suite, cells, site, folder, device=device, command=command, threads=setting.threads,
+                machine=setting.machine, fetch=not dry_run, unready=unready,
+            )  # fmt: skip
+        jobs = setting.jobs
+        if unready is not None:
+            past = Past(read_lines(folder) if (folder / RECORDS).is_file() else [])
+            lacking = [cell for cell in cells if cell.id in unready]
+            costs = costs_of(orders, past, folder, site)
+            costs |= costs_of_missing(suite, lacking, folder, site, device, jobs)
+            estimate = together(list(costs.values()), jobs, device)
+            return print_dry_run(
+                cells, orders, unready, refused, past, costs, estimate, verbose=verbose, printer=printer
+            )
+        store = Store(folder)
+        past = Past(store.lines())
+        for line in summary_of_changes(past, orders):
+            console.print(escape.line(line), soft_wrap=True)
+        estimate = together(list(costs_of(orders, past, folder, site).values()), jobs, device)
+        started = time.monotonic()
+        with listener(console) as told:
+            summary = run_matrix(orders, store, setting.executor(orders, folder), told)
     code = _told(summary, store, orders, refused, printer)
     if estimate.cells and not code:
         printer.note(estimate.error(time.monotonic() - started))

@@ -20,10 +20,10 @@ from vitq.benchmarks.foreign.inputs import Wanted
 from vitq.benchmarks.foreign.opening import Opened, open_foreign
 from vitq.benchmarks.foreign.timing import timed
 from vitq.benchmarks.measure.accuracy import measured
-from vitq.benchmarks.measure.bench import write_atomically
 from vitq.benchmarks.plan.suite import Latency
 from vitq.benchmarks.run import provenance
 from vitq.benchmarks.run.results_path import check_results
+from vitq.benchmarks.run.shipping import write_whole
 from vitq.benchmarks.run.store import Store
 from vitq.datasets.calibration import NOTHING
 from vitq.datasets.identity import check_limit
@@ -173,10 +173,10 @@ class _Work:
         data = self.data
         found = measured(load_task(TASK), self.opened.model, data, self.progress)
         path = self.results / outcomes.FOLDER / f"{key[:16]}.npz"
-        write_atomically(path, outcomes.packed(found.outcomes, outcomes.samples_sha256(data.names)))
+        write_whole(path, outcomes.packed(found.outcomes, outcomes.samples_sha256(data.names)))
         if data.subset:
             subset = self.results / "artifacts" / key[:16] / f"subset-{key[:16]}.txt"
-            write_atomically(subset, data.subset.encode())
+            write_whole(subset, data.subset.encode())
             self.files["subset"] = subset.relative_to(self.results).as_posix()
         kept = path.relative_to(self.results).as_posix()
         return {"metrics": found.metrics, "outcomes": kept, "output_sha256": found.output_sha256}

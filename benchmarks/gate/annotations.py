@@ -19,7 +19,7 @@ _IN_DATA = {"%": "%25", "\r": "%0D", "\n": "%0A"}
 _IN_PROPERTY = {**_IN_DATA, ":": "%3A", ",": "%2C"}
 
 
-def annotations(result: GateResult, suite: str, file: str = "") -> list[str]:
+def annotated(result: GateResult, suite: str, file: str = "") -> list[str]:
     """A workflow command a line; `file`, relative to the repository, is what asked for the cells."""
     cells: dict[str, list[GateRow]] = defaultdict(list)
     for row in result.regressions:

@@ -9,7 +9,7 @@ from pathlib import Path
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.commands.results import results_of, title_of
 from vitq.benchmarks.gate.accepted import read_accepted, told
-from vitq.benchmarks.gate.annotations import annotations
+from vitq.benchmarks.gate.annotations import annotated
 from vitq.benchmarks.gate.junit import junit
 from vitq.benchmarks.gate.matching import gate, read_baseline
 from vitq.benchmarks.gate.policy import Policy
@@ -56,7 +56,7 @@ def run_gate(
         result = _accepted(result, baseline, folder, update, printer)
     _print(result, printer)
     if annotate:
-        for command in annotations(result, suite, _asking(suite_name)):
+        for command in annotated(result, suite, _asking(suite_name)):
             printer.note(command)
     _write(result, suite, junit_file, summary_file)
     return result.exit_code

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
 
 from vitq import outcomes
-from vitq.benchmarks.measure.bench import Bench, write_atomically
+from vitq.benchmarks.measure.bench import Bench
 from vitq.benchmarks.plan.identity import FP32
+from vitq.benchmarks.run.messages import Evaluated
+from vitq.benchmarks.run.shipping import write_whole
 from vitq.record import Identity, Metric, Record, key_of
-from vitq.subject import Progress
+from vitq.subject import Batch, Progress
 from vitq.tasks.base import Data, Task
 
 
@@ -27,17 +29,55 @@ class Accuracy(NamedTuple):
 
 def measure(bench: Bench) -> Iterator[Record]:
     """FP32's record, where it is missing, and the quantized model's on the same samples."""
+    order = bench.order
+    for phase, (model, identity) in _asked(bench).items():
+        record = _evaluated(bench, model, phase, identity)
+        if phase == "fp32":
+            record = record.model_copy(update={"cell": order.cell.asked(**FP32), "fidelity": "baseline"})
+        yield record
+
+
+def measure_part(bench: Bench) -> Evaluated:
+    """What the models say of the batches of the order's part alone, by the key of the accuracy that it is of."""
+    batches, total = _batches_of_part(bench)
+    found = {}
+    for phase, (model, identity) in _asked(bench).items():
+        with bench.phase(phase):
+            found[key_of(identity)] = bench.task.judge_all(model, batches(), bench.link.phase, total)
+    return found
+
+
+def _batches_of_part(bench: Bench) -> tuple[Callable[[], Iterable[Batch]], int]:
+    """The batches of the order's part, and how many samples they hold.
+
+    One part has all of them where the data set cannot read some of its batches alone.
+    """
+    part, data = bench.order.part, bench.data
+    assert part is not None
+    count = -(-data.n_validation // data.batch) if data.batch else 1
+    first, end = (number * count // part.of for number in (part.number, part.number + 1))
+    if first == end:
+        return tuple, 0
+    between = data.between
+    if between is None or not data.batch:
+        return data.validation, data.n_validation
+    return lambda: between(first, end), min(end * data.batch, data.n_validation) - first * data.batch
+
+
+def _asked(bench: Bench) -> dict[str, tuple[nn.Module, Identity]]:
+    """The models to evaluate, by phase, each with the identity of its accuracy."""
     quantized, fp32 = bench.quantized.model, bench.order.identities.fp32
+    asked = {"evaluate": (quantized, bench.order.identities.own["accuracy"])}
     if bench.order.fp32_wanted and bench.order.cell.method != "fp32" and fp32 is not None:
-        record = _evaluated(bench, bench.loaded.model, "fp32", fp32)
-        yield record.model_copy(update={"cell": bench.order.cell.asked(**FP32), "fidelity": "baseline"})
-    yield _evaluated(bench, quantized, "evaluate", bench.order.identities.own["accuracy"])
+        return {"fp32": (bench.loaded.model, fp32), **asked}
+    return asked
 
 
 def _evaluated(bench: Bench, model: nn.Module, phase: str, identity: Identity) -> Record:
     key = key_of(identity)
     with bench.phase(phase):
-        found = measured(bench.task, model, bench.data, bench.link.phase)
+        judged = bench.order.evaluated.get(key)  # workers may have shared the batches
+        found = measured(bench.task, model, bench.data, bench.link.phase, judged)
     if phase == "evaluate" and bench.order.cell.method != "fp32":
         for name, png in bench.task.pictures(bench.loaded.model, model, bench.data).items():
             bench.keep(name, bench.order.artifacts / f"{name.replace(' ', '-')}-{key[:16]}.png", png)
@@ -54,13 +94,18 @@ def _keep_outcomes(bench: Bench, found: Mapping[str, outcomes.Outcome], key: str
     if not found:
         return None
     path = bench.order.folder / outcomes.FOLDER / f"{key[:16]}.npz"
-    write_atomically(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
+    write_whole(path, outcomes.packed(found, outcomes.samples_sha256(bench.data.names)))
     return bench.relative(path)
 
 
-def measured(task: Task, model: nn.Module, data: Data, progress: Progress) -> Accuracy:
-    """The task's metrics of a model on the validation data, and what they are made of."""
-    found = task.evaluate(model, data, progress)
+def measured(
+    task: Task, model: nn.Module, data: Data, progress: Progress, judged: Sequence[Any] | None = None
+) -> Accuracy:
+    """The task's metrics of a model on the validation data, and what they are made of.
+
+    `judged` is what `Task.judge` said of every batch, where that is known already.
+    """
+    found = task.evaluate(model, data, progress) if judged is None else task.metrics(data, judged)
     metrics = {name: Metric(value=m.value, n=m.n, stderr=m.stderr) for name, m in found.items()}
     each = {name: m.outcomes for name, m in found.items() if m.outcomes is not None}
     kept = {name: outcomes.Right(o) if isinstance(o, np.ndarray) else o for name, o in each.items()}

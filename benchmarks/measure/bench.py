@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from torch import nn
 
 from vitq.benchmarks.measure.chosen import Chosen
 from vitq.benchmarks.run.messages import Link, Order
+from vitq.benchmarks.run.shipping import write_whole
 from vitq.details import Details
 from vitq.errors import BadInputError
 from vitq.methods.toolkit import devices
@@ -211,13 +211,5 @@ class Bench:
 
     def keep(self, name: str, path: Path, content: bytes) -> None:
         """Write a file of the record, whole or not at all."""
-        write_atomically(path, content)
+        write_whole(path, content)
         self.notes.files[name] = self.relative(path)
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is whole or absent, whatever happens meanwhile."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    half = path.with_name(f"{path.name}.{os.getpid()}.half")
-    half.write_bytes(content)
-    half.replace(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from vitq.errors import BadInputError
@@ -25,3 +26,14 @@ def check_device(device: str, here: bool = True) -> None:
     if int(word[1] or 0) >= count:
         there = ", ".join(["cpu", *(f"cuda:{i}" for i in range(count))])
         raise BadInputError(f"device {device} is not here: this machine has {there}")
+
+
+def cards(device: str, jobs: int) -> tuple[str, ...]:
+    """The GPUs to place so many cells at once on, as CUDA_VISIBLE_DEVICES names them; none where there is no choice."""
+    if device != "cuda" or jobs == 1:
+        return ()
+    import torch
+
+    count = torch.cuda.device_count()
+    named = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    return tuple(named[:count] or map(str, range(count))) if count > 1 else ()

@@ -81,7 +81,7 @@ class Surroundings:
     """What cells share: where things are, the device, latency's settings (None: nothing is timed) and its threads.
 
     `measure` names the measurements to make. Without `fetch`, weights that only the hub has and that were never read
-    are named instead of fetched.
+    are named instead of fetched. `machine` is the kind of machine that latency is measured on, this one where empty.
     """
 
     places: Places
@@ -90,6 +90,7 @@ class Surroundings:
     latency_threads: int
     fetch: bool = True
     measure: tuple[Measurement, ...] = MEASUREMENTS
+    machine: str = ""
 
 
 def identify(cell: CellKey, around: Surroundings) -> Identities:
@@ -196,7 +197,7 @@ def _latency(model: Identity, spec: Latency, around: Surroundings) -> Identity:
         "precision": "fp32",
         "arithmetic": ARITHMETIC,
         "device": around.device,
-        "machine": machine_id(),
+        "machine": around.machine or machine_id(),
         "code of the latency": code_sha256(alone=(f"{_MEASURE}.latency", f"{_MEASURE}.timing")),
     }
 

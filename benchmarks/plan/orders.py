@@ -29,27 +29,30 @@ def plan(
     *,
     device: str,
     command: str,
-    jobs: int = 1,
+    threads: int | None = None,
+    machine: str = "",
     fetch: bool = True,
     unready: dict[str, str] | None = None,
 ) -> list[Order]:
     """An order a cell. Raises BadInputError when a data set, its folder, a list or a weights file is missing.
 
-    `fetch` says whether weights that were never read may be fetched from the hub now, as a run needs them. Where
-    `unready` is given, cells that lack something have no order, and what each lacks is put there by its id.
+    `threads` are those of a cell where neither site nor suite says (None: one a core), `machine` the kind of machine
+    that latency is measured on (this one where empty). `fetch` says whether weights that were never read may be fetched
+    from the hub now, as a run needs them. Where `unready` is given, cells that lack something have no order, and what
+    each lacks is put there by its id.
     """
     provenance = collect(command)
     cores = os.cpu_count() or 1
-    threads = site.threads or suite.threads or max(1, cores // jobs)
+    given = site.threads or suite.threads or threads or cores
     identity.forget()
 
     def order(cell: CellKey) -> Order:
         timed = suite.latency_of(cell.task, cell.dataset, cell.model)
         timed_threads = (timed.threads if timed else None) or site.threads or suite.threads or cores
-        around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure))
+        around = Surroundings(site.places(), device, timed, timed_threads, fetch, tuple(suite.measure), machine)
         return Order(
             cell=cell, identities=identity.identify(cell, around), site=site, folder=folder, provenance=provenance,
-            latency=timed, latency_threads=timed_threads, threads=threads, device=device,
+            latency=timed, latency_threads=timed_threads, threads=given, device=device,
             keep_model=suite.keep == "all", paper_name=paper_name(cell.model),
             added_by=added_by(cell, timed.runtimes if timed else ()),
         )  # fmt: skip

@@ -22,7 +22,7 @@ def clean(folder: Path, dry_run: bool = False) -> str:
     Records stay. BadInputError where there are none, and while another vitq works on the folder.
     """
     lines = read_lines(folder)
-    _idle(folder)
+    check_idle(folder)
     needed = {folder / name for name in _needed(lines)}
     doomed = [path for path in _files(folder) if path not in needed]
     freed = sum(path.lstat().st_size for path in doomed)
@@ -60,7 +60,8 @@ def _drop_empty(folder: Path) -> None:
                 path.rmdir()
 
 
-def _idle(folder: Path) -> None:
+def check_idle(folder: Path) -> None:
+    """BadInputError while another vitq works on a results folder."""
     for path in sorted((folder / ".claims").glob("*.lock")):
         lock = FileLock(path)
         try:

@@ -7,14 +7,13 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from datetime import datetime, timezone
 from multiprocessing.connection import Connection, wait
 from multiprocessing.forkserver import ensure_running
 from typing import Any, Protocol
 
-from vitq.benchmarks.run.messages import Event, Finished, Link, Measured, Order, Progressed
+from vitq.benchmarks.run.messages import Died, Event, Finished, Link, Measured, Order, PartDone, Progressed
 from vitq.methods.registry import METHODS
-from vitq.record import Record, in_order, key_of, kind_of
+from vitq.record import Record
 from vitq.registry import OURS
 from vitq.tasks.registry import TASKS
 
@@ -22,10 +21,27 @@ Work = Callable[[Order, Link], Finished]
 WORKER = "vitq.benchmarks.run.worker"
 
 
-class Executor(Protocol):
-    """Runs orders, at most `slots` at once."""
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 
-    slots: int
+
+class Executor(Protocol):
+    """Runs orders, at most `slots` at once.
+
+    `alone` is how many of those that time something may run at once, each with nothing of ours beside it: one a
+    machine. `attempts` is how many workers a cell may cost: one that dies gives its cell to another until then.
+    """
+
+    @property
+    def slots(self) -> int:
+        """Cells at once; it may change while a run goes on, as machines come and leave."""
+
+    @property
+    def alone(self) -> int:
+        """Cells that time something at once."""
+
+    @property
+    def attempts(self) -> int:
+        """Workers that a cell may cost."""
 
     def submit(self, order: Order) -> None:
         """Start one order."""
@@ -44,19 +60,30 @@ class LocalExecutor:
     server makes that cost milliseconds where a fresh interpreter would import torch for seconds.
     """
 
-    def __init__(self, jobs: int = 1, work: Work | None = None, preload: Sequence[str] = (WORKER,)) -> None:
+    alone = 1
+    attempts = 1
+
+    def __init__(
+        self,
+        jobs: int = 1,
+        work: Work | None = None,
+        preload: Sequence[str] = (WORKER,),
+        cards: Sequence[str] = (),
+    ) -> None:
+        """`cards` are GPUs to place cells on, as CUDA_VISIBLE_DEVICES names them; none: a cell sees what we see."""
         self.slots = jobs
         self._work = work
+        self._cards: dict[str, int] = dict.fromkeys(cards, 0)
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(list(preload))
-        self._running: dict[Connection, tuple[Order, Any]] = {}
-        self._told: dict[str, set[str]] = {}
+        self._running: dict[Connection, tuple[Order, Any, str | None]] = {}
         self._stillborn: list[tuple[Order, str]] = []
 
     def submit(self, order: Order) -> None:
         """Start one order in a new process; where the server that forks them has died, a new one is started once."""
         ours, theirs = self._context.Pipe(duplex=False)
-        process = self._context.Process(target=_serve, args=(order, theirs, self._work), daemon=False)
+        card = min(self._cards, key=self._cards.__getitem__, default=None)
+        process = self._context.Process(target=_serve, args=(order, theirs, self._work, card), daemon=False)
         try:
             start_server()
             process.start()
@@ -66,50 +93,44 @@ class LocalExecutor:
             return
         finally:
             theirs.close()
-        self._running[ours] = (order, process)
+        if card is not None:
+            self._cards[card] += 1
+        self._running[ours] = (order, process, card)
 
     def events(self, timeout: float) -> Iterator[Event]:
-        """Progress, measurements and ends of workers; one that dies without a word ends in a failed record."""
+        """Progress, measurements and ends of workers, and that one has died without a word."""
         while self._stillborn:
-            order, how = self._stillborn.pop()
-            yield Measured(order, lost(order, set(), how))
-            yield Finished(order)
+            yield Died(*self._stillborn.pop())
         for connection in wait(list(self._running), timeout):
             assert isinstance(connection, Connection)
-            yield from self._hear(connection)
+            yield self._hear(connection)
 
-    def _hear(self, connection: Connection) -> Iterator[Event]:
-        order, process = self._running[connection]
-        told = self._told.setdefault(order.cell.id, set())
+    def _hear(self, connection: Connection) -> Event:
+        order, process, _ = self._running[connection]
         try:
             message = connection.recv()
         except (EOFError, OSError):
-            join(process)
-            yield Measured(order, lost(order, told, f"its worker process {how_it_ended(process)}"))
-            message = Finished(order)
+            self._end(connection)
+            return Died(order, f"its worker process {how_it_ended(process)}")
         if isinstance(message, Record):
-            told.add(message.key)
-            yield Measured(order, message)
-        elif isinstance(message, Finished):
-            join(process)
-            connection.close()
-            del self._running[connection], self._told[order.cell.id]
-            yield message
-        else:
-            yield Progressed(order, *message)
+            return Measured(order, message)
+        if isinstance(message, Finished):
+            self._end(connection)
+            return message
+        return Progressed(order, *message) if isinstance(message, tuple) else PartDone(order, message)
+
+    def _end(self, connection: Connection) -> None:
+        _, process, card = self._running.pop(connection)
+        join(process)
+        connection.close()
+        if card is not None:
+            self._cards[card] -= 1
 
     def close(self) -> None:
         """Kill what still runs."""
-        for connection, (_, process) in self._running.items():
+        for connection, (_, process, _) in list(self._running.items()):
             process.kill()
-            join(process)
-            connection.close()
-        self._running.clear()
-
-
-EXECUTORS: dict[str, Callable[[int, Sequence[str]], Executor]] = {
-    "local": lambda jobs, preload: LocalExecutor(jobs, preload=preload)
-}
+            self._end(connection)
 
 
 def imports_of(orders: Sequence[Order]) -> list[str]:
@@ -163,28 +184,12 @@ def how_it_ended(process: Any) -> str:
     return f"was killed by signal {-code}{hint}"
 
 
-def lost(order: Order, told: set[str], how: str) -> Record:
-    """A failed record of the first wanted measurement that a dead worker had not told of."""
-    own = order.identities.own
-    names = [name for name in in_order(own) if name in order.wanted or not order.wanted]
-    left = [name for name in names if key_of(own[name]) not in told]
-    name = next(iter(left), names[-1] if names else next(iter(own)))
-    now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-    return Record(
-        kind=kind_of(name),
-        key=key_of(own[name]),
-        identity=own[name],
-        cell=order.cell,
-        status="failed",
-        error=how,
-        provenance=order.provenance.model_copy(update={"finished": now, "device": order.device}),
-    )
-
-
-def _serve(order: Order, connection: Connection, work: Work | None) -> None:
+def _serve(order: Order, connection: Connection, work: Work | None, card: str | None) -> None:
     """Body of a worker process: do the order, tell the driver; end when the driver is gone."""
     become_worker()
-    link = Link(lambda phase, done, total: connection.send((phase, done, total)), connection.send)
+    if card is not None:  # before anything asks CUDA what is there
+        os.environ[VISIBLE] = card
+    link = Link(lambda phase, done, total: connection.send((phase, done, total)), connection.send, connection.send)
     try:
         connection.send((work or _cell_work())(order, link))
         connection.close()

@@ -5,9 +5,10 @@ All are picklable: a worker may be a process that knows nothing else.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from vitq.benchmarks.plan.identity import Identities
 from vitq.benchmarks.plan.site import Site
@@ -19,6 +20,17 @@ from vitq.subject import Progress
 from vitq.tasks.names import ModelEntry, registered_models
 
 
+class Part(NamedTuple):
+    """One of `of` parts of an evaluation, counted from 0: consecutive batches of the validation data."""
+
+    number: int
+    of: int
+
+
+Evaluated = Mapping[str, Sequence[Any]]
+"""By the key of an accuracy: what the task found in some batches, an entry a batch, to make the metrics of."""
+
+
 @dataclass(frozen=True)
 class Order:
     """One cell to be worked on: which of its measurements, and everything they need.
@@ -26,6 +38,8 @@ class Order:
     `wanted` have no finished record yet; `fp32_wanted` whether the FP32 accuracy has none. `folder`
     is the results folder; artifacts and the model's file have names that follow from the keys. `keep_model` says
     whether the file stays when the cell is done. `models` and `datasets` are those that its maker had registered.
+    `split` is how many workers its evaluation may be given to. Where `part` is given, nothing but these batches are
+    evaluated, and no record is made; `evaluated` is what others found in all of them, which then is not done again.
     """
 
     cell: CellKey
@@ -44,6 +58,9 @@ class Order:
     models: tuple[ModelEntry, ...] = field(default_factory=registered_models)
     datasets: tuple[Dataset, ...] = field(default_factory=registered_datasets)
     added_by: dict[str, str] = field(default_factory=dict)
+    split: int = 1
+    part: Part | None = None
+    evaluated: Evaluated = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -102,11 +119,28 @@ class Finished:
 
 
 @dataclass(frozen=True)
+class Died:
+    """A worker is gone before it was finished; `how` says what became of it."""
+
+    order: Order
+    how: str
+
+
+@dataclass(frozen=True)
+class PartDone:
+    """A worker has evaluated the batches of its order's part; it will still tell that it has finished."""
+
+    order: Order
+    found: Evaluated
+
+
+@dataclass(frozen=True)
 class Link:
-    """A worker's link to the driver: `phase` is told where it is, `record` what it measured."""
+    """A worker's link to the driver: `phase` is told where it is, `record` what it measured, `part` what it found."""
 
     phase: Progress
     record: Callable[[Record], None] = field(default=lambda _record: None)
+    part: Callable[[Evaluated], None] = field(default=lambda _found: None)
 
 
-Event = Progressed | Measured | Finished
+Event = Progressed | Measured | PartDone | Finished | Died

@@ -8,6 +8,7 @@ is somebody's edit, and is reported with its number instead of being guessed at.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import os
 import warnings
@@ -21,8 +22,8 @@ from pydantic import ValidationError
 
 from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
-from vitq.record import ELSEWHERE, SCHEMA_VERSION, Kind, Line, Record, Status, parse_line
-from vitq.rows import Latest, Row, join
+from vitq.record import ELSEWHERE, SCHEMA_VERSION, Asked, Kind, Line, Record, Status, parse_line
+from vitq.rows import Row, join
 
 _MEND = "mend the line or move it to another file"
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -50,7 +51,8 @@ class Store:
         self.path = folder / "records.jsonl"
         self._lock = FileLock(folder / ".records.lock")
         self._read_to = 0
-        self._known = Latest()
+        self._finished: dict[tuple[Kind, str], Status] = {}
+        self._asked: dict[str, str] = {}
 
     def lines(self) -> list[Line]:
         """All lines in the order they were written; raises BadInputError for a line that is no record."""
@@ -65,7 +67,7 @@ class Store:
         """Kind and key of every measurement that need not be done again, and how it ended."""
         with self._locked():
             self._catch_up()
-        return dict(self._known.finished)
+        return dict(self._finished)
 
     def append(self, line: Line) -> bool:
         """Write one line and flush it to the disk; False, and nothing written, where it says nothing new.
@@ -113,14 +115,16 @@ class Store:
             file.seek(self._read_to)
             fresh = file.read()
         for line in parse_records(fresh, self.path):
-            self._known.add(line)
+            if isinstance(line, Asked):
+                self._asked[line.cell.id] = _asking(line)
+            elif line.finished:
+                self._finished[line.kind, line.key] = line.status
         self._read_to += len(fresh)
 
     def _is_known(self, line: Line) -> bool:
         if isinstance(line, Record):
-            return (line.kind, line.key) in self._known.finished
-        last = self._known.asked.get(line.cell.id)
-        return last is not None and (last.cell, last.keys, last.fp32_key) == (line.cell, line.keys, line.fp32_key)
+            return (line.kind, line.key) in self._finished
+        return self._asked.get(line.cell.id) == _asking(line)
 
     def _repair(self) -> None:
         """Give a last line its newline where it is whole, else move it to `records.broken`; the lock is held."""
@@ -141,6 +145,11 @@ class Store:
             file.truncate(size - len(half))
             os.fsync(file.fileno())
         self.set_aside += 1
+
+
+def _asking(line: Asked) -> str:
+    """sha256 of what is asked for: a run of thousands of cells need not keep the lines themselves."""
+    return hashlib.sha256(line.model_dump_json(include={"cell", "keys", "fp32_key"}).encode()).hexdigest()
 
 
 def _is_line(text: bytes) -> bool:

@@ -9,7 +9,7 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,10 +39,13 @@ def work_on(order: Order, link: Link) -> Finished:
     names.register(order.models)
     datasets.register(order.datasets)
     _prepare_process(order)
-    work = _Work(Bench(order, Link(_throttled(link.phase), link.record)))
+    work = _Work(Bench(order, replace(link, phase=_throttled(link.phase))))
     try:
         with _noted(work.bench):
-            work.run()
+            if order.part is None:
+                work.run()
+            else:
+                work.run_part()
     except _FullDiskError:
         return Finished(order, fatal=f"the disk of {order.folder} is full: free some space and run again")
     finally:
@@ -77,6 +80,11 @@ class _Work:
                     self.bench.link.record(record)
             if not made.ok and kind != "counts":
                 return
+
+    def run_part(self) -> None:
+        """Evaluate some batches, for another worker to make a record of; a failure is one of the accuracy."""
+        with self.ends("accuracy"):
+            self.bench.link.part(accuracy.measure_part(self.bench))
 
     def supported(self, names: Sequence[Name]) -> bool:
         """Whether task and method can do what the cell asks, before anything is loaded; a record each if not."""

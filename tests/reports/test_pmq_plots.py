@@ -62,6 +62,20 @@ def test_every_picture_is_drawn_and_says_what_it_shows(tmp_path: Path) -> None:
     assert "PMQ 1.50 s, leave-one-out 60.0 s (40 times)" in pictures[3].caption
 
 
+def test_widths_and_variants_of_a_model_share_its_pictures(tmp_path: Path) -> None:
+    wide = record("pareto", 0, 90, True)
+    wide = wide.model_copy(
+        update={"cell": wide.cell.model_copy(update={"id": "wide", "bits": "W8A8", "variant": "a[b]"})}
+    )
+    pictures = draw([record("pareto", 0, 80, True), wide], tmp_path, tmp_path)
+    assert [p.file.name for p in pictures] == [
+        f"pmq_plots_{what}_digits_m.png" for what in ("sensitivity", "frontier", "bits")
+    ]
+    assert "W4A4, W8A8 a[b]" in pictures[1].caption
+    assert [row["run"] for row in pictures[1].rows] == ["W4A4", "W8A8 a[b]"]
+    assert pictures[2].rows[0]["W8A8 a[b] (weights / activations)"] == "4 / 4"
+
+
 def test_nothing_searched_nothing_drawn(tmp_path: Path) -> None:
     assert draw([record("uniform", 0, 60, False)], tmp_path, tmp_path) == []
 

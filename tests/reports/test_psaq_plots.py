@@ -69,6 +69,22 @@ def test_the_table_says_plainly_what_generated_images_are_worth(
     assert "| digits" in table
 
 
+def test_variants_of_a_model_share_its_pictures(psaq: Maker, tmp_path: Path) -> None:
+    for name in "ab":
+        Image.new("RGB", (30, 20)).save(tmp_path / f"{name}.png")
+    runs = [
+        psaq("generated", 90, variant="", files={"contact_sheet": "a.png"}),
+        psaq("generated", 91, variant="no[thing]", files={"contact_sheet": "b.png"}),
+    ]
+    pictures = draw(runs, tmp_path, tmp_path)
+    assert [p.file.name for p in pictures] == [
+        f"psaq_plots_{what}_digits_digits_vit.png" for what in ("images", "losses")
+    ]
+    assert "Images of variants are among the artifacts: psaq_vit[no[thing]]" in pictures[0].caption
+    assert [row["run"] for row in pictures[1].rows] == ["psaq_vit", "psaq_vit[no[thing]]"]
+    assert pictures[1].rows[0]["last total"] == "0.5"
+
+
 def test_other_widths_and_variants_are_not_mixed(psaq: Maker) -> None:
     apart = [psaq("generated", 90), psaq("generated", 95, bits="W8A8")]
     apart.append(psaq("generated", 40, options={"calibration": "generated", "drop_token": "class"}))

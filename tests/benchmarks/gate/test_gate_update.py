@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from vitq.benchmarks.cli import app
 from vitq.benchmarks.gate.accepted import read_accepted
-from vitq.benchmarks.gate.annotations import MOST, annotations
+from vitq.benchmarks.gate.annotations import MOST, annotated
 from vitq.benchmarks.gate.matching import read_baseline
 from vitq.benchmarks.gate.policy import GateRow
 from vitq.benchmarks.gate.result import GateResult
@@ -209,7 +209,7 @@ def test_a_kernel_may_be_slower_by_the_site_file(tmp_path: Path) -> None:
 
 def test_github_shows_ten_errors_so_that_the_last_counts_the_rest() -> None:
     rows = [GateRow(f"cell {i}, 100%:\n", "top1", "1", "0", "0", "worse", "50%\r\n::x") for i in range(20)]
-    lines = annotations(GateResult(rows, compared=20, cells=20), "s", "suites/a,b.yaml")
+    lines = annotated(GateResult(rows, compared=20, cells=20), "s", "suites/a,b.yaml")
     assert len(lines) == MOST + 1
     assert lines[0].startswith("::error file=suites/a%2Cb.yaml,title=vitq gate s%3A cell 0%2C 100%25%3A")
     assert lines[-1].endswith("::11 cells more fail")
