@@ -35,7 +35,9 @@ def write_baseline(results: Path, out: Path, *, latency: bool) -> list[Line]:
         path = out / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    (out / "records.jsonl").write_text("".join(line.model_dump_json(exclude_none=True) + "\n" for line in lines))
+    (out / "records.jsonl").write_text(
+        "".join(line.model_dump_json(exclude_none=True) + "\n" for line in lines), encoding="utf-8"
+    )
     return lines
 
 

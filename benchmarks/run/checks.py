@@ -6,14 +6,14 @@ before hours are spent, and not in the first cell.
 
 from __future__ import annotations
 
-import multiprocessing
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
-from vitq.benchmarks.run.executors import become_worker, how_it_ended, join, start_server
+from vitq.benchmarks.run.executors import become_worker, how_it_ended, join
+from vitq.benchmarks.run.processes import process_context, start_server
 from vitq.datasets import registry as datasets
 from vitq.datasets.base import Check, Dataset
 from vitq.datasets.registry import registered_datasets
@@ -46,8 +46,7 @@ class Request:
 
 def in_cells_process(request: Request, progress: Progress) -> list[Check]:
     """Make the checks in a process of their own; how it dies, or what it raises, is a check that fails."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([PRELOAD])
+    context: Any = process_context([PRELOAD])
     start_server()
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_serve, args=(request, theirs), daemon=False)

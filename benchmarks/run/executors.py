@@ -8,10 +8,10 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.connection import Connection, wait
-from multiprocessing.forkserver import ensure_running
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from vitq.benchmarks.run.messages import Died, Event, Finished, Link, Measured, Order, PartDone, Progressed
+from vitq.benchmarks.run.processes import process_context, start_server
 from vitq.methods.registry import METHODS
 from vitq.record import Record
 from vitq.registry import OURS
@@ -74,8 +74,7 @@ class LocalExecutor:
         self.slots = jobs
         self._work = work
         self._cards: dict[str, int] = dict.fromkeys(cards, 0)
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(list(preload))
+        self._context: Any = process_context(preload)
         self._running: dict[Connection, tuple[Order, Any, str | None]] = {}
         self._stillborn: list[tuple[Order, str]] = []
 
@@ -102,8 +101,7 @@ class LocalExecutor:
         while self._stillborn:
             yield Died(*self._stillborn.pop())
         for connection in wait(list(self._running), timeout):
-            assert isinstance(connection, Connection)
-            yield self._hear(connection)
+            yield self._hear(cast("Connection", connection))  # of another class on Windows, with the same methods
 
     def _hear(self, connection: Connection) -> Event:
         order, process, _ = self._running[connection]
@@ -148,21 +146,6 @@ def imports_of(orders: Sequence[Order]) -> list[str]:
     on_gpu = any(order.device != "cpu" for order in orders)
     dense = ["vitq.tasks.mm_registered"] if set(tasks) - {"classification"} and not on_gpu else []
     return [WORKER, "torch._inductor.config", "timm", *ours, *dense]
-
-
-def start_server() -> None:
-    """Start the fork server, if none runs, deaf to Ctrl-C, which a terminal sends to every process.
-
-    Python has the server ignore the signal once it has imported what it preloads; until then it would die with a
-    traceback. Only the main thread may set a handler; elsewhere `Process.start` starts the server.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        ensure_running()
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def join(process: Any) -> None:

@@ -7,6 +7,7 @@ does without; a Ray worker that is killed takes it along. Ray itself is not need
 from __future__ import annotations
 
 import os
+import platform
 import sys
 import tempfile
 import time
@@ -80,7 +81,7 @@ def serve(order: Order, files: Files, sent: Sent) -> Iterator[Said]:
                 kept = named_by(event.record, folder) if sent.ship and isinstance(event, Measured) else {}
                 yield Said(replace(event, order=None), kept)  # type: ignore[arg-type]
     except BadInputError as error:
-        wrong = f"on machine {os.uname().nodename}: {error}"
+        wrong = f"on machine {platform.node()}: {error}"
         yield Said(Measured(None, failed(order, _first(order), wrong)), {})  # type: ignore[arg-type]
         yield Said(Finished(None, bad_input=wrong), {})  # type: ignore[arg-type]
 

@@ -25,6 +25,9 @@ from vitq.record import CellKey, Operations, Provenance, Record, Size, key_of
 
 PRELOAD = ("vitq.benchmarks.run.simulation",)
 
+KILL = getattr(signal, "SIGKILL", signal.SIGTERM)
+"""Ends a process at once; Windows, which has no SIGKILL, does so by SIGTERM."""
+
 
 def order(number: int, folder: Path) -> Order:
     """A cell that asks for counts alone."""
@@ -40,7 +43,7 @@ def made(order: Order, link: Link, *, seconds: float, deaths: float) -> Finished
     link.phase("wait", 0, 1)
     time.sleep(seconds)
     if random.Random(f"{order.cell.id} {time.time_ns()}").random() < deaths:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), KILL)
     identity = order.identities.own["counts"]
     size, operations = Size(params=1, fp32_mb=4e-6, packed_mb=1e-6), Operations(macs=1, bitops=64, ops=1)
     link.record(

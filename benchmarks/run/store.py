@@ -26,7 +26,7 @@ from vitq.record import ELSEWHERE, SCHEMA_VERSION, Asked, Kind, Line, Record, St
 from vitq.rows import Row, join
 
 _MEND = "mend the line or move it to another file"
-_FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 class FolderGoneError(Exception):

@@ -6,7 +6,6 @@ Everything here takes the device and never asks for the current one, so that `cu
 from __future__ import annotations
 
 import os
-import resource
 import sys
 import time
 from collections.abc import Iterator
@@ -121,8 +120,19 @@ def peak_memory_mb(device: Device) -> float:
     where = torch.device(device)
     if where.type == "cuda":
         return torch.cuda.max_memory_allocated(where) / 1e6
+    return _resident_peak() / 1e6
+
+
+def _resident_peak() -> int:
+    """Bytes of this process's peak of resident memory."""
+    try:
+        import resource
+    except ImportError:  # Windows, which keeps the peak itself
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def mixed_precision(device: Device) -> torch.dtype | None:
