@@ -130,7 +130,8 @@ def _resident_peak() -> int:
     except ImportError:  # Windows, which keeps the peak itself
         import psutil
 
-        return int(psutil.Process().memory_info().peak_wset)
+        memory: Any = psutil.Process().memory_info()  # its stubs know Linux alone
+        return int(memory.peak_wset)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kibibytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 

@@ -33,13 +33,13 @@ name: changes
 tasks: [{task: classification, dataset: digits, models: [digits_vit]}]
 bits: [W4A4]
 calibration: {images: 8, batch: 8}
-latency: {batch: 8, runs: 12, warmup: 2, threads: 1, runtimes: [onnxruntime]}
+latency: {batch: 8, runs: 40, warmup: 2, threads: 1, runtimes: [onnxruntime]}
 threads: 1
 methods: [minmax]
 """
 LIMIT = 300
-ALLOWED = Policy(slowdown=1.5)
-"""The kernel of the slow change takes three times as long; what else the machine does is not to turn the others red."""
+ALLOWED = Policy(slowdown=3)
+"""The kernel of the slow change takes ten times as long; what else a shared machine does is not to turn the others red."""
 
 
 class Change(NamedTuple):
@@ -74,7 +74,7 @@ CHANGES = {
     "a slower kernel": Change(
         "benchmarks/runtimes/onnx_runtime.py",
         "        return torch.from_numpy(self.session.run(",
-        "        for _ in range(2):\n            self.session.run(None, {self.input: images.cpu().numpy()})\n"
+        "        for _ in range(9):\n            self.session.run(None, {self.input: images.cpu().numpy()})\n"
         "        return torch.from_numpy(self.session.run(",
         {"slower"},
         {f"{form}:onnxruntime, batch 8, 1 threads, cpu" for form in ("int8-kernel", "fp32")},
@@ -177,5 +177,5 @@ def test_four_turn_red_and_one_stays_green(changed: tuple[str, Path], before: Pa
     assert "made elsewhere: other machine" in there.render()
     holds(there, change if change.elsewhere else change._replace(verdicts=set()))
     words = ["gate", str(before / "changes.yaml"), "--baseline", str(before / "baseline"), "--results", str(results)]
-    typed = CliRunner().invoke(app, [*words, "--slowdown", "1.5"])
+    typed = CliRunner().invoke(app, [*words, "--slowdown", "3"])
     assert typed.exit_code == result.exit_code, typed.output
