@@ -11,6 +11,8 @@ from typing import Any
 
 from vitq.record import CellKey
 
+ENOUGH = 1e11
+"""MACs that take seconds on any CPU."""
 MOST_BYTES = 1 << 26
 """Of a records file, the newest part is enough for an estimate."""
 NEAR = 8.0
@@ -55,14 +57,18 @@ class PastCosts:
         return known[-1] if known else None
 
     def rate(self, macs: int, device: str) -> float | None:
-        """MACs a second that FP32 models of about this size reached when they were evaluated; None where unknown."""
+        """MACs a second that FP32 models of about this size reached when they were evaluated; None where unknown.
+
+        Evaluations of fewer than `ENOUGH` MACs tell of what surrounds them, and not of the rate.
+        """
         rates = []
         for s in self.spent:
             own = self.sizes.get(s.cell["model"], (0, 0))[0]
             alike = own and macs / NEAR <= own <= macs * NEAR
             if alike and s.kind == "accuracy" and s.device == device and s.images and s.seconds > 0:
-                factor = 1.0 if s.cell["method"] == "fp32" else 2.0
-                rates.append(factor * own * s.images / s.seconds)
+                done = (1.0 if s.cell["method"] == "fp32" else 2.0) * own * s.images
+                if done >= ENOUGH:
+                    rates.append(done / s.seconds)
         return median(rates) if rates else None
 
 
