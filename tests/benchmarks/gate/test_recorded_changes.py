@@ -39,7 +39,7 @@ methods: [minmax]
 """
 LIMIT = 300
 ALLOWED = Policy(slowdown=3)
-"""The kernel of the slow change takes ten times as long; what else a shared machine does is not to turn the others red."""
+"""The slow change takes ten times as long; what else a shared machine does is not to turn the others red."""
 
 
 class Change(NamedTuple):
