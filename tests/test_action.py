@@ -70,6 +70,14 @@ def test_what_the_workflow_hands_to_the_action_is_known_there() -> None:
     assert all(f"inputs.{name} " in value for name, value in call["with"].items())
 
 
+def test_what_the_workflow_does_not_say_is_as_in_the_action() -> None:
+    called = read(WORKFLOWS[0].with_name("vitq-gate.yml"))[True]["workflow_call"]["inputs"]
+    own = {name: each.get("default", "") for name, each in action()["inputs"].items()}
+    both = set(called) & set(own)
+    assert len(both) > 10
+    assert {name: str(called[name]["default"]).lower() for name in both} == {name: own[name] for name in both}
+
+
 def test_a_pull_request_is_gated_by_three_lines() -> None:
     (job,) = read(ROOT / ".github" / "workflows" / "gate.yml")["jobs"].values()
     checkout, gate = job["steps"]
