@@ -50,7 +50,7 @@ def deterministic() -> Iterator[None]:
     """`make_deterministic` for a while: what was in force before is in force again afterwards."""
     environment = {name: os.environ.get(name) for name in _OVERRIDES}
     matmul, precisions = _matmul_precision(), {part: _precision(part) for part in ("", *_PRECISIONS)}
-    cudnn = torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic
+    cudnn, older = (torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic), _cudnn_tf32()
     algorithms = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     filled = torch.utils.deterministic.fill_uninitialized_memory  # type: ignore[attr-defined]
     make_deterministic()
@@ -63,6 +63,8 @@ def deterministic() -> Iterator[None]:
             torch.set_float32_matmul_precision(matmul)
         for part, precision in precisions.items():
             _set_precision(part, precision)
+        if older is not None:  # a flag of its own, which torch holds against the newer ones
+            torch.backends.cudnn.allow_tf32 = older
         torch.backends.cudnn.benchmark, torch.backends.cudnn.deterministic = cudnn
         torch.use_deterministic_algorithms(algorithms[0], warn_only=algorithms[1])
         torch.utils.deterministic.fill_uninitialized_memory = filled  # type: ignore[attr-defined]
@@ -176,6 +178,14 @@ def _matmul_precision() -> str | None:
     """By its older name; None where torch refuses to say, since parts were set by the newer ones."""
     try:
         return torch.get_float32_matmul_precision()
+    except RuntimeError:
+        return None
+
+
+def _cudnn_tf32() -> bool | None:
+    """Whether cuDNN may use TF32, by its older name; None where torch refuses to say, as above."""
+    try:
+        return bool(torch.backends.cudnn.allow_tf32)
     except RuntimeError:
         return None
 

@@ -144,8 +144,8 @@ def test_what_is_not_wanted_is_not_asked_for(world: Path) -> None:
 def test_opened_data_are_what_the_identity_says(world: Path) -> None:
     from vitq.datasets.batches import Preprocessing
 
-    how = Preprocessing((3, 32, 32), (0.5,) * 3, (0.5,) * 3)
-    for name, limit in (("imagenet-proxy", 4), ("digits", None)):
+    for name, limit, side in (("imagenet-proxy", 4, 32), ("digits", None, 24)):
+        how = Preprocessing((3, side, side), (0.5,) * 3, (0.5,) * 3)
         data = registry.load(name).open(how, Calibration(images=8), {name: world}, limit=limit, seed=0, workers=None)
         assert data.sha256 == data_identity(name, {name: world}, limit=limit)["validation"]
         assert len(data.names) == data.n_validation

@@ -31,6 +31,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, int]:
         return torch.nn.Linear(2, 2)
 
     monkeypatch.setattr(timm, "create_model", create)
+    monkeypatch.setattr("vitq.tasks.hub.reach", lambda *_: None)
     monkeypatch.setenv("VITQ_CACHE", str(tmp_path / "cache"))
     return asked
 

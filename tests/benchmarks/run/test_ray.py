@@ -52,7 +52,7 @@ def cluster() -> Iterator[Cluster]:
         before = {process.pid for process in psutil.Process().children(recursive=True)}
         yield made
         made.close()
-        _, alive = psutil.wait_procs([psutil.Process(pid) for pid in before if psutil.pid_exists(pid)], timeout=30)
+        _, alive = psutil.wait_procs([psutil.Process(pid) for pid in before if psutil.pid_exists(pid)], timeout=120)
         assert [process.name() for process in alive if "resource_tracker" not in ray_cells.command(process)] == []
 
 

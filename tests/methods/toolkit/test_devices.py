@@ -198,7 +198,7 @@ if "modern" in sys.argv and hasattr(torch.backends, "fp32_precision"):
     torch.backends.cuda.matmul.fp32_precision = "tf32"
 if "strict" in sys.argv:
     torch.use_deterministic_algorithms(True)
-before = devices.settings()
+before, older = devices.settings(), torch.backends.cudnn.allow_tf32
 try:
     with devices.deterministic():
         assert devices.settings()["deterministic_algorithms"] == "on, warn only"
@@ -206,6 +206,8 @@ try:
 except KeyError:
     pass
 assert devices.settings() == before, (before, devices.settings())
+assert torch.backends.cudnn.allow_tf32 == older
+torch.export.export(torch.nn.Linear(2, 2), (torch.zeros(1, 2),))  # asks by the older names
 """
 
 
