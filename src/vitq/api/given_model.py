@@ -165,7 +165,8 @@ def _of_checkpoint(path: Path, wishes: Wishes, device: Any, places: Places) -> G
         raise BadInputError(f"there is no checkpoint {path}: correct the path")
     if wishes.architecture is None:
         raise BadInputError(
-            f"what {path} is a checkpoint of is not known: give architecture=, as 'vit_tiny_patch16_224'"
+            f"what {path} is a checkpoint of is not known: give architecture= (--architecture in a shell), as "
+            "'vit_tiny_patch16_224'"
         )
     if isinstance(wishes.architecture, str):
         entry = own_entry(
