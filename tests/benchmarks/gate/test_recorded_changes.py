@@ -131,7 +131,14 @@ def before(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return work
 
 
-@pytest.fixture(params=CHANGES, scope="module")
+TIMED = "a slower kernel"
+"""Judged by the clock, which tests that run beside others cannot be: it is tried at night."""
+
+
+@pytest.fixture(
+    params=[pytest.param(name, marks=pytest.mark.long if name == TIMED else pytest.mark.slow) for name in CHANGES],
+    scope="module",
+)
 def changed(request: pytest.FixtureRequest, before: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A change's name and the results of the package with it."""
     work = tmp_path_factory.mktemp("changed")
@@ -168,7 +175,6 @@ def holds(result: GateResult, change: Change) -> None:
     assert result.exit_code == (1 if change.verdicts else 0)
 
 
-@pytest.mark.slow
 def test_four_turn_red_and_one_stays_green(changed: tuple[str, Path], before: Path, tmp_path: Path) -> None:
     name, results = changed
     change, result = CHANGES[name], judged(before / "baseline", results)
