@@ -11,6 +11,7 @@ import timm
 import torch
 from commands import Said, vitq_here
 from own_things import CLASSES, photographs
+from PIL import Image
 from places import vitq
 
 MINE = ("--architecture", "vit_tiny_patch16_224", "--img-size", "32")
@@ -160,3 +161,41 @@ def test_a_wrong_word_is_one_line_and_nothing_is_made(words: tuple[str, ...], sa
     before = sorted(Path().rglob("*"))
     vitq_here(*words).refused(says)
     assert sorted(Path().rglob("*")) == before
+
+
+@pytest.fixture(scope="module")
+def partial_to_first(things: Path) -> Path:
+    """A model that says 0 of every image, three photographs of `ant` and one of `bee`, and the other order of these."""
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=2, img_size=32, depth=1)
+    with torch.no_grad():
+        model.head.bias.copy_(torch.tensor([100.0, 0.0]))
+    torch.save(model.state_dict(), things / "partial.pth")
+    for name, count in (("ant", 3), ("bee", 1)):
+        (things / "uneven" / name).mkdir(parents=True)
+        for i in range(count):
+            noise = torch.randint(256, (40, 40, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+            Image.fromarray(noise.numpy()).save(things / "uneven" / name / f"{i}.png")
+    (things / "order.txt").write_text("bee\nant\n")
+    (things / "models.yaml").write_text(
+        "- {name: partial, architecture: vit_tiny_patch16_224, weights: partial.pth, img_size: 32, args: {depth: 1}}\n"
+    )
+    return things
+
+
+@pytest.mark.parametrize(("words", "right"), [((), 75.0), (("--classes", "order.txt"), 25.0)])
+def test_the_order_of_the_classes_is_the_models_own(
+    partial_to_first: Path, words: tuple[str, ...], right: float, tmp_path: Path
+) -> None:
+    given = ("--models", "models.yaml", "--data", "uneven", *words, "--quiet")
+    plain = good("evaluate", "partial", *given, "--format", "json")
+    assert json.loads(plain.out)[0]["value"] == right
+    good("quantize", "partial", "--method", "minmax", "--bits", "W8A8", *given, "-o", tmp_path / "m.safetensors")
+    again = good("evaluate", tmp_path / "m.safetensors", "--data", "uneven", *words, "--quiet", "--format", "json")
+    assert json.loads(again.out)[0]["value"] == right
+    cost = good("sensitivity", "partial", *given)
+    assert f"top1 {right:.2f} in FP32" in cost.out + cost.err
+
+
+def test_an_order_of_classes_without_a_folder_is_one_line(partial_to_first: Path) -> None:
+    said = vitq_here("evaluate", "digits_vit", "--classes", "order.txt")
+    said.refused("--classes says in which order its classes are: give the folder by --data")

@@ -10,6 +10,7 @@ import typer
 from vitq.benchmarks.cli.options import (
     ArchitectureOption,
     ClassCountOption,
+    ClassesOption,
     DataOption,
     DatasetOption,
     DeviceOption,
@@ -50,6 +51,7 @@ def quantize_model(
     dataset: DatasetOption = None,
     data: DataOption = None,
     labels: LabelsOption = None,
+    classes: ClassesOption = None,
     images: ImagesOption = None,
     settings: Annotated[
         list[str] | None,
@@ -74,11 +76,11 @@ def quantize_model(
     from vitq.benchmarks.plan.site import load_site
 
     check_device(device)
-    load_site(site).knowing(*(models or ()))
+    here = load_site(site).knowing(*(models or ()))
     return quantize(
-        Given(model, dataset, data, labels, architecture, num_classes, img_size, device, site), method, bits, out,
-        scope=scope, settings=settings or (), images=images, seed=seed, overwrite=overwrite, quiet=quiet,
-        printer=Printer(fmt),
+        Given(model, dataset, data, labels, classes, architecture, num_classes, img_size, device, here),
+        method, bits, out, scope=scope, settings=settings or (), images=images, seed=seed, overwrite=overwrite,
+        quiet=quiet, printer=Printer(fmt),
     )  # fmt: skip
 
 
@@ -94,6 +96,7 @@ def evaluate_model(
     dataset: DatasetOption = None,
     data: DataOption = None,
     labels: LabelsOption = None,
+    classes: ClassesOption = None,
     limit: LimitOption = None,
     batch: Annotated[int, typer.Option("--batch", help="Images a batch.", min=1, max=MAX_IMAGES)] = 64,
     architecture: ArchitectureOption = None,
@@ -130,15 +133,15 @@ def evaluate_model(
     check_device(device)
     within_cores("--threads", threads)
     here = load_site(site).knowing(*(models or ())).trusting(trust)
-    given = Given(model, dataset, data, labels, architecture, num_classes, img_size, device, site)
+    given = Given(model, dataset, data, labels, classes, architecture, num_classes, img_size, device, here)
     how = Input(like, mean, std, img_size, crop_pct, interpolation)
     if not is_foreign(model, like):
         if how.words():
             raise BadInputError(f"{how.words()[0]} says how others' files read images, and {model} is none of these")
         return evaluate(given, limit, batch, quiet, Printer(fmt))
     return evaluate_file(
-        Path(model), given.images_needed("labelled images are needed to measure accuracy"), labels, how, site=here,
-        results=results, limit=limit, latency=latency, threads=threads, command=command_line(), quiet=quiet,
+        Path(model), given.images_needed("labelled images are needed to measure accuracy"), labels, classes, how,
+        site=here, results=results, limit=limit, latency=latency, threads=threads, command=command_line(), quiet=quiet,
         printer=Printer(fmt),
     )  # fmt: skip
 
@@ -155,6 +158,7 @@ def show_sensitivity(
     dataset: DatasetOption = None,
     data: DataOption = None,
     labels: LabelsOption = None,
+    classes: ClassesOption = None,
     limit: LimitOption = None,
     images: ImagesOption = None,
     scope: ScopeOption = "model",
@@ -175,8 +179,9 @@ def show_sensitivity(
     from vitq.benchmarks.plan.site import load_site
 
     check_device(device)
-    load_site(site).knowing(*(models or ()))
+    here = load_site(site).knowing(*(models or ()))
     return sensitivity(
-        Given(model, dataset, data, labels, architecture, num_classes, img_size, device, site), bits, out, by=by,
-        mode=mode, scope=scope, limit=limit, images=images, seed=seed, quiet=quiet, printer=Printer(fmt),
+        Given(model, dataset, data, labels, classes, architecture, num_classes, img_size, device, here),
+        bits, out, by=by, mode=mode, scope=scope, limit=limit, images=images, seed=seed, quiet=quiet,
+        printer=Printer(fmt),
     )  # fmt: skip

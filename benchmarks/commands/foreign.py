@@ -56,6 +56,7 @@ def evaluate_file(
     path: Path,
     data: str | Path,
     labels: Path | None,
+    classes: Path | None,
     how: Input,
     *,
     site: Site,
@@ -81,7 +82,7 @@ def evaluate_file(
         from vitq.datasets import registry
         from vitq.datasets.own import own_data
 
-        own, images = own_data(data, labels=labels, hub=site.hub)
+        own, images = own_data(data, labels=labels, classes=classes, hub=site.hub)
         registry.register([own])
         places, name = replace(places, datasets={**places.datasets, own.name: images.absolute()}), own.name
     folder = results or site.results / OWN

@@ -12,6 +12,7 @@ from typing import Any
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plain import say
 from vitq.benchmarks.plan.settings import read_settings
+from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.run.progress import phases, plain_console
 from vitq.datasets.registry import DATASETS
 from vitq.errors import BadInputError, UnsupportedError
@@ -29,17 +30,18 @@ class Given:
     dataset: str | None
     data: Path | None
     labels: Path | None
+    classes: Path | None
     architecture: str | None
     num_classes: int | None
     img_size: int | None
     device: str
-    site: Path | None
+    site: Site
 
     def words(self) -> dict[str, Any]:
         """What every function of the Python interface takes."""
         return {
-            "labels": self.labels, "architecture": self.architecture, "num_classes": self.num_classes,
-            "img_size": self.img_size, "device": self.device, "site": self.site,
+            "labels": self.labels, "classes": self.classes, "architecture": self.architecture,
+            "num_classes": self.num_classes, "img_size": self.img_size, "device": self.device, "site": self.site,
         }  # fmt: skip
 
     def images(self) -> str | Path | None:
@@ -53,8 +55,12 @@ class Given:
             if not self.data.is_dir() and not str(self.data).startswith("hf:"):
                 raise BadInputError(f"--data {self.data}: no folder is there")
             return self.data
-        if self.labels is not None:
-            raise BadInputError("--labels says what the images of a folder are: give the folder by --data")
+        for word, what in (
+            ("labels", "what the images of a folder are"),
+            ("classes", "in which order its classes are"),
+        ):
+            if getattr(self, word) is not None:
+                raise BadInputError(f"--{word} says {what}: give the folder by --data")
         if self.dataset is not None:
             if self.dataset not in DATASETS.names():
                 raise BadInputError(f"--dataset: {unknown('data set', self.dataset, DATASETS.names())}")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitq.api.errors import one_line
-from vitq.api.given_data import Reading, given_data
+from vitq.api.given_data import given_data, reading_of
 from vitq.api.given_model import Given, Wishes, device_of, given_model, size_of
 from vitq.api.tables import Table
 from vitq.errors import BadInputError
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from vitq.api.quantized import QuantizedModel
     from vitq.benchmarks.foreign.inputs import Wanted
+    from vitq.benchmarks.plan.site import Site
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.outcomes import Outcome
     from vitq.record import Metric
@@ -107,11 +108,12 @@ def evaluate(
     batch: int = 64,
     device: str | torch.device | None = None,
     labels: str | Path | None = None,
+    classes: str | Path | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     architecture: Architecture | None = None,
     num_classes: int | None = None,
     img_size: int | None = None,
-    site: str | Path | None = None,
+    site: str | Path | Site | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Accuracy of a model on labelled data.
@@ -125,11 +127,14 @@ def evaluate(
         batch: Of how many images a batch of a pair consists.
         device: Where to compute; by default where the model is, else `cpu`.
         labels: A CSV of the columns image and label, for a folder that is not sorted by class.
+        classes: A file of the names of a folder's classes in the order of the model's numbers: a line each, or JSON
+            (`class_to_idx`, `id2label`); by default they are sorted.
         preprocessing: How a folder's images become inputs, where it is not as the model's own configuration says.
         architecture: Of a checkpoint: timm's name of it.
         num_classes: Of a checkpoint; read from it by default.
         img_size: Side of the images, where it is not the architecture's own.
-        site: The site file that says where data sets and weights are; by default as for the command line.
+        site: The site file that says where data sets and weights are, or one that was read; by default as for the
+            command line.
         progress: Called as `progress(phase, done, total)`.
 
     Raises:
@@ -146,7 +151,7 @@ def evaluate(
     wishes = Wishes(preprocessing, architecture, num_classes, img_size, size_of(data))
     with one_line():
         given = ready(model, wishes, device, site)
-        reading = Reading({}, None if labels is None else Path(labels), limit, batch)
+        reading = reading_of({}, labels, classes, limit, batch=batch)
         return evaluated(given, given_data(data, given, reading, "evaluation"), progress or silent)
 
 

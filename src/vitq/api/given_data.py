@@ -20,10 +20,12 @@ Use = Literal["calibration", "evaluation", "training"]
 
 @dataclass(frozen=True)
 class Reading:
-    """How data is read: the settings of a suite's `calibration`, a CSV of labels, a limit, a batch to evaluate."""
+    """How data is read: the settings of a suite's `calibration`, a CSV of labels, the file of the classes' order, a
+    limit, a batch to evaluate."""
 
     calibration: Mapping[str, Any]
     labels: Path | None = None
+    classes: Path | None = None
     limit: int | None = None
     batch: int = 64
     seed: int = 0
@@ -36,6 +38,20 @@ class Reading:
         return Calibration.parse(self.calibration)
 
 
+def reading_of(
+    settings: Mapping[str, Any],
+    labels: str | Path | None,
+    classes: str | Path | None,
+    limit: int | None = None,
+    *,
+    batch: int = 64,
+    seed: int = 0,
+) -> Reading:
+    """How data is read, as the words of a function of the interface say it."""
+    table, order = (None if each is None else Path(each) for each in (labels, classes))
+    return Reading(settings, table, order, limit, batch, seed)
+
+
 def given_data(data: Any, given: Given, how: Reading, use: Use, *, strict: bool = True) -> Data:
     """The data as a task hands it on; BadInputError, in one line, for what cannot be used.
 
@@ -43,6 +59,10 @@ def given_data(data: Any, given: Given, how: Reading, use: Use, *, strict: bool 
     """
     if isinstance(data, (str, Path)):
         return _named(data, given, how, use, strict)
+    if how.classes is not None:
+        raise BadInputError(
+            "classes= names a folder's classes in order: labels of a tensor or loader are indices already"
+        )
     if given.task.name != "classification":
         raise BadInputError(f"{given.loaded.name} is for {given.task.name}: give the name of a data set of that task")
     from vitq.datasets.in_memory import in_memory
@@ -91,6 +111,8 @@ def _named(data: str | Path, given: Given, how: Reading, use: Use, strict: bool)
     from vitq.words import unknown
 
     if isinstance(data, str) and data in DATASETS.names():
+        if how.classes is not None:
+            raise BadInputError(f"classes= is of a folder of your own: data set {data} knows its classes")
         return _open(DATASETS.load(data), given, how, use)
     if isinstance(data, str) and not (is_hugging_face(data) or Path(data).exists() or "/" in data):
         raise BadInputError(f"{unknown('data set', data, DATASETS.names())}, and no folder is there either")
@@ -106,7 +128,7 @@ def _folder(data: str | Path, given: Given, how: Reading, use: Use, strict: bool
         raise BadInputError(f"{given.loaded.name} is for {given.task.name}: a folder of images is for classification")
     if use == "calibration" and how.labels is None and is_flat(Path(data)):
         return unlabelled(Path(data), given.loaded.preprocessing, how.spec, workers=given.places.workers)
-    own, path = own_data(data, labels=how.labels, hub=given.places.hub)
+    own, path = own_data(data, labels=how.labels, classes=how.classes, hub=given.places.hub)
     places = replace(given.places, datasets={**given.places.datasets, own.name: path})
     if use == "calibration" and not strict:
         try:

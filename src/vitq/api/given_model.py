@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+    from vitq.benchmarks.plan.site import Site
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.tasks.base import LoadedModel, Task
     from vitq.tasks.names import ModelEntry
@@ -78,7 +79,7 @@ class Given:
 
 
 def given_model(
-    model: Any, wishes: Wishes, device: str | torch.device | None = None, site: str | Path | None = None
+    model: Any, wishes: Wishes, device: str | torch.device | None = None, site: str | Path | Site | None = None
 ) -> Given:
     """The model as the caller gives it, a copy in eval mode on its device; BadInputError for what is no model."""
     from torch import nn
@@ -97,11 +98,12 @@ def given_model(
     return _of_name(str(model), wishes, device, places)
 
 
-def places_of(site: str | Path | None) -> Places:
-    """Where data sets and weights are, as the site file says it."""
-    from vitq.benchmarks.plan.site import load_site
+def places_of(site: str | Path | Site | None) -> Places:
+    """Where data sets and weights are, as the site file says it, or one that was read already."""
+    from vitq.benchmarks.plan.site import Site, load_site
 
-    return load_site(None if site is None else Path(site)).places()
+    read = site if isinstance(site, Site) else load_site(None if site is None else Path(site))
+    return read.places()
 
 
 def _is_file(model: Any) -> bool:

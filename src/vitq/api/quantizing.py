@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vitq.api.errors import one_line
-from vitq.api.given_data import KINDS, Reading, Use, given_data, given_training, no_data
+from vitq.api.given_data import KINDS, Reading, Use, given_data, given_training, no_data, reading_of
 from vitq.api.given_model import Given, Wishes, as_mapping, given_model, size_of
 from vitq.errors import BadInputError, UnsupportedError
 from vitq.subject import silent
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from vitq.api.quantized import QuantizedModel
     from vitq.benchmarks.measure.chosen import Chosen
+    from vitq.benchmarks.plan.site import Site
     from vitq.datasets.base import Data
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.subject import Progress
@@ -42,12 +43,13 @@ def quantize(
     batch: int | None = None,
     calibration: Mapping[str, Any] | None = None,
     labels: str | Path | None = None,
+    classes: str | Path | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     architecture: Architecture | None = None,
     num_classes: int | None = None,
     img_size: int | None = None,
     artifacts: str | Path | None = None,
-    site: str | Path | None = None,
+    site: str | Path | Site | None = None,
     progress: Progress | None = None,
 ) -> QuantizedModel:
     """Quantize a model by a method.
@@ -70,12 +72,15 @@ def quantize(
         batch: Of how many images a calibration batch consists; 32 by default.
         calibration: Any other setting of a suite's `calibration`, as {"list": "first", "split": "val"}.
         labels: A CSV of the columns image and label, for a folder that is not sorted by class.
+        classes: A file of the names of a folder's classes in the order of the model's numbers: a line each, or JSON
+            (`class_to_idx`, `id2label`); by default they are sorted.
         preprocessing: How a folder's images become inputs, where it is not as the model's own configuration says.
         architecture: Of a checkpoint: timm's name of it.
         num_classes: Of a checkpoint; read from it by default.
         img_size: Side of the images, where it is not the architecture's own.
         artifacts: A folder that keeps what the method leaves (generated images, curves, checkpoints).
-        site: The site file that says where data sets and weights are; by default as for the command line.
+        site: The site file that says where data sets and weights are, or one that was read; by default as for the
+            command line.
         progress: Called as `progress(phase, done, total)`.
 
     Returns:
@@ -96,7 +101,7 @@ def quantize(
     settings = as_mapping(calibration, "calibration") | _said(images=images, batch=batch)
     with one_line():
         given = given_model(model, wishes, device, site)
-        reading = Reading(settings, None if labels is None else Path(labels), batch=reading_batch(settings), seed=seed)
+        reading = reading_of(settings, labels, classes, batch=reading_batch(settings), seed=seed)
         opened = _data(chosen, given, reading, data, train)
         return _quantized(chosen, given, opened, reading, artifacts, progress or silent)
 

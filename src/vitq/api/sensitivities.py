@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from vitq.api.errors import one_line
-from vitq.api.given_data import Reading, given_data
+from vitq.api.given_data import Reading, given_data, reading_of
 from vitq.api.given_model import Given, Wishes, given_model, size_of
 from vitq.api.tables import Table
 from vitq.errors import BadInputError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from vitq.benchmarks.measure.sensitivity import Cost, Costs
+    from vitq.benchmarks.plan.site import Site
     from vitq.datasets.base import Data
     from vitq.datasets.preprocessing import Preprocessing
     from vitq.methods.bits import Bits
@@ -129,11 +130,12 @@ def sensitivity(
     seed: int = 0,
     device: str | torch.device | None = None,
     labels: str | Path | None = None,
+    classes: str | Path | None = None,
     preprocessing: Preprocessing | Mapping[str, Any] | None = None,
     architecture: Architecture | None = None,
     num_classes: int | None = None,
     img_size: int | None = None,
-    site: str | Path | None = None,
+    site: str | Path | Site | None = None,
     progress: Progress | None = None,
 ) -> Sensitivity:
     """What each component of a model costs in accuracy when it is quantized: one evaluation a component.
@@ -158,6 +160,7 @@ def sensitivity(
         seed: Of the random choices.
         device: This and all that follow are as for `vitq.evaluate`.
         labels: See there.
+        classes: See there.
         preprocessing: See there.
         architecture: See there.
         num_classes: See there.
@@ -186,7 +189,7 @@ def sensitivity(
         given = given_model(
             model, Wishes(preprocessing, architecture, num_classes, img_size, size_of(data)), device, site
         )
-        reading = Reading(settings, None if labels is None else Path(labels), limit, seed=seed)
+        reading = reading_of(settings, labels, classes, limit, seed=seed)
         opened = _opened(data, calibration_data, given, reading)
         found = _costs(given, opened, widths, by, mode, scope, seed, progress or silent)
     return Sensitivity(
