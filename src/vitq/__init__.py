@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from vitq.api.listing import list_runtimes as list_runtimes
     from vitq.api.listing import list_suites as list_suites
     from vitq.api.listing import method_card as method_card
+    from vitq.api.loading import load as load
     from vitq.api.quantized import Exported as Exported
     from vitq.api.quantized import QuantizedModel as QuantizedModel
-    from vitq.api.quantized import load as load
     from vitq.api.quantizing import quantize as quantize
     from vitq.api.sensitivities import Sensitivity as Sensitivity
     from vitq.api.sensitivities import sensitivity as sensitivity
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _PLACES = {
     "quantize": "vitq.api.quantizing",
-    "load": "vitq.api.quantized",
+    "load": "vitq.api.loading",
     "evaluate": "vitq.api.evaluating",
     "sensitivity": "vitq.api.sensitivities",
     "list_methods": "vitq.api.listing",

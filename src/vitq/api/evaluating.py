@@ -157,7 +157,8 @@ def evaluate(
 
 def ready(model: Any, wishes: Wishes, device: Any, site: Any) -> Given:
     """Any model that a caller gives, quantized ones and their files included, ready to be evaluated."""
-    from vitq.api.quantized import QuantizedModel, load
+    from vitq.api.loading import load
+    from vitq.api.quantized import QuantizedModel
     from vitq.methods.toolkit.saved_file import is_saved
 
     if isinstance(model, (str, Path)) and Path(model).is_file() and is_saved(Path(model)):

@@ -163,7 +163,8 @@ def _quantized(
     chosen: Chosen, given: Given, data: Data, reading: Reading, artifacts: str | Path | None, progress: Progress
 ) -> QuantizedModel:
     """The work itself, as a cell of a suite does it: settings of floating-point arithmetic, seeds, subject, method."""
-    from vitq.api.quantized import Origin, QuantizedModel, on_meta
+    from vitq.api.placing import on_meta
+    from vitq.api.quantized import Origin, QuantizedModel
     from vitq.benchmarks.measure.quantizing import Quantizing
     from vitq.datasets.batches import seeded
     from vitq.methods.toolkit import devices
