@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from vitq.escape import code, markdown
+from vitq.escape import markdown
 from vitq.peaks import Peaks
 from vitq.reports import tables
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.effects import MethodOptions
 from vitq.reports.figure import Figure
 from vitq.reports.html.page import Content, write_page
-from vitq.reports.latency_table import latency_table, peaks_table
-from vitq.reports.layout import NOTHING
+from vitq.reports.latency_table import latency_table
 from vitq.reports.pictures import Picture, draw_method_pictures, method_sections
-from vitq.reports.roofline import roofline_table
 from vitq.reports.run_tables import ablation_table, seeds_table
+from vitq.reports.run_words import latency_sections, troubles, what_was_run
 from vitq.reports.verdicts import compare
 from vitq.rows import Row
 
@@ -55,10 +53,10 @@ def write_report(
     drawn += predictions
     drawn += _of_latency(records, peaks, out, problems)
     sections = {
-        title: _what_was_run(records),
-        "Warnings and failures": _troubles(records, problems),
+        title: what_was_run(records),
+        "Warnings and failures": troubles(records, problems),
         "Results": tables.results_table(records),
-        **_latency(records, peaks),
+        **latency_sections(records, peaks),
         "Against the papers": compare_table(comparisons) + "\n\nEvery figure, those not run too: `compare.csv`.",
         "Variants side by side": ablation_table(records),
         "Over seeds": seeds_table(records),
@@ -98,61 +96,6 @@ def _of_latency(records: Sequence[Row], peaks: Peaks | None, out: Path, problems
     except Exception as error:
         problems.append(f"roofline: no picture, {type(error).__name__}: {error}")
     return drawn
-
-
-def _latency(records: Sequence[Row], peaks: Peaks | None) -> dict[str, str]:
-    """What was timed, and the machine's peaks; nothing where neither was measured."""
-    timed = latency_table(records)
-    sections = {} if timed == NOTHING else {"Latency": timed}
-    if peaks is None:
-        return sections
-    under = roofline_table(records, peaks)
-    return sections | {"Peaks of the machine": peaks_table(peaks) + ("" if under == NOTHING else f"\n\n{under}")}
-
-
-def _what_was_run(records: Sequence[Row]) -> str:
-    """Cells by status, then each machine and set of versions that records come from; several are listed one by one."""
-    if not records:
-        return "No records: nothing was run."
-    statuses = Counter(record.status for record in records)
-    lines = [
-        f"{len(records)} cells: " + ", ".join(f"{count} {status}" for status, count in sorted(statuses.items())) + "."
-    ]
-    origins = Counter(_origin(record) for record in records)
-    lines += [f"- {count} on {markdown(origin)}" for origin, count in sorted(origins.items())]
-    commands = sorted({r.provenance.command for r in records if r.provenance.command})
-    lines += [f"- command: {code(command)}" for command in commands]
-    for told in tables.marks_told(records, "markdown"):
-        lines += ["", told]
-    return "\n".join([lines[0], "", *lines[1:]])
-
-
-def _origin(record: Row) -> str:
-    origin = record.provenance
-    commit = (
-        f", commit {origin.git_commit[:10]}{' with local changes' if origin.git_dirty else ''}"
-        if origin.git_commit
-        else ""
-    )
-    versions = ", ".join(f"{name} {version}" for name, version in sorted(origin.packages.items()))
-    device = ", ".join(part for part in (origin.machine, origin.cpu, origin.gpu) if part) or "a machine without a name"
-    return (
-        f"{device}; vitq {origin.vitq}{commit}"
-        + (f"; Python {origin.python}" if origin.python else "")
-        + (f"; {versions}" if versions else "")
-    )
-
-
-def _troubles(records: Sequence[Row], problems: Sequence[str]) -> str:
-    lines = []
-    for record in records:
-        name = code(record.cell.id)
-        if record.status != "done":
-            first = next(iter((record.error or "no reason given").splitlines()), "")
-            lines.append(f"- {record.status}: {name}: {markdown(first)}")
-        lines += [f"- warning: {name}: {markdown(text)}" for text in record.warnings]
-    lines += [f"- picture: {markdown(problem)}" for problem in problems]
-    return "\n".join(lines) or "None."
 
 
 def _gallery(pictures: Sequence[Picture], out: Path) -> str:
