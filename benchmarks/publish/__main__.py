@@ -69,8 +69,8 @@ def _run(suite: str, folder: Path, site: Path | None, jobs: str) -> None:
 def write_pages(out: Path, known: Mapping[str, Suite]) -> None:
     """A README of every published suite and of all, the pictures, and the versions behind them.
 
-    `known` are suites that do not ship. Raises BadInputError where records cannot be read, or are of other versions than
-    are installed.
+    `known` are suites that do not ship. Raises BadInputError where records cannot be read, or are of other versions
+    than are installed.
     """
     found: dict[str, list[Row]] = {path.parent.name: read_rows(path.parent) for path in out.glob("*/records.jsonl")}
     ordered = {name: found[name] for name in (*PUBLISHED, *sorted(found)) if name in found}

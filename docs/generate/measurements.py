@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from repository import ROOT
 from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.run.store import read_rows
 from vitq.reports.figure import load_figures
-from vitq.reports.verdicts import Comparison, compare
+from vitq.reports.joined import compare_each
+from vitq.reports.verdicts import Comparison
 from vitq.rows import Row
 
 KEPT, BASELINE = ROOT / "reports" / "results", ROOT / "baselines" / "smoke"
@@ -31,20 +33,25 @@ def told() -> str:
 
 
 @cache
+def runs() -> dict[str, list[Row]]:
+    """The rows of each folder, a row a cell, by the folder's name; the order is that of the folders' names."""
+    return {folder.name: read_rows(folder) for folder in folders()}
+
+
 def rows() -> list[Row]:
-    """A row a cell, over all folders."""
-    return [row for folder in folders() for row in read_rows(folder)]
+    """A row a cell, over all folders; cells of one name may be of several suites."""
+    return [row for each in runs().values() for row in each]
 
 
 @cache
 def comparisons() -> list[Comparison]:
-    """Every figure's verdict, as `vitq compare` gives it on these rows."""
-    return compare(rows(), load_figures(), declared_options())
+    """Every figure's verdicts, as `vitq compare` gives them on each folder's rows."""
+    return compare_each(runs().values(), load_figures(), declared_options())
 
 
-def without_latency() -> list[Row]:
-    """The rows without their times, which are of one machine."""
-    return [row.model_copy(update={"latency": [], "latency_around": {}}) for row in rows()]
+def without_latency(known: Iterable[Row]) -> list[Row]:
+    """Rows without their times, which are of one machine and have tables of their own."""
+    return [row.model_copy(update={"latency": [], "latency_around": {}}) for row in known]
 
 
 def unbroken(table: str) -> str:

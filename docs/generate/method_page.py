@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from itertools import groupby
 from typing import Any
 
-from measurements import comparisons, told, unbroken, without_latency
+from measurements import comparisons, runs, told, unbroken, without_latency
 
 from vitq import escape
 from vitq.methods.cards import When, all_cards
@@ -103,11 +103,14 @@ def _figure(c: Comparison) -> dict[str, str]:
 
 
 def measured(method: str) -> str:
-    """What was measured here of the method, a row a cell, times left out."""
-    rows = [row for row in without_latency() if row.cell.method == method]
-    if not rows:
-        return f"{told()} Nothing was measured of `{method}`."
-    return f"{told()}\n\n{unbroken(results_table(rows, 'markdown'))}"
+    """What was measured here of the method, a table a suite, times left out."""
+    found = {name: [row for row in known if row.cell.method == method] for name, known in runs().items()}
+    parts = [
+        f"**`{name}`**\n\n{unbroken(results_table(without_latency(mine), 'markdown'))}"
+        for name, mine in found.items()
+        if mine
+    ]
+    return "\n\n".join([told(), *parts]) if parts else f"{told()} Nothing was measured of `{method}`."
 
 
 def _widths(widths: Iterable[int]) -> str:
