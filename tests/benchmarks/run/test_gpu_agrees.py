@@ -22,7 +22,14 @@ from vitq.rows import Row, by_cell
 
 NOISE = 1e-4
 """Of a grid's step, relative: float32 rounds to 6e-8, which a dozen blocks of a ViT make some hundred times as much."""
-SMALL = "digits_vit and repq_vit/ and W8A8"
+SMALL = """
+name: small
+description: One cell.
+tasks: [{task: classification, dataset: digits, models: [digits_vit]}]
+bits: [W8A8]
+threads: 1
+methods: [repq_vit]
+"""
 SMOKE = "not psaq_vit* and not binary_vit* and not pmq*random*"
 PROXY = "fp32/ or minmax/ or repq_vit/ or i_vit*post-training*"
 SITE = """
@@ -91,9 +98,10 @@ def check_grids(cpu: list[Row], other: list[Row]) -> None:
 
 
 @pytest.mark.slow
-def test_a_device_agrees_with_itself(both: Compared) -> None:
+def test_a_device_agrees_with_itself(both: Compared, tmp_path: Path) -> None:
     """The comparison below, where no GPU is: it has something to compare, and finds it equal."""
-    cpu, again = both("smoke", "cpu", SMALL, "--limit", "50")
+    (tmp_path / "small.yaml").write_text(SMALL, encoding="utf-8")
+    cpu, again = both("small.yaml", "cpu", "*", "--limit", "50")
     check(cpu, again, "cpu")
     check_grids(cpu, again)
 
