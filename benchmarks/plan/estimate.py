@@ -40,6 +40,12 @@ TRAINING = {"imagenet-1k": 1_281_167, "coco-2017": 118_287, "ade20k": 20_210}
 """Images of training splits; of other data sets as many as are validated on are taken."""
 TASKS_MACS = {"classification": 4.6e9, "detection": 2.7e11, "segmentation": 2.4e11}
 """MACs of a model of which nothing is known: those of DeiT-S, of Mask R-CNN and of UPerNet with Swin-T."""
+STEPS_ONLY_WITH: Mapping[str, Mapping[str, Any]] = {
+    "iterations": {"calibration": "generated", "generation": "psaq_vit"},
+    "image_steps": {"generation": "adaptive"},
+    "training_steps": {"student_training": True},
+}
+"""Options that count steps, and what others must say for these steps to be made; a method has some of the others."""
 PACKED = 1.1
 """What a stored model has more than its weights' codes, as a factor."""
 DAY = 86400.0
@@ -164,11 +170,13 @@ def _passes(cell: CellKey, images: int) -> float:
 
     def told(name: str) -> float:
         value = options.get(name)
+        if any(options.get(other, with_) != with_ for other, with_ in STEPS_ONLY_WITH.get(name, {}).items()):
+            return 0.0
         return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
 
     made = told("images") or calibrated
     training = told("epochs") * TRAINING.get(cell.dataset, images)
-    steps = told("cycles") * (told("image_steps") + told("training_steps")) or 2 * told("iterations")
+    steps = told("cycles") * (told("image_steps") + told("training_steps")) + 2 * told("iterations")
     return CALIBRATION * calibrated + GRADIENTS * (training + steps * made)
 
 

@@ -114,6 +114,21 @@ def test_more_work_takes_longer() -> None:
     assert cost(binary[0], ("model",), None, at).seconds > 1000 * tiny.seconds, "training is counted"
 
 
+@pytest.mark.parametrize(
+    ("method", "less"),
+    [
+        ("psaq_vit", {"calibration": "real"}),
+        ("psaq_vit_v2", {"generation": "psaq_vit", "student_training": False}),
+        ("psaq_vit_v2", {"student_training": False}),
+    ],
+)
+def test_steps_that_are_not_made_are_not_counted(method: str, less: dict[str, Any]) -> None:
+    usual = next(c for c in FULL if c.method == method and not c.variant)
+    other = usual.asked(options={**usual.options, **less})
+    at = where(PastCosts())
+    assert cost(other, ("model",), None, at).seconds < cost(usual, ("model",), None, at).seconds
+
+
 @given(st.lists(st.tuples(st.floats(0, 1e6), st.floats(0, 1e4)), max_size=8), st.integers(1, 64))
 def test_cells_side_by_side_are_never_shorter_than_the_longest(spent: list[tuple[float, float]], jobs: int) -> None:
     costs = [Cost(a, b, 10, "operations") for a, b in spent]
