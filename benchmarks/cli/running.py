@@ -84,7 +84,9 @@ def run_suite(
             "--set", metavar="[METHOD.]OPTION=VALUE", help="Another value of a method's option; several may be."
         ),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the cells, time and disk; run nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the cells, time and disk, for any machine; run nothing.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("-v", help="With --dry-run: which part of the identity changed.")] = False,
     device: DeviceOption = "cpu",
     executor: Annotated[
@@ -128,11 +130,12 @@ def run_suite(
     from vitq.benchmarks.commands.run import chosen, run
     from vitq.benchmarks.plan.own_suite import Wish
     from vitq.benchmarks.plan.picking import picker
+    from vitq.benchmarks.plan.site import load_site
     from vitq.benchmarks.run.executing import Executing
 
-    executing = Executing(executor, jobs, split, address, cpus, gpus, memory, site)
+    executing = Executing(executor, jobs, split, address, cpus, gpus, memory, site, dry_run)
     executing.check()
-    executing.check_device(device, dry_run)
+    executing.check_device(device)
     if k is not None:
         picker(k)
     printer = Printer(fmt)
@@ -142,9 +145,8 @@ def run_suite(
     )  # fmt: skip
     if suite is None and not wish.words():
         return ask_what_to_run(site, device, printer)
-    asked, here = chosen(suite, wish, site, models or (), trust)
+    asked, here = chosen(suite, wish, load_site(site, here=not dry_run), models or (), trust)
     return run(
-        asked, k=k, limit=limit, scope=scope, runtimes=runtime or (), dry_run=dry_run, verbose=verbose, device=device,
-        executing=executing, results=results, site=here, command=command_line(), quiet=quiet,
-        printer=printer,
+        asked, k=k, limit=limit, scope=scope, runtimes=runtime or (), verbose=verbose, device=device,
+        executing=executing, results=results, site=here, command=command_line(), quiet=quiet, printer=printer,
     )  # fmt: skip

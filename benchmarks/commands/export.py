@@ -44,7 +44,8 @@ def export(
     example = example_of(loaded.header, batch)
     try:
         how = ModelEntry.model_validate(loaded.header["architecture"]["model"]).preprocessing
-        print(_said(loaded, exporting.write(loaded.model, loaded.exec, example, out, runtime, threads, how)))
+        bits = str(loaded.header["bits"])
+        print(_said(loaded, exporting.write(loaded.model, loaded.exec, example, out, runtime, threads, how, bits)))
     except UnsupportedError as error:
         raise BadInputError(f"{path} cannot be exported: {error}") from error
     return 0

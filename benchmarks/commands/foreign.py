@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vitq.api.meanings import refuse_name_and_file
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plan.own_suite import OWN
 from vitq.benchmarks.plan.site import Site
@@ -38,7 +39,11 @@ class Input:
 
 
 def is_foreign(word: str, like: str | None) -> bool:
-    """Whether a word is the file of a model that runs as it is, or of tensors that belong into what it is `like`."""
+    """Whether a word is the file of a model that runs as it is, or of tensors that belong into what it is `like`.
+
+    BadInputError for a word that is the name of a model too.
+    """
+    refuse_name_and_file(word)
     path = Path(word)
     if path.suffix.lower() in (".onnx", ".xml", ".pt2"):
         return True

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vitq.api.meanings import DATASET
 from vitq.benchmarks.commands.printing import Printer
 from vitq.benchmarks.plain import say
 from vitq.benchmarks.plan.settings import read_settings
@@ -97,7 +98,7 @@ def quantize(
     options = {each.option: each.value for each in read_settings(settings, [method])}
     _check_file(out, ".safetensors", overwrite)
     reads = any(all_cards()[method].reads_data(what, options) for what in ("calibration", "training"))
-    data = given.images_needed(f"{method} reads images") if reads else given.images()
+    data = _meant(given.images_needed(f"{method} reads images") if reads else given.images())
     with _one_line(), phases(plain_console(quiet)) as progress:
         small = vitq.quantize(
             given.model, method, bits=bits, data=data, scope=scope or "model", options=options, seed=seed,
@@ -129,7 +130,7 @@ def evaluate(given: Given, limit: int | None, batch: int, quiet: bool, printer: 
     """`vitq evaluate`: 0 when the table was printed; BadInputError for a model or data that cannot be used."""
     import vitq
 
-    data = given.images_needed("labelled images are needed to measure accuracy")
+    data = _meant(given.images_needed("labelled images are needed to measure accuracy"))
     with _one_line(), phases(plain_console(quiet)) as progress:
         found = vitq.evaluate(given.model, data, limit=limit, batch=batch, progress=progress, **given.words())
     printer.text(found.table().render(_named(printer)))
@@ -155,7 +156,7 @@ def sensitivity(
 
     if out is not None:
         _check_file(out, (".png", ".svg", ".pdf"), overwrite=True)
-    data = given.images_needed("labelled images are needed to measure accuracy")
+    data = _meant(given.images_needed("labelled images are needed to measure accuracy"))
     with _one_line(), phases(plain_console(quiet)) as progress:
         found = vitq.sensitivity(
             given.model, data, bits=bits, by=by, mode=mode, scope=scope, limit=limit, images=images, seed=seed,
@@ -166,6 +167,11 @@ def sensitivity(
     if out is not None:
         printer.note(f"drawn in {found.plot(out)}")
     return 0
+
+
+def _meant(data: str | Path | None) -> str | Path | None:
+    """The data for the Python interface, where one word may be either: the command line has told a name from a path."""
+    return f"{DATASET}{data}" if isinstance(data, str) else data
 
 
 def _named(printer: Printer) -> Any:

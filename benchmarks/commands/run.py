@@ -24,7 +24,7 @@ from vitq.benchmarks.plan.own_suite import Wish, own_suite
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.scopes import check_scopes
 from vitq.benchmarks.plan.settings import read_settings, with_settings
-from vitq.benchmarks.plan.site import Site, load_site
+from vitq.benchmarks.plan.site import Site
 from vitq.benchmarks.plan.suite import Suite, load_suite
 from vitq.benchmarks.run.executing import LOCAL, Executing
 from vitq.benchmarks.run.executing import executing as setting_of
@@ -43,11 +43,9 @@ from vitq.words import short
 PATIENCE_SECONDS = 5
 
 
-def chosen(
-    suite_name: str | None, wish: Wish, site_file: Path | None, models: Sequence[Path], trust: bool
-) -> tuple[Suite, Site]:
+def chosen(suite_name: str | None, wish: Wish, site: Site, models: Sequence[Path], trust: bool) -> tuple[Suite, Site]:
     """The suite by name or the one that is wished for, and the site; BadInputError for what does not go together."""
-    site = load_site(site_file).knowing(*models).trusting(trust)  # before the suite, which may name its models
+    site = site.knowing(*models).trusting(trust)  # before the suite, which may name its models
     if suite_name is None:
         return own_suite(wish, site)
     if wish.words():
@@ -64,7 +62,6 @@ def run(
     limit: int | None,
     scope: str | None,
     runtimes: Sequence[str] = (),
-    dry_run: bool,
     verbose: bool,
     device: str,
     executing: Executing,
@@ -75,12 +72,13 @@ def run(
     printer: Printer,
 ) -> int:
     """`vitq run`: 0 good, 2 a cell met bad input, 3 a cell failed."""
+    dry_run = executing.dry
     executing.check()
     suite = suite.timed_on(_known_runtimes(runtimes))
     settings = [suite.latency, *(entry.latency for entry in suite.tasks)]
     timed = [each.threads for each in settings if each is not None]
     if executing.executor == LOCAL:
-        within_machine(suite.name, suite.threads, *timed)
+        within_machine(suite.name, suite.threads, *timed, here=not dry_run)
     cells, refused = _picked(suite, k, limit, scope)
     check_scopes(cells)
     folder = results_folder(suite, site, results)
@@ -89,7 +87,7 @@ def run(
     console = plain_console(quiet)
     unready: dict[str, str] | None = {} if dry_run else None
     threads = site.threads or suite.threads
-    with setting_of(executing, device=device, threads=threads, trust=site.trust, dry=dry_run) as setting:
+    with setting_of(executing, device=device, threads=threads, trust=site.trust) as setting:
         with _said_if_slow(console):
             orders = plan(
                 suite, cells, site, folder, device=device, command=command, threads=setting.threads,
@@ -101,7 +99,7 @@ def run(
             lacking = [cell for cell in cells if cell.id in unready]
             costs = costs_of(orders, past, folder, site)
             costs |= costs_of_missing(suite, lacking, folder, site, device, jobs)
-            estimate = together(list(costs.values()), jobs, device)
+            estimate = together(list(costs.values()), jobs, device, setting.gpus)
             return print_dry_run(
                 cells, orders, unready, refused, past, costs, estimate, verbose=verbose, printer=printer
             )
@@ -109,7 +107,7 @@ def run(
         past = Past(store.lines())
         for line in summary_of_changes(past, orders):
             console.print(escape.line(line), soft_wrap=True)
-        estimate = together(list(costs_of(orders, past, folder, site).values()), jobs, device)
+        estimate = together(list(costs_of(orders, past, folder, site).values()), jobs, device, setting.gpus)
         started = time.monotonic()
         with listener(console) as told:
             summary = run_matrix(orders, store, setting.executor(orders, folder), told)

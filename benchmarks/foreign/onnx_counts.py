@@ -1,10 +1,11 @@
-"""What an ONNX file weighs and how much it multiplies, at the widths that its numbers have in the file.
+"""What an ONNX file weighs and how much it multiplies, at the widths that its numbers have.
 
 Parameters are the elements of its floating-point and integer constants, but for those of grids (scales, zero points),
 for single numbers, and for 64-bit integers, which are shapes. Packed is what all constants take at the widths that the
 file declares: codes narrower than their type count as the type. MACs are of the shapes that tensors really have when
 the model runs once. A product's operand has the width of what `DequantizeLinear` makes it of, or of the integers that
-are multiplied; all else is 32 bits wide. BitOPs and OPs follow as everywhere (`measure.accounting`).
+are multiplied (`onnx_widths`); all else is 32 bits wide. BitOPs and OPs follow as everywhere (`measure.accounting`).
+A file that vitq wrote is called by the widths that it was asked for, which it says.
 """
 
 from __future__ import annotations
@@ -19,8 +20,11 @@ from typing import Any
 import numpy as np
 
 from vitq.benchmarks.foreign.model import Facts
-from vitq.benchmarks.foreign.widths import label_of
+from vitq.benchmarks.foreign.onnx_widths import OURS, Widths, width_of_type
+from vitq.benchmarks.foreign.widths import Counted, label_of
 from vitq.benchmarks.measure.conventions import Product, bitops, ops
+from vitq.benchmarks.measure.exporting import BITS
+from vitq.methods.bits import Bits
 from vitq.record import Operations, Size
 
 GRIDS = {
@@ -38,19 +42,6 @@ OPERANDS = {
 UNCOUNTED = ("MatMulNBits", "Attention", "QAttention", "MultiHeadAttention", "GroupQueryAttention", "Einsum",
              "ConvTranspose", "LSTM", "GRU", "QEmbedLayerNormalization", "MatMulBnb4", "MoE", "QMoE")  # fmt: skip
 """Operators that multiply in a way that is not counted here."""
-PASSED_ON = (
-    "Transpose",
-    "Reshape",
-    "Squeeze",
-    "Unsqueeze",
-    "Flatten",
-    "Identity",
-    "Slice",
-    "Gather",
-    "Split",
-    "Expand",
-)
-"""Operators that move numbers and leave their width as it is."""
 
 
 def counted_model(model: Any, path: Path, facts: Facts) -> Facts:
@@ -58,16 +49,26 @@ def counted_model(model: Any, path: Path, facts: Facts) -> Facts:
     unknown: list[str] = []
     size = _size(model)
     try:
-        products = list(_products(model, path, facts))
+        found = list(_products(model, path, facts))
     except _UncountableError as error:
-        products = []
+        found = []
         unknown.append(f"operations are not counted: {error}")
     operations = None
+    products = [each.product for each in found]
     if products:
         macs = sum(product.macs for product in products)
         operations = Operations(macs=macs, bitops=round(bitops(products)), ops=ops(products))
-    bits = label_of(products) if products else _label_by_type(model)
+    seen = label_of(found) if found else _label_by_type(model)
+    bits = seen if seen == "FP32" or model.producer_name != OURS else _told(facts) or seen
     return replace(facts, size=size, operations=operations, bits=bits, unknown=tuple(unknown))
+
+
+def _told(facts: Facts) -> str:
+    """The widths that vitq wrote into its file; empty where it wrote none, as before they were, or none that are."""
+    try:
+        return str(Bits.parse(facts.written.get(BITS, "")))
+    except ValueError:
+        return ""
 
 
 class _UncountableError(Exception):
@@ -79,7 +80,7 @@ def _size(model: Any) -> Size | None:
     params, stored = 0, 0
     for tensor in _constants(model):
         elements = math.prod(tensor.dims)
-        stored += -(-elements * _width(tensor.data_type) // 8)
+        stored += -(-elements * width_of_type(tensor.data_type) // 8)
         if elements > 1 and tensor.name not in grids and _is_number(tensor.data_type):
             params += elements
     return Size(params=params, fp32_mb=params * 4 / 1e6, packed_mb=stored / 1e6) if params and stored else None
@@ -107,24 +108,13 @@ def _constants(model: Any) -> Iterator[Any]:
                 yield attribute.t
 
 
-def _width(kind: int) -> int:
-    """Bits of a type of ONNX's."""
-    from onnx import TensorProto, helper
-
-    name = TensorProto.DataType.Name(kind)
-    narrow = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
-    if name in narrow:
-        return narrow[name]
-    return 8 if name.startswith("FLOAT8") else 8 * int(np.dtype(helper.tensor_dtype_to_np_dtype(kind)).itemsize)
-
-
 def _is_number(kind: int) -> bool:
     from onnx import TensorProto
 
     return TensorProto.DataType.Name(kind) not in ("INT64", "UINT64", "BOOL", "STRING")
 
 
-def _products(model: Any, path: Path, facts: Facts) -> Iterator[Product]:
+def _products(model: Any, path: Path, facts: Facts) -> Iterator[Counted]:
     """Every product of the graph with its MACs of one image and its operands' widths."""
     if model.functions:
         raise _UncountableError("its operators are functions of its own")
@@ -139,12 +129,14 @@ def _products(model: Any, path: Path, facts: Facts) -> Iterator[Product]:
         )
     names = {name for node in found for name in (*_operands(node), node.output[0])}
     shapes, batch = _shapes(model, path, facts, sorted(names))
-    widths = _Widths(model)
+    widths = Widths(model, {tensor.name: tensor for tensor in _constants(model)})
     for node in found:
         left, right = _operands(node)
         macs = _macs(node, shapes[left], shapes[right], shapes[node.output[0]])
         weight = math.prod(shapes[right]) if widths.is_constant(right) else 0
-        yield Product(node.name or node.output[0], macs // batch, widths.of(left), widths.of(right), weight, 0)
+        of_left, of_right = widths.of(left), widths.of(right)
+        product = Product(node.name or node.output[0], macs // batch, of_left.bits, of_right.bits, weight, 0)
+        yield Counted(product, of_left.proven and of_right.proven)
 
 
 def _operands(node: Any) -> tuple[str, str]:
@@ -199,52 +191,8 @@ def _outside(model: Any) -> bool:
     return any(tensor.external_data for tensor in model.graph.initializer)
 
 
-class _Widths:
-    """The width of any tensor of a graph, in bits."""
-
-    def __init__(self, model: Any) -> None:
-        self.constants = {tensor.name: tensor for tensor in _constants(model)}
-        self.maker = {name: node for node in model.graph.node for name in node.output}
-
-    def of(self, name: str) -> int:
-        """Of what a product multiplies: that of the codes behind it, else 32."""
-        node = self.maker.get(name)
-        if node is None or node.op_type == "Constant":
-            return self._of_constant(name)
-        if node.op_type in PASSED_ON:
-            return self.of(node.input[0])
-        if node.op_type == "DequantizeLinear":
-            return self._of_codes(node.input[0])
-        return self._of_codes(name) if node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear") else 32
-
-    def is_constant(self, name: str) -> bool:
-        """Whether it is a constant, or made of one by dequantizing and moving alone."""
-        node = self.maker.get(name)
-        if node is None or node.op_type == "Constant":
-            return name in self.constants
-        return node.op_type in (*PASSED_ON, "DequantizeLinear", "QuantizeLinear") and self.is_constant(node.input[0])
-
-    def _of_codes(self, name: str) -> int:
-        node = self.maker.get(name)
-        if node is None or node.op_type == "Constant":
-            return self._of_constant(name)
-        if node.op_type in PASSED_ON:
-            return self._of_codes(node.input[0])
-        told = {attribute.name: attribute.i for attribute in node.attribute}
-        if told.get("output_dtype"):
-            return _width(told["output_dtype"])
-        zero = node.input[2] if len(node.input) > 2 and node.op_type == "QuantizeLinear" else ""
-        return self._of_constant(zero) if zero in self.constants else 8
-
-    def _of_constant(self, name: str) -> int:
-        if name not in self.constants:
-            return 32
-        bits = _width(self.constants[name].data_type)
-        return bits if bits < 16 else 32
-
-
 def _label_by_type(model: Any) -> str:
     """Widths where no product could be counted: `FP32` where the model has no codes, else `?`."""
-    narrow = any(_width(tensor.data_type) < 16 and _is_number(tensor.data_type) for tensor in _constants(model))
+    narrow = any(width_of_type(tensor.data_type) < 16 and _is_number(tensor.data_type) for tensor in _constants(model))
     quantized = any("Quant" in node.op_type or "NBits" in node.op_type for node in _every_node(model))
     return "?" if narrow or quantized else "FP32"

@@ -1,7 +1,8 @@
 """OpenVINO files (.xml with its .bin) that others wrote: run on the CPU as they are, no extension loaded.
 
 Packed is what all constants take at their own widths. A product's operand has the width that `FakeQuantize` or the
-integers behind a constant give it; all else is 32 bits wide. BitOPs and OPs follow as everywhere.
+integers behind a constant give it, whose type may be wider than the codes in it; all else is 32 bits wide. BitOPs and
+OPs follow as everywhere.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from vitq.benchmarks.foreign.model import Facts, ForeignModel
-from vitq.benchmarks.foreign.widths import label_of
+from vitq.benchmarks.foreign.widths import FLOAT, Counted, Width, label_of, of_codes
 from vitq.benchmarks.measure.conventions import Product, bitops, ops
 from vitq.benchmarks.runtimes.registry import load
 from vitq.digests import file_sha256
@@ -150,12 +151,13 @@ def _counted(model: Any, facts: Facts) -> Facts:
             params += elements
     size = Size(params=params, fp32_mb=params * 4 / 1e6, packed_mb=stored / 1e6) if params else None
     try:
-        products = list(_products(model, facts))
+        found = list(_products(model, facts))
     except (RuntimeError, ValueError) as error:
         return replace(facts, size=size, unknown=(f"operations are not counted: {_reason(error)}",))
+    products = [each.product for each in found]
     macs = sum(product.macs for product in products)
     operations = Operations(macs=macs, bitops=round(bitops(products)), ops=ops(products))
-    return replace(facts, size=size, operations=operations, bits=label_of(products))
+    return replace(facts, size=size, operations=operations, bits=label_of(found))
 
 
 def _is_parameter(constant: Any) -> bool:
@@ -181,25 +183,27 @@ def _codes_behind(node: Any) -> Any:
     return node if node.get_type_name() == "Constant" and _bits(node) < 16 else None
 
 
-def _products(model: Any, facts: Facts) -> Iterator[Product]:
+def _products(model: Any, facts: Facts) -> Iterator[Counted]:
     if None in facts.sides:
         raise ValueError("its input may have any size")
     shaped = model.clone()
     batch = facts.batch or 1
     shaped.reshape([batch, 3, *facts.sides])
-    found = [op for op in shaped.get_ordered_ops() if op.get_type_name() in (*PRODUCTS, ATTENTION)]
-    if not found:
+    known = [op for op in shaped.get_ordered_ops() if op.get_type_name() in (*PRODUCTS, ATTENTION)]
+    if not known:
         raise ValueError("it has no known product")
-    for op in found:
+    for op in known:
         if op.get_type_name() == ATTENTION:
             yield from _attention(op, batch)
             continue
         left, right = op.input_value(0), op.input_value(1)
         of_left, of_right = _width(left.get_node()), _width(right.get_node())
-        yield Product(op.get_friendly_name(), _macs(op) // batch, of_left, of_right, _weight(right.get_node()), 0)
+        name, weight = op.get_friendly_name(), _weight(right.get_node())
+        product = Product(name, _macs(op) // batch, of_left.bits, of_right.bits, weight, 0)
+        yield Counted(product, of_left.proven and of_right.proven)
 
 
-def _attention(op: Any, batch: int) -> Iterator[Product]:
+def _attention(op: Any, batch: int) -> Iterator[Counted]:
     """Both products of attention: queries with keys, and what softmax makes of them, in floating point, with values."""
     query, key, value = (op.input_value(at) for at in range(3))
     if any(each.get_partial_shape().is_dynamic for each in (query, key, value)):
@@ -207,8 +211,9 @@ def _attention(op: Any, batch: int) -> Iterator[Product]:
     *heads, rows, width = query.get_shape()
     pairs = math.prod(heads) * rows * key.get_shape()[-2] // batch
     left, right, values = (_width(each.get_node()) for each in (query, key, value))
-    yield Product(f"{op.get_friendly_name()} qk", pairs * width, left, right, 0, 0)
-    yield Product(f"{op.get_friendly_name()} av", pairs * value.get_shape()[-1], 32, values, 0, 0)
+    name, out = op.get_friendly_name(), pairs * value.get_shape()[-1]
+    yield Counted(Product(f"{name} qk", pairs * width, left.bits, right.bits, 0, 0), left.proven and right.proven)
+    yield Counted(Product(f"{name} av", out, 32, values.bits, 0, 0), values.proven)
 
 
 def _macs(op: Any) -> int:
@@ -224,17 +229,27 @@ def _macs(op: Any) -> int:
     return math.prod(out) * (left[-2] if op.get_attributes().get("transpose_a") else left[-1])
 
 
-def _width(node: Any) -> int:
-    """Bits of what a product multiplies: of the grid or the codes behind it, else 32."""
+def _width(node: Any) -> Width:
+    """Of what a product multiplies: that of the grid or the codes behind it, else 32."""
     while True:
         kind = node.get_type_name()
         if kind == "FakeQuantize":
-            return max(1, math.ceil(math.log2(node.get_attributes()["levels"])))
+            return Width(max(1, math.ceil(math.log2(node.get_attributes()["levels"]))))
         if kind == "Constant":
-            return _bits(node) if _bits(node) < 16 else 32
+            return _of_constant(node)
         if kind not in PASSED_ON:
-            return 32
+            return FLOAT
         node = node.input_value(0).get_node()
+
+
+def _of_constant(constant: Any) -> Width:
+    """Of codes: their type's, proven where they are of 8 bits, which can be looked at, and need them all."""
+    bits = _bits(constant)
+    if bits >= 16:
+        return FLOAT
+    if constant.get_element_type().get_type_name() not in ("i8", "u8"):
+        return Width(bits, proven=False)
+    return of_codes(float(constant.data.min()), float(constant.data.max()), bits)
 
 
 def _weight(node: Any) -> int:

@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from vitq.benchmarks.foreign.model import Facts
-from vitq.benchmarks.foreign.widths import label_of
+from vitq.benchmarks.foreign.widths import FLOAT, Counted, Width, label_of, of_codes
 from vitq.benchmarks.measure.conventions import Product, bitops, ops
 from vitq.benchmarks.measure.macs import count_macs, explicit_copy
 from vitq.record import Operations, Size
@@ -57,18 +57,21 @@ def counted_state(model: nn.Module, facts: Facts, plain: Callable[[], nn.Module]
     shape = _input_of(original)
     macs = count_macs(original, torch.empty(1, *shape, device="meta"), lambda module, images: module(images))
     held = dict(model.named_parameters())
-    products = [_product(path, count, held.get(f"{path}.weight")) for path, count in macs.items()]
+    found = [_product(path, count, held.get(f"{path}.weight")) for path, count in macs.items()]
+    products = [each.product for each in found]
     total = sum(product.macs for product in products)
     operations = Operations(macs=total, bitops=round(bitops(products)), ops=ops(products))
-    bits = label_of(products)
+    bits = label_of(found)
     exec = "fp32:torch" if bits == "FP32" else "torchao:torch"
     return replace(facts, size=size, operations=operations, bits=bits, exec=exec, sides=shape[1:])
 
 
-def _product(path: str, macs: int, weight: Tensor | None) -> Product:
+def _product(path: str, macs: int, weight: Tensor | None) -> Counted:
     if weight is None or not is_codes(weight):
-        return Product(path, macs, 32, 32, 0 if weight is None else weight.numel(), 0)
-    return Product(path, macs, 8 if _quantizes_input(weight) else 32, _code_bits(weight), weight.numel(), 0)
+        return Counted(Product(path, macs, 32, 32, 0 if weight is None else weight.numel(), 0), proven=True)
+    width = _width(weight)
+    product = Product(path, macs, 8 if _quantizes_input(weight) else 32, width.bits, weight.numel(), 0)
+    return Counted(product, width.proven)
 
 
 def is_codes(tensor: Tensor) -> bool:
@@ -90,12 +93,17 @@ def stored_bytes(tensor: Tensor) -> int:
     return sum(part.numel() * part.element_size() for part in parts_of(tensor))
 
 
-def _code_bits(weight: Tensor) -> int:
-    """Width of the codes: the bits an element of the largest integer part."""
+def _width(weight: Tensor) -> Width:
+    """Of the codes: the bits an element of the largest integer part, proven where a byte is one code and needs all."""
     codes = max(
         (part for part in parts_of(weight) if not part.is_floating_point()), key=lambda t: t.numel(), default=None
     )
-    return 32 if codes is None else max(1, round(8 * codes.numel() * codes.element_size() / weight.numel()))
+    if codes is None:
+        return FLOAT
+    bits = max(1, round(8 * codes.numel() * codes.element_size() / weight.numel()))
+    if (bits, codes.element_size()) != (8, 1):
+        return Width(bits, proven=False)
+    return of_codes(float(codes.min()), float(codes.max()), bits)
 
 
 def _quantizes_input(weight: Tensor) -> bool:

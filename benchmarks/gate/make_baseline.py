@@ -4,6 +4,7 @@
     --perturb 4     also run chaotic cells again, four times at most, and keep how far they move
     -k EXPR         of these cells alone
     --also FOLDER   count results of another machine to that spread
+    --from OLD      keep the reasons of changes that were accepted into the baseline that this one replaces
 
 Cost: without `--perturb` seconds. With it one more run of the suite, and up to N - 1 of those cells of which the first
 flipped more than 1 in 50 samples.
@@ -17,6 +18,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+from vitq.benchmarks.gate.accepted import Acceptance, folder_of_baseline, read_accepted, write_accepted
 from vitq.benchmarks.gate.baseline import write_baseline
 from vitq.benchmarks.gate.matching import read_baseline
 from vitq.benchmarks.gate.perturb import PERTURBATIONS, Run, measured_spread, perturbed_runs
@@ -34,8 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
     asked = _parser().parse_args(words)
     try:
         make(
-            asked.suite, asked.results, asked.out, asked.perturb, asked.also, asked.work, asked.k, latency=asked.latency
-        )
+            asked.suite, asked.results, asked.out, asked.perturb, asked.also, asked.work, asked.k,
+            latency=asked.latency, replaced=asked.replaced,
+        )  # fmt: skip
     except (BadInputError, OSError) as error:
         print(f"make_baseline: {error}", file=sys.stderr)
         return 2
@@ -51,6 +54,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--perturb", type=int, default=0, choices=range(most + 1), help="perturbed runs at most")
     parser.add_argument("-k", help="only cells whose id matches are run again")
     parser.add_argument("--also", type=Path, action="append", default=[], help="results of another machine")
+    parser.add_argument("--from", type=Path, dest="replaced", metavar="OLD", help="baseline whose reasons are kept")
     parser.add_argument("--work", type=Path, help="keep perturbed runs here, to resume; default a temporary folder")
     parser.add_argument("--latency", action="store_true", help="keep latency, for machines of one CPU or GPU model")
     return parser
@@ -66,10 +70,17 @@ def make(
     k: str | None = None,
     *,
     latency: bool,
+    replaced: Path | None = None,
 ) -> None:
-    """Write records, outcomes, the measured spread and a README to `out`; raises BadInputError, and OSError."""
+    """Write records, outcomes, the measured spread and a README to `out`; raises BadInputError, and OSError.
+
+    Why bars of the `replaced` baseline are where they are (`accepted`) stays in the new one.
+    """
     load_suite(suite)
+    accepted = [] if replaced is None else _accepted_into(replaced)
     write_baseline(results, out, latency=latency)
+    if accepted:
+        write_accepted(out, accepted)
     rows = read_baseline(out)
     chosen = [row for row in rows if k is None or picker(k)(row.cell.id)]
     runs = {f"elsewhere-{i}": Run(read_rows(path), "another machine") for i, path in enumerate(also, 1)}
@@ -80,7 +91,15 @@ def make(
     if runs:
         (out / FILE).write_text(spread.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (out / "README.md").write_text(readme(suite, rows, spread, k), encoding="utf-8")
-    print(f"{out}: {len(rows)} cells, spread of {len(_wide(spread))} measured, {_size(out) / 1e6:.2f} MB")
+    reasons = f", reasons of {len(accepted)} accepted changes kept" if accepted else ""
+    print(f"{out}: {len(rows)} cells, spread of {len(_wide(spread))} measured{reasons}, {_size(out) / 1e6:.2f} MB")
+
+
+def _accepted_into(baseline: Path) -> list[Acceptance]:
+    """What was accepted into a baseline, its folder's or its records'; BadInputError for what is none."""
+    if not (folder_of_baseline(baseline) / "records.jsonl").is_file():
+        raise BadInputError(f"{baseline} holds no baseline: name by --from the one that is replaced")
+    return read_accepted(baseline)
 
 
 def _size(folder: Path) -> int:
@@ -121,7 +140,9 @@ _HEAD = """# Baseline of `{suite}`
 change results, by
 
     vitq run {suite} --results results/{suite}
-    python -m vitq.benchmarks.gate.make_baseline {suite} --results results/{suite} --out NEW --perturb 4
+    python -m vitq.benchmarks.gate.make_baseline {suite} --results results/{suite} --out NEW --perturb 4 --from OLD
+
+`--from` the baseline that is replaced keeps the reasons of changes that were accepted into it.
 
 **Tolerance 0, and why.** On one machine with the same versions and threads every result is the same to the last bit, so
 nothing may differ. Elsewhere sums are rounded otherwise, samples flip, and a recipe that generates or trains may end

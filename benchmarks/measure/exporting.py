@@ -18,6 +18,8 @@ from vitq.words import nearest
 
 PREPROCESSING = "vitq.preprocessing"
 """The entry of an ONNX file's metadata that says how images become its input."""
+BITS = "vitq.bits"
+"""The entry that says which widths were asked for: types are as wide as runtimes have kernels for, 8 bits for 5."""
 RUNTIMES = ("onnxruntime", "openvino")
 """Runtimes that a file may be written for: they differ in where a product's zero points stand, not in what it gives."""
 
@@ -54,10 +56,12 @@ def write(
     runtime: str,
     threads: int = 1,
     how: Preprocessing | ScenePreprocessing | None = None,
+    bits: str = "",
 ) -> Export:
     """Write a model for images of the example's shape and load what was written; the file is whole or not there.
 
-    `how` images become its input is kept in the file's metadata, where evaluating the file finds it.
+    `how` images become its input, and the widths of weights and activations (`bits`, as W4A4), are kept in the file's
+    metadata, where evaluating the file finds them.
 
     UnsupportedError where the model has no such form or the runtime's numbers are not the model's, BadInputError where
     the file cannot be written.
@@ -73,6 +77,8 @@ def write(
         written.producer_version = __version__
         if how is not None:
             written.metadata_props.add(key=PREPROCESSING, value=TypeAdapter(type(how)).dump_json(how).decode())
+        if bits:
+            written.metadata_props.add(key=BITS, value=bits)
         part.write_bytes(written.SerializeToString())
         compiled = load(runtime).read(part, quantized=exec != "fp32", threads=threads)  # type: ignore[attr-defined]
         form, size = checked(model, exec, compiled, example), part.stat().st_size

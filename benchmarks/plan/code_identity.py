@@ -3,7 +3,8 @@
 What another package offers (a method, a data set) is followed inside that package too.
 
 Comments, docstrings and layout change nothing. Imports are read from the sources, never executed, so that cells can be
-planned without torch; what a registry loads by name is named by the caller as a root of its own.
+planned without torch; what a registry loads by name is named by the caller as a root of its own. Code that decides a
+result and cannot be read is a BadInputError: a result known by half of its code would be taken for another's.
 """
 
 from __future__ import annotations
@@ -15,11 +16,16 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from vitq.errors import BadInputError
+
 _ROOT, _INIT = "vitq", "__init__.py"
 
 
 def code_sha256(*roots: str, alone: Iterable[str] = ()) -> str:
-    """sha256 over the modules that `roots` reach by imports, and over those of `alone` by themselves."""
+    """sha256 over the modules that `roots` reach by imports, and over those of `alone` by themselves.
+
+    BadInputError in one line where one of them has no source that can be read.
+    """
     modules = sorted(reached(roots) | set(alone))
     digest = hashlib.sha256()
     for name in modules:
@@ -49,31 +55,68 @@ def _file(name: str) -> Path | None:
     """File of a module; None where there is none. Only tops and the rooms of vitq are found by import machinery.
 
     The initializers of vitq and its rooms hold nothing; others may import torch, and finding a module would run its
-    parents.
+    parents. BadInputError for a folder of modules that has no initializer.
     """
     parent, _, leaf = name.rpartition(".")
     if not parent or parent == _ROOT:
-        if parent and _file(parent) is None:
-            return None
-        spec = find_spec(name)
-        return None if spec is None or spec.origin is None else Path(spec.origin)
+        return _found(name) if not parent or _file(parent) is not None else None
     above = _file(parent)
     if above is None or above.name != _INIT:
         return None
-    return next((p for p in (above.parent / f"{leaf}.py", above.parent / leaf / _INIT) if p.is_file()), None)
+    file = next((p for p in (above.parent / f"{leaf}.py", above.parent / leaf / _INIT) if p.is_file()), None)
+    if file is None:
+        _refuse_modules_in(above.parent / leaf)
+    return file
+
+
+def _found(name: str) -> Path | None:
+    """File of a module by import machinery; None where there is none, or none of Python."""
+    try:
+        spec = find_spec(name)
+    except ValueError:  # `__main__` of a script
+        return None
+    if spec is None:
+        return None
+    if spec.origin is None:
+        for folder in spec.submodule_search_locations or ():
+            _refuse_modules_in(Path(folder))
+        return None
+    return Path(spec.origin) if spec.origin.endswith(".py") else None
+
+
+def _refuse_modules_in(folder: Path) -> None:
+    """BadInputError where modules lie in or below a folder, which has no initializer.
+
+    Python imports them all the same, from wherever on its path such a folder is: which code that is cannot be known.
+    """
+    if folder.is_dir() and any(folder.rglob("*.py")):
+        raise BadInputError(f"{folder} has no {_INIT}: add one, it may be empty, so that its code is part of a result")
 
 
 def _source(name: str) -> Path:
-    """File of a module; ModuleNotFoundError where there is none."""
+    """File of a module; BadInputError says where it should be."""
     file = _file(name)
-    if file is None:
-        raise ModuleNotFoundError(f"no module is called {name}")
-    return file
+    if file is not None:
+        return file
+    parent, _, leaf = name.rpartition(".")
+    if not parent:
+        raise BadInputError(f"no package {name!r} with a source can be found: correct its name or install it")
+    if _source(parent).name != _INIT:
+        raise BadInputError(f"{parent} is a module, not a package, and has no module {leaf!r}: correct its name")
+    raise BadInputError(f"package {parent} has no module {leaf!r} with a source: correct its name or add {leaf}.py")
 
 
 @cache
 def _tree(name: str) -> ast.Module:
-    return ast.parse(_source(name).read_bytes())
+    """The syntax tree of a module; BadInputError for a source that cannot be parsed."""
+    file = _source(name)
+    try:
+        return ast.parse(file.read_bytes())
+    except SyntaxError as error:
+        line = f", line {error.lineno}" if error.lineno else ""
+        raise BadInputError(f"{file}{line}: {error.msg}: correct it") from None
+    except ValueError as error:  # a null byte, before Python 3.12
+        raise BadInputError(f"{file}: {error}: correct it") from None
 
 
 @cache

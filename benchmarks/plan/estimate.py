@@ -94,13 +94,18 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Estimate:
-    """The cost of a run, and of how many of its cells the cost is known from earlier records."""
+    """The cost of a run, and of how many of its cells the cost is known from earlier records.
+
+    `seconds` pass until it is finished, `jobs` cells at once; all cells together take GPUs for `gpu_seconds`.
+    """
 
     seconds: float
     bytes: int
     cells: int
     by_records: int
     device: str
+    jobs: int = 1
+    gpu_seconds: float = 0.0
 
     @property
     def text(self) -> str:
@@ -109,10 +114,10 @@ class Estimate:
             return "estimated: nothing is left to run"
         how = [f"{self.by_records} by earlier runs here"] if self.by_records else []
         how += [f"{self.cells - self.by_records} by their operations"] if self.cells > self.by_records else []
-        hours = self.seconds / 3600
+        hours = self.gpu_seconds / 3600
         shown = f"{hours:.2g}" if hours < 10 else f"{hours:,.0f}"
         gpu = f", {shown} GPU hours" if self.device.startswith("cuda") else ""
-        what = f"{self.cells} cell{'s' * (self.cells > 1)}"
+        what = f"{self.cells} cell{'s' * (self.cells > 1)}" + (f", {self.jobs} at once" if self.jobs > 1 else "")
         return f"estimated: {duration(self.seconds)}{gpu} and {size(self.bytes)} of disk for {what} ({', '.join(how)})"
 
     def error(self, took: float) -> str:
@@ -134,13 +139,17 @@ def cost(cell: CellKey, wanted: Collection[Name], latency: Latency | None, where
     return Cost(sum(spent.values()) - alone, alone, stored, "records" if counted else "operations")
 
 
-def together(costs: Sequence[Cost], jobs: int, device: str) -> Estimate:
-    """The cost of a run: cells side by side, never shorter than the longest; latency after them, alone."""
+def together(costs: Sequence[Cost], jobs: int, device: str, gpus: float = 1.0) -> Estimate:
+    """The cost of a run: cells side by side, never shorter than the longest; latency after them, alone.
+
+    `gpus` are those that a cell has, or its share of one, where they compute on GPUs.
+    """
     running = [c for c in costs if c.total > 0]
     beside = max(sum(c.seconds for c in running) / jobs, max((c.seconds for c in running), default=0.0))
     seconds = START + beside + sum(c.alone for c in running) if running else 0.0
     known = sum(c.by == "records" for c in running)
-    return Estimate(seconds, sum(c.bytes for c in running), len(running), known, device)
+    on_gpus = sum(c.total for c in running) * gpus if device.startswith("cuda") else 0.0
+    return Estimate(seconds, sum(c.bytes for c in running), len(running), known, device, jobs, on_gpus)
 
 
 def _by_operations(name: Name, cell: CellKey, images: int, latency: Latency | None, where: Conditions) -> float:

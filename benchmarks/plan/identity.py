@@ -42,6 +42,7 @@ from vitq.errors import BadInputError
 from vitq.methods.cards import all_cards
 from vitq.methods.registry import METHODS
 from vitq.record import CellKey, Identity, Name, key_of
+from vitq.registry import Registry
 from vitq.subject import WHOLE
 from vitq.tasks.names import Configured, ModelEntry, model_entry
 from vitq.tasks.places import Places
@@ -212,7 +213,7 @@ def _on_runtime(name: str, torch_latency: Identity) -> Identity:
         **torch_latency,
         "runtime": f"{name}: {computing}",
         "torch": torch_latency["runtime"],
-        "code of the runtime": code_sha256(f"{_MEASURE}.forms", RUNTIMES.offer(name).module),
+        "code of the runtime": _code_of(RUNTIMES, name, f"{_MEASURE}.forms", RUNTIMES.offer(name).module),
     }
 
 
@@ -247,13 +248,21 @@ def _read_weights(model: str, folders: tuple[tuple[str, Path], ...], hub: bool, 
 @cache
 def method_code(method: str) -> str:
     """The code of a method and all it imports."""
-    return code_sha256(f"{METHODS.offer(method).module}.method")
+    return _code_of(METHODS, method, f"{METHODS.offer(method).module}.method")
 
 
 @cache
 def data_code(dataset: str) -> str:
     """The code of a data set and all it imports."""
-    return code_sha256(*datasets.load(dataset).modules)
+    return _code_of(datasets.DATASETS, dataset, *datasets.load(dataset).modules)
+
+
+def _code_of(known: Registry[Any], name: str, *roots: str) -> str:
+    """The code of a thing and all it imports; BadInputError says whose it is where it cannot be read."""
+    try:
+        return code_sha256(*roots)
+    except BadInputError as error:
+        raise BadInputError(f"the code of {known.described(name)} cannot be read: {error}") from None
 
 
 @cache

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from vitq.api.meanings import refuse_name_and_file
 from vitq.benchmarks.plan.cells import FP, expand
 from vitq.benchmarks.plan.settings import read_settings, with_settings
 from vitq.benchmarks.plan.site import Site
@@ -130,6 +131,7 @@ def _models(wish: Wish, site: Site) -> tuple[Site, list[str]]:
         raise BadInputError("name a model by --model: a name (vitq list models), timm's name, or a checkpoint's file")
     found: list[str] = []
     for word in wish.models:
+        refuse_name_and_file(word)
         if _is_file(word):
             site, name = _checkpoint(Path(word), wish, site)
             found.append(name)

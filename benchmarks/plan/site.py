@@ -118,8 +118,11 @@ class Site(BaseModel):
         return Places(self.datasets, self.weights, self.hub, self.workers, self.trust)
 
 
-def load_site(path: Path | None = None) -> Site:
-    """Read `path`, or `$VITQ_SITE`, or `vitq.toml` here; without any of them, defaults. Raises BadInputError."""
+def load_site(path: Path | None = None, *, here: bool = True) -> Site:
+    """Read `path`, or `$VITQ_SITE`, or `vitq.toml` here; without any of them, defaults. Raises BadInputError.
+
+    A site that is not that of the machine `here`, for which a run is planned, may give threads that this one has not.
+    """
     named = path if path is not None else _from_environment()
     file = named or Path("vitq.toml")
     if not named and not file.exists():
@@ -127,8 +130,8 @@ def load_site(path: Path | None = None) -> Site:
         return Site()
     try:
         site = Site.model_validate(tomllib.loads(_text(file)))
-        within_cores("threads", site.threads)
-        within_cores("workers", site.workers, least=0)
+        within_cores("threads", site.threads, here=here)
+        within_cores("workers", site.workers, least=0, here=here)
     except BadInputError as error:
         raise BadInputError(f"site file {file}: {error}") from None
     except ValidationError as error:

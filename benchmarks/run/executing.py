@@ -27,7 +27,8 @@ class Executing:
     """The words of the command line: `jobs` cells at once, `split` workers an evaluation, the rest for Ray alone.
 
     What is None was not given: one job on this machine, and on a cluster as many as fit. `site` is the site file as
-    named, which workers look for on their own machines.
+    named, which workers look for on their own machines. A `dry` run is planned for any machine: it asks for nothing to
+    be here.
     """
 
     executor: str = LOCAL
@@ -38,6 +39,7 @@ class Executing:
     gpus: float | None = None
     memory: str | None = None
     site: Path | None = None
+    dry: bool = False
 
     def check(self) -> None:
         """BadInputError for an executor that there is not, and for an option that it does not take."""
@@ -49,17 +51,17 @@ class Executing:
         self.count_jobs()
         self.parts()
 
-    def check_device(self, device: str, dry: bool) -> None:
-        """BadInputError for a device that is none, or that is not where cells run, unless the run is `dry`."""
+    def check_device(self, device: str) -> None:
+        """BadInputError for a device that is none, or that is not where cells run, unless the run is dry."""
         here = self.executor == LOCAL
-        check_device(device, here=here and not dry)
+        check_device(device, here=here and not self.dry)
         if not here and ":" in device:
             raise BadInputError(f"device {device} names a card, which Ray picks for each cell: give cuda")
 
     def count_jobs(self) -> int | None:
         """Cells at once; None for as many as fit. BadInputError for another word than a number or auto."""
         if self.executor == LOCAL:
-            return counted("--jobs", self.jobs or "1")
+            return counted("--jobs", self.jobs or "1", here=not self.dry)
         return None if self.jobs in (None, _AUTO) else _positive("--jobs", str(self.jobs))
 
     def parts(self) -> int | None:
@@ -72,22 +74,22 @@ class Setting:
     """What a plan needs of the executor, and how to make it.
 
     `threads` of torch are a cell's where neither suite nor site says, `machine` is the kind of machine that latency is
-    measured on (this one where empty), `jobs` how many cells run at once, as far as it is known.
+    measured on (this one where empty), `jobs` how many cells run at once, as far as it is known, and `gpus` how many
+    GPUs, or which share of one, a cell has where it computes on GPUs.
     """
 
     threads: int
     machine: str
     jobs: int
     executor: Callable[[Sequence[Order], Path], Executor]
+    gpus: float = 1.0
 
 
 @contextmanager
-def executing(
-    asked: Executing, *, device: str, threads: int | None, trust: bool, dry: bool = False
-) -> Iterator[Setting]:
+def executing(asked: Executing, *, device: str, threads: int | None, trust: bool) -> Iterator[Setting]:
     """The setting of a run, as long as the context lasts; `threads` are those that suite or site give a cell.
 
-    Joins the cluster of Ray, or starts one, unless the run is `dry`. BadInputError where there is none, or where no
+    Joins the cluster of Ray, or starts one, unless the run is dry. BadInputError where there is none, or where no
     machine of it can give what a cell asks for.
     """
     asked.check()
@@ -95,8 +97,8 @@ def executing(
         yield _local(asked, device)
         return
     asks = asks_of(asked.cpus, asked.gpus, asked.memory, threads, device)
-    if dry:
-        yield Setting(max(1, int(asks.cpus)), "", asked.count_jobs() or 1, _never)
+    if asked.dry:
+        yield Setting(max(1, int(asks.cpus)), "", asked.count_jobs() or 1, _never, asks.gpus)
         return
     with ExitStack() as stack:
         yield _on_ray(asked, asks, trust, stack)
@@ -130,7 +132,7 @@ def _on_ray(asked: Executing, asks: Asks, trust: bool, stack: ExitStack) -> Sett
         return Splitting(RayExecutor(cluster, asks, sent, kind, asked.count_jobs()), asked.parts())
 
     jobs = min(filter(None, (cluster.slots(asks), asked.count_jobs())))
-    return Setting(max(1, int(asks.cpus)), kind, jobs, make)
+    return Setting(max(1, int(asks.cpus)), kind, jobs, make, asks.gpus)
 
 
 def _never(_orders: Sequence[Order], _folder: Path) -> Executor:

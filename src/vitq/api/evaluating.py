@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vitq.api.errors import one_line
 from vitq.api.given_data import given_data, reading_of
 from vitq.api.given_model import Given, Wishes, device_of, given_model, size_of
+from vitq.api.meanings import refuse_name_and_file
 from vitq.api.tables import Table
 from vitq.errors import BadInputError
 from vitq.metrics import main_metrics
@@ -122,7 +123,9 @@ def evaluate(
         model: What `vitq.quantize` or `vitq.load` gave, the file of one, any model as `vitq.quantize` takes it, or the
             file of a model that others quantized: ONNX, OpenVINO, TorchScript, torch.export, torchao's state dict.
         data: A pair of images [N, 3, H, W] and labels [N], a loader of such batches, the path of a folder of a folder a
-            class, or the name of a data set. Tensors and loaders are taken as already normalized.
+            class, or the name of a data set. A word that is the name of a data set and of a folder too is refused:
+            './NAME' (or a `Path`) is the folder, 'dataset:NAME' the data set. Tensors and loaders are taken as already
+            normalized.
         limit: Evaluate so many samples: of a data set or a folder a seeded subset, stratified by class, else the first.
         batch: Of how many images a batch of a pair consists.
         device: Where to compute; by default where the model is, else `cpu`.
@@ -161,6 +164,7 @@ def ready(model: Any, wishes: Wishes, device: Any, site: Any) -> Given:
     from vitq.api.quantized import QuantizedModel
     from vitq.methods.toolkit.saved_file import is_saved
 
+    refuse_name_and_file(model)
     if isinstance(model, (str, Path)) and Path(model).is_file() and is_saved(Path(model)):
         model = load(model, "cpu" if device is None else device)
     if isinstance(model, QuantizedModel):

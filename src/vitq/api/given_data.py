@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from vitq.api.meanings import dataset_of
 from vitq.errors import BadInputError
 
 if TYPE_CHECKING:
@@ -110,10 +111,12 @@ def _named(data: str | Path, given: Given, how: Reading, use: Use, strict: bool)
     from vitq.datasets.registry import DATASETS
     from vitq.words import unknown
 
-    if isinstance(data, str) and data in DATASETS.names():
-        if how.classes is not None:
-            raise BadInputError(f"classes= is of a folder of your own: data set {data} knows its classes")
-        return _open(DATASETS.load(data), given, how, use)
+    name = dataset_of(data)
+    if name is not None:
+        for word in ("classes", "labels"):
+            if getattr(how, word) is not None:
+                raise BadInputError(f"{word}= is of a folder of your own: data set {name} knows its {word}")
+        return _open(DATASETS.load(name), given, how, use)
     if isinstance(data, str) and not (is_hugging_face(data) or Path(data).exists() or "/" in data):
         raise BadInputError(f"{unknown('data set', data, DATASETS.names())}, and no folder is there either")
     return _folder(data, given, how, use, strict)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from vitq.api.meanings import refuse_name_and_file
 from vitq.errors import BadInputError
 from vitq.words import short
 
@@ -87,6 +88,7 @@ def given_model(
     from vitq.methods.toolkit.saved_file import is_saved
 
     places = places_of(site)
+    refuse_name_and_file(model)
     if hasattr(model, "origin") or (_is_file(model) and is_saved(Path(model))):
         raise BadInputError("the model is quantized already: give the one that it was made of")
     if isinstance(model, nn.Module):

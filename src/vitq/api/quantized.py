@@ -275,7 +275,7 @@ class QuantizedModel(nn.Module):
             raise BadInputError(f"batch is {batch!r}: at least 1 image is needed")
         exporting.refuse(out, runtime, overwrite=overwrite)
         with one_line(), on_cpu(self.model) as model:
-            made = exporting.write(model, self.exec, noise(how.size, batch), out, runtime, threads, how)
+            made = exporting.write(model, self.exec, noise(how.size, batch), out, runtime, threads, how, self.bits)
         form = made.form
         operators = {kind: dict(widths) for kind, widths in form.operators.items()}
         return Exported(

@@ -56,13 +56,15 @@ def quantize(
 
     Args:
         model: A module (of timm, or of any class that an adapter serves), the name of a model (ours or timm's), or the
-            path of a checkpoint, with `architecture`. A module that is given is never changed.
+            path of a checkpoint, with `architecture`. A module that is given is never changed. A word that is the name
+            of a model and of a file too is refused: './NAME' is the file.
         method: Its name, as `vitq.list_methods()` gives it.
         bits: Widths of weights and activations, as `W4A4`, or `FP32`.
         data: What the method calibrates on: a tensor [N, 3, H, W], a loader or another iterable of images or of
             (images, labels), the path of a folder of images, or the name of a data set. Tensors and loaders are taken
             as already normalized; a folder's images are prepared as the model wants them. None where the method reads
-            no data.
+            no data. A word that is the name of a data set and of a folder too is refused: './NAME' (or a `Path`) is the
+            folder, 'dataset:NAME' the data set.
         train: Labelled data of the same kinds, for methods that train (`i_vit`, `binary_vit`).
         scope: What is quantized: `model` for the whole, or the path of a module in it.
         options: Options of the method that differ from their defaults; `vitq.method_card(method)` lists them.

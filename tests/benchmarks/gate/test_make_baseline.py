@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 from rows import CELL, HERE, asked, evaluated, fp32_of, record, write_results
+from typer.testing import CliRunner, Result
 
+from vitq.benchmarks.cli import app
 from vitq.benchmarks.gate import gate, read_baseline
+from vitq.benchmarks.gate.accepted import Acceptance, Change, read_accepted, write_accepted
 from vitq.benchmarks.gate.baseline import write_baseline
 from vitq.benchmarks.gate.make_baseline import main
 from vitq.benchmarks.gate.perturb import PERTURBATIONS, Run, flips, measured_spread, perturbed_runs
@@ -162,6 +165,76 @@ def test_runs_on_other_samples_do_not_count(tmp_path: Path) -> None:
     other = evaluated(record("accuracy"), np.arange(N) < 10, tmp_path / "there", samples="other")
     write_results(tmp_path / "there", other, asked(CELL, other))
     assert measured_spread(rows, {"there": Run(read_rows(tmp_path / "there"), "")}).cells == {}
+
+
+ACCEPTED = [
+    Acceptance(reason=reason, changes=[Change(cell=CELL, quantity="top1", before="55.000", after=after)])
+    for reason, after in (("rounding is to even now", "54.500"), ("the seed is another one", "55.000"))
+]
+
+
+@pytest.mark.parametrize("named", ["", "records.jsonl"], ids=["folder", "file"])
+def test_reasons_of_the_baseline_that_is_replaced_stay(named: str, tmp_path: Path, capsys: Any) -> None:
+    old = write_baseline_of(tmp_path / "old", ACCEPTED)
+    out = made(tmp_path, "--from", str(old / named))
+    assert read_accepted(out) == ACCEPTED
+    assert "reasons of 2 accepted changes kept" in capsys.readouterr().out
+    result = gate_run(out, run(tmp_path / "again", {CELL: 90, STEADY: 6}, LATER))
+    assert result.exit_code == 0
+    for each in ACCEPTED:
+        assert f"accepted earlier, {each.reason}" in result.stdout
+
+
+def test_a_later_update_adds_to_them(tmp_path: Path) -> None:
+    out = made(tmp_path, "--from", str(write_baseline_of(tmp_path / "old", ACCEPTED)))
+    worse = run(tmp_path / "worse", {CELL: 100, STEADY: 6}, LATER)
+    assert gate_run(out, worse, "--update", "--reason", "a third one").exit_code == 0
+    assert [each.reason for each in read_accepted(out)] == [*(each.reason for each in ACCEPTED), "a third one"]
+
+
+def test_a_baseline_of_which_nothing_was_accepted_gives_no_reasons(tmp_path: Path) -> None:
+    out = made(tmp_path, "--from", str(write_baseline_of(tmp_path / "old", [])))
+    assert not (out / "accepted.json").exists()
+
+
+def write_baseline_of(folder: Path, accepted: list[Acceptance]) -> Path:
+    """A baseline of other results than those that replace it."""
+    write_baseline(run(folder.with_name("before"), {CELL: 80, STEADY: 6}), folder, latency=False)
+    if accepted:
+        write_accepted(folder, accepted)
+    return folder
+
+
+def gate_run(old: Path, new: Path, *words: str) -> Result:
+    command = ["gate", "smoke", "--baseline", str(old), "--results", str(new), *words]
+    return CliRunner().invoke(app, command, env={"GITHUB_ACTIONS": "", "GITHUB_STEP_SUMMARY": ""})
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("absent", "holds no baseline: name by --from the one that is replaced"),
+        ("results", "accepted.json cannot be read"),
+        ("itself", "holds something"),
+    ],
+)
+def test_a_baseline_whose_reasons_cannot_be_kept_is_one_line_and_nothing_is_written(
+    fault: str, said: str, tmp_path: Path, capsys: Any
+) -> None:
+    old, out, work = tmp_path / "old", tmp_path / "baseline", tmp_path / "work"
+    results = run(tmp_path / "results", {CELL: 90})
+    if fault != "absent":
+        write_baseline_of(old, ACCEPTED)
+    if fault == "results":
+        (old / "accepted.json").write_text('{"accepted": [{"reason": ""}]}')
+    to = old if fault == "itself" else out
+    words = ["--out", str(to), "--from", str(old), "--perturb", "1", "--work", str(work)]
+    assert main(["smoke", "--results", str(results), *words]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+    assert not work.exists(), "told before hours are spent"
 
 
 @pytest.mark.parametrize("fault", ["full", "nothing", "no outcomes", "suite", "outside"])
