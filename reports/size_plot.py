@@ -113,7 +113,8 @@ def _panel(axes: Axes, points: Sequence[Point], key: tuple[str, str, str]) -> No
     axes.set_ylabel(f"{label(metric)}, %")
     axes.margins(x=0.18, y=0.24)
     low, high = axes.get_ylim()
-    axes.set_yticks([tick for tick in MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high) if tick <= 100])
+    ticks = MaxNLocator(7, steps=[1, 2, 5, 10]).tick_values(low, high)
+    axes.set_yticks([tick for tick in ticks if 0 <= tick <= 100])
     axes.set_ylim(low, high)
 
 

@@ -42,7 +42,7 @@ def publish(suite: Suite, results: Path, out: Path) -> list[Line]:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         (out / name).write_bytes(content)
     out.mkdir(parents=True, exist_ok=True)
-    text = "".join(line.model_dump_json(exclude_none=True) + "\n" for line in lines)
+    text = "".join(line.model_dump_json() + "\n" for line in lines)
     (out / "records.jsonl").write_text(text, encoding="utf-8")
     return lines
 

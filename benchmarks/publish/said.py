@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from vitq.benchmarks.commands.declared_options import declared_options
 from vitq.benchmarks.plan.suite import Suite
 from vitq.reports import tables
-from vitq.reports.compare_tables import compare_table, summary
+from vitq.reports.compare_tables import compare_table
 from vitq.reports.figure import load_figures
 from vitq.reports.run_tables import ablation_table, seeds_table
 from vitq.reports.run_words import latency_sections, troubles, what_was_run
@@ -34,7 +34,7 @@ def said(suite: Suite, rows: Sequence[Row]) -> str:
         **latency_sections(rows, None),
         "Variants side by side": ablation_table(rows),
         "Over seeds": seeds_table(rows),
-        "Against the papers": f"{summary(comparisons)}\n\n{compare_table(comparisons)}",
+        "Against the papers": compare_table(comparisons),
         "Warnings and failures": troubles(rows),
     }
     return "\n\n".join(f"{'##' if at else '#'} {name}\n\n{sections[name]}" for at, name in enumerate(sections)) + "\n"

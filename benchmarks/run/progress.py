@@ -49,11 +49,23 @@ def phases(console: Console) -> Iterator[vitq.subject.Progress]:
 
 def outcome(order: Order, records: Sequence[Record]) -> str:
     """One line on how a cell ended: its accuracy and size, or what went wrong."""
-    bad = next((r for r in records if r.status != "done"), None)
+    bad = next(iter(_wrong(order, records)), None)
     seconds = sum(sum(r.seconds.values()) for r in records)
-    done = ", ".join(filter(None, (_measured(r) for r in records if r.cell == order.cell))) or "nothing to do"
-    said = line(bad.error or "") if bad else done
+    formless = sum(r.key in _of_runtimes(order) and r.status == "unsupported" for r in records)
+    parts = [_measured(r) for r in records if r.cell == order.cell]
+    parts += [f"{formless} runtime{'s' * (formless > 1)} without a form of it"] if formless else []
+    said = line(bad.error or "") if bad else ", ".join(filter(None, parts)) or "nothing to do"
     return f"{bad.status if bad else 'done':<11} {line(order.cell.id)}  {said}  ({seconds:.1f} s)"
+
+
+def _wrong(order: Order, records: Sequence[Record]) -> list[Record]:
+    """Records without a result. A runtime that has no form of the model is none of them, as in the cell's row."""
+    bad = [record for record in records if record.status != "done"]
+    return [record for record in bad if record.status != "unsupported" or record.key not in _of_runtimes(order)]
+
+
+def _of_runtimes(order: Order) -> set[str]:
+    return {key for name, key in order.asked.keys.items() if name.startswith("latency:")}
 
 
 def _measured(record: Record) -> str:
@@ -128,5 +140,5 @@ class Bars:
 
     def ended(self, order: Order, records: Sequence[Record]) -> None:
         """Print failures above the bars."""
-        if any(r.status != "done" for r in records):
+        if _wrong(order, records):
             _print(self.progress.console, outcome(order, records))

@@ -8,7 +8,7 @@ from itertools import groupby
 from measurements import comparisons, runs, told, unbroken, without_latency
 
 from vitq.benchmarks.plan.suite import load_suite
-from vitq.reports.compare_tables import compare_table, summary
+from vitq.reports.compare_tables import compare_table
 from vitq.reports.latency_table import latency_table
 from vitq.reports.layout import NOTHING
 from vitq.reports.run_tables import ablation_table, seeds_table
@@ -24,7 +24,7 @@ def results() -> str:
     parts = [told()]
     for name, rows in runs().items():
         parts += [f"## `{name}`", load_suite(name).description.strip(), *_machines(rows), *_tables(name, rows)]
-    return "\n\n".join([*parts, "## Verdicts", summary(comparisons()), compare_table(comparisons(), "markdown")])
+    return "\n\n".join([*parts, "## Verdicts", compare_table(comparisons(), "markdown")])
 
 
 def _tables(name: str, rows: Sequence[Row]) -> Iterable[str]:

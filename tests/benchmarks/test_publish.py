@@ -36,7 +36,12 @@ def suite_of(folder: Path, *methods: str, measure: str = "accuracy, counts") -> 
 def results(folder: Path, where: Provenance = HERE, **fields: object) -> Path:
     """A finished cell with the outcomes of its samples."""
     fp32 = evaluated(fp32_of(CELL, provenance=where), np.arange(20) < 19, folder)
-    given = {"files": {"layers": "artifacts/x.json"}, "seconds": {"evaluate": 1.0}, "warnings": ["a word"], **fields}
+    said = {
+        "without_effect": [], "calibration_batches": 1, "reparameterized_layernorms": 0, "constant_channels": 0,
+        "layernorm_zero_points": None,
+    }  # fmt: skip
+    given: dict[str, object] = {"details": said, "files": {"layers": "artifacts/x.json"}, "warnings": ["a word"]}
+    given |= fields
     accuracy = evaluated(record("accuracy", CELL, provenance=where, **given), np.arange(20) < 15, folder)
     others = [record("model", CELL, provenance=where), record("counts", CELL, provenance=where)]
     return write_results(folder, fp32, accuracy, *others, asked(CELL, accuracy, *others, fp32=fp32, provenance=where))
