@@ -186,6 +186,9 @@ def _panel(axes: Axes, panel: Panel, shown: Shown) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(y=0.3)
+    low, high = axes.get_ylim()
+    axes.set_yticks([tick for tick in axes.get_yticks() if 0 <= tick <= 100])
+    axes.set_ylim(low, high)
     where = f"{panel.device}, {panel.threads} thread{'s' if panel.threads > 1 else ''}"
     axes.set_title(
         f"{short(panel.model)}  ({short(panel.data)})\nbatch {panel.batch}, {short(where)}"
