@@ -28,7 +28,7 @@ HOMES = {
     **{room: f"vitq/{room}" for room in ("methods", "datasets", "tasks", "benchmarks", "reports")},
 }
 """Folders of the repository and where they lie in the package."""
-NOT_SHIPPED = "benchmarks/timings/"
+NOT_SHIPPED = ("benchmarks/timings/", "reports/results/")
 SET_UP = "python3 -m venv .venv && .venv/bin/pip install tox"
 
 
