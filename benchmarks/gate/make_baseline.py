@@ -4,7 +4,8 @@
     --perturb 4     also run chaotic cells again, four times at most, and keep how far they move
     -k EXPR         of these cells alone
     --also FOLDER   count results of another machine to that spread
-    --from OLD      keep the reasons of changes that were accepted into the baseline that this one replaces
+    --from OLD      keep, of the baseline that this one replaces, the reasons of changes that were accepted into it,
+                    and the spread of cells whose accuracy is still the same
 
 Cost: without `--perturb` seconds. With it one more run of the suite, and up to N - 1 of those cells of which the first
 flipped more than 1 in 50 samples.
@@ -23,7 +24,7 @@ from vitq.benchmarks.gate.baseline import write_baseline
 from vitq.benchmarks.gate.matching import read_baseline
 from vitq.benchmarks.gate.perturb import PERTURBATIONS, Run, measured_spread, perturbed_runs
 from vitq.benchmarks.gate.policy import Policy
-from vitq.benchmarks.gate.spread import FILE, Spread
+from vitq.benchmarks.gate.spread import FILE, Spread, joined, read_spread
 from vitq.benchmarks.plan.picking import picker
 from vitq.benchmarks.plan.suite import load_suite
 from vitq.benchmarks.run.store import read_rows
@@ -54,7 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--perturb", type=int, default=0, choices=range(most + 1), help="perturbed runs at most")
     parser.add_argument("-k", help="only cells whose id matches are run again")
     parser.add_argument("--also", type=Path, action="append", default=[], help="results of another machine")
-    parser.add_argument("--from", type=Path, dest="replaced", metavar="OLD", help="baseline whose reasons are kept")
+    kept = "baseline whose reasons and spread are kept"
+    parser.add_argument("--from", type=Path, dest="replaced", metavar="OLD", help=kept)
     parser.add_argument("--work", type=Path, help="keep perturbed runs here, to resume; default a temporary folder")
     parser.add_argument("--latency", action="store_true", help="keep latency, for machines of one CPU or GPU model")
     return parser
@@ -74,7 +76,8 @@ def make(
 ) -> None:
     """Write records, outcomes, the measured spread and a README to `out`; raises BadInputError, and OSError.
 
-    Why bars of the `replaced` baseline are where they are (`accepted`) stays in the new one.
+    Why bars of the `replaced` baseline are where they are (`accepted`) stays in the new one, and so does its spread, of
+    the cells whose accuracy is still the same.
     """
     load_suite(suite)
     accepted = [] if replaced is None else _accepted_into(replaced)
@@ -83,12 +86,15 @@ def make(
         write_accepted(out, accepted)
     rows = read_baseline(out)
     chosen = [row for row in rows if k is None or picker(k)(row.cell.id)]
+    kept = None if replaced is None else read_spread(replaced, read_baseline(replaced))
     runs = {f"elsewhere-{i}": Run(read_rows(path), "another machine") for i, path in enumerate(also, 1)}
     with tempfile.TemporaryDirectory() as folder:
         if perturb:
             runs |= perturbed_runs(suite, chosen, work or Path(folder), perturb)
         spread = measured_spread(rows, runs)
-    if runs:
+    if kept is not None:
+        spread = joined(kept, spread, rows)
+    if spread.cells:
         (out / FILE).write_text(spread.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (out / "README.md").write_text(readme(suite, rows, spread, k), encoding="utf-8")
     reasons = f", reasons of {len(accepted)} accepted changes kept" if accepted else ""
@@ -128,7 +134,7 @@ def readme(suite: str, rows: Sequence[Row], spread: Spread, k: str | None = None
     table += [f"| `{cell}` | {metric} | {n} | {points:.2f} |" for cell, metric, points, n in _wide(spread)]
     if len(table) == 2:
         table = ["No cell flipped more than 1 in 50 samples: none was run more often."]
-    some = [f"Run again were the cells that `-k '{k}'` picks.", ""] if k else []
+    some = [f"Run again, the last time, were the cells that `-k '{k}'` picks.", ""] if k else []
     measured = ["## Spread", "", *some, *runs, "", *table] if spread.cells else ["No spread was measured."]
     failed += [""] if failed else []
     return "\n".join([head, *failed, *measured, ""])
@@ -142,7 +148,7 @@ change results, by
     vitq run {suite} --results results/{suite}
     python -m vitq.benchmarks.gate.make_baseline {suite} --results results/{suite} --out NEW --perturb 4 --from OLD
 
-`--from` the baseline that is replaced keeps the reasons of changes that were accepted into it.
+`--from` the baseline that is replaced keeps the reasons of changes that were accepted into it, and its spread.
 
 **Tolerance 0, and why.** On one machine with the same versions and threads every result is the same to the last bit, so
 nothing may differ. Elsewhere sums are rounded otherwise, samples flip, and a recipe that generates or trains may end

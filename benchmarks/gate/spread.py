@@ -7,6 +7,7 @@ accuracy under changes that another machine amounts to (see `benchmarks.gate.per
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import statistics
@@ -48,6 +49,28 @@ class Spread(BaseModel):
         if len(values) < FEWEST:
             return None
         return math.sqrt(2) * statistics.stdev(values), len(values)
+
+
+def joined(before: Spread, now: Spread, rows: Collection[Row]) -> Spread:
+    """The spread measured `now` of a baseline's rows, with that of `before` where a cell's accuracy is still the same.
+
+    Runs of one name in both are two runs: the later one gets another name.
+    """
+    names = {name: name if name == BASELINE else _free(name, before.runs) for name in now.runs}
+    own = {(row.cell.id, name): metric.value for row in rows for name, metric in row.metrics.items()}
+    cells: dict[str, dict[str, dict[str, float]]] = {}
+    for cell, metrics in before.cells.items():
+        for metric, runs in metrics.items():
+            if math.isclose(runs.get(BASELINE, math.nan), own.get((cell, metric), math.nan), abs_tol=1e-6):
+                cells.setdefault(cell, {})[metric] = dict(runs)
+    for cell, metrics in now.cells.items():
+        for metric, runs in metrics.items():
+            cells.setdefault(cell, {}).setdefault(metric, {}).update({names[name]: of for name, of in runs.items()})
+    return Spread(runs={**before.runs, **{names[name]: how for name, how in now.runs.items()}}, cells=cells)
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    return next(each for each in (name, *(f"{name}-{i}" for i in itertools.count(2))) if each not in taken)
 
 
 def drop_from_spread(baseline: Path, cells: Collection[str]) -> None:

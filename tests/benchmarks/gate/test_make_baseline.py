@@ -160,6 +160,22 @@ def test_results_of_another_machine_count_to_the_spread(tmp_path: Path) -> None:
     assert "Tolerance 0, and why" in text
 
 
+def test_the_spread_of_the_baseline_that_is_replaced_stays_where_accuracy_does(tmp_path: Path) -> None:
+    first = run(tmp_path / "first", {CELL: 90, STEADY: 6})
+    there = run(tmp_path / "there", {CELL: 80, STEADY: 6})
+    old, new = tmp_path / "old", tmp_path / "new"
+    assert main(["smoke", "--results", str(first), "--out", str(old), "--also", str(there)]) == 0
+    now = run(tmp_path / "now", {CELL: 90, STEADY: 5})
+    elsewhere = run(tmp_path / "elsewhere", {CELL: 70, STEADY: 5})
+    words = ["--results", str(now), "--out", str(new), "--also", str(elsewhere), "--from", str(old)]
+    assert main(["smoke", *words]) == 0
+    spread = read_spread(new, read_baseline(new))
+    assert spread is not None
+    assert spread.cells[CELL]["top1"] == {"baseline": 55.0, "elsewhere-1": 60.0, "elsewhere-1-2": 65.0}
+    assert spread.cells[STEADY]["top1"] == {"baseline": 97.5, "elsewhere-1-2": 97.5}
+    assert set(spread.runs) == {"baseline", "elsewhere-1", "elsewhere-1-2"}
+
+
 def test_runs_on_other_samples_do_not_count(tmp_path: Path) -> None:
     rows = baseline_rows(tmp_path)
     other = evaluated(record("accuracy"), np.arange(N) < 10, tmp_path / "there", samples="other")
