@@ -70,7 +70,8 @@ def joined(before: Spread, now: Spread, rows: Collection[Row]) -> Spread:
 
 
 def _free(name: str, taken: Collection[str]) -> str:
-    return next(each for each in (name, *(f"{name}-{i}" for i in itertools.count(2))) if each not in taken)
+    later = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], later) if each not in taken)
 
 
 def drop_from_spread(baseline: Path, cells: Collection[str]) -> None:
