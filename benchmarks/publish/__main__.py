@@ -76,8 +76,7 @@ def write_pages(out: Path, known: Mapping[str, Suite]) -> None:
     ordered = {name: found[name] for name in (*PUBLISHED, *sorted(found)) if name in found}
     for name, rows in ordered.items():
         (out / name / "README.md").write_text(said(known.get(name) or load_suite(name), rows), encoding="utf-8")
-    draw(ordered, out)
-    (out / "README.md").write_text(overview(ordered), encoding="utf-8")
+    (out / "README.md").write_text(overview(ordered, draw(ordered, out)), encoding="utf-8")
     (out / "constraints.txt").write_text(constraints([out / name for name in ordered]), encoding="utf-8")
     print(f"{out}: {len(ordered)} suites, {sum(map(len, ordered.values()))} cells")
 

@@ -10,6 +10,7 @@ from vitq.benchmarks.plan.suite import Suite
 from vitq.reports import tables
 from vitq.reports.compare_tables import compare_table
 from vitq.reports.figure import load_figures
+from vitq.reports.pictures import Picture
 from vitq.reports.run_tables import ablation_table, seeds_table
 from vitq.reports.run_words import latency_sections, troubles, what_was_run
 from vitq.reports.verdicts import compare
@@ -40,11 +41,12 @@ def said(suite: Suite, rows: Sequence[Row]) -> str:
     return "\n\n".join(f"{'##' if at else '#'} {name}\n\n{sections[name]}" for at, name in enumerate(sections)) + "\n"
 
 
-def overview(found: Mapping[str, Sequence[Row]]) -> str:
-    """The README of all of them: what each holds, where and of which code it was measured, and how to make it again."""
+def overview(found: Mapping[str, Sequence[Row]], pictures: Sequence[Picture]) -> str:
+    """The README of all of them: what each holds, where and of which code it was measured, and the pictures drawn."""
     lines = ["| suite | cells | measured on | of commit | finished | needs |", "|:--|:--|:--|:--|:--|:--|"]
     lines += [_line(name, rows) for name, rows in found.items()]
-    return _OVERVIEW.format(table="\n".join(lines))
+    shown = [f"![{picture.title.lower()}]({picture.file.name})\n" for picture in pictures]
+    return "\n".join([_OVERVIEW.format(table="\n".join(lines)), *shown])
 
 
 def _line(name: str, rows: Sequence[Row]) -> str:
@@ -76,8 +78,4 @@ model is known by the sha256 in its record.
 A record names the code, data, weights and versions that decide it, and a later `vitq` measures anew what they
 changed: `vitq run smoke --results reports/results/smoke --dry-run -v` says which of them differ here.
 `pip install -c reports/results/constraints.txt vitq` installs the versions behind these results.
-
-![accuracy against packed size](accuracy_against_size.png)
-
-![accuracy against measured latency](latency_against_accuracy.png)
 """

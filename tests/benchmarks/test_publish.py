@@ -117,7 +117,9 @@ def test_the_script_runs_a_suite_and_writes_its_pages(
     text = (out / "little" / "README.md").read_text(encoding="utf-8")
     assert "2 cells: 2 done." in text
     assert "command: `vitq run little.yaml --jobs auto --results results/little`" in text
-    assert "[`little`](little/README.md) | 2 done" in (out / "README.md").read_text(encoding="utf-8")
+    overview = (out / "README.md").read_text(encoding="utf-8")
+    assert "[`little`](little/README.md) | 2 done" in overview
+    assert "![" not in overview, "a picture that was not drawn"
     assert "torch==" in (out / "constraints.txt").read_text(encoding="utf-8")
     finished = (out / "little" / "records.jsonl").read_bytes()
     assert main(words) == 0
